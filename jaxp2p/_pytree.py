@@ -1,0 +1,29 @@
+"""One decorator for every constant record of the package."""
+
+import dataclasses
+from typing import TypeVar, dataclass_transform
+
+import jax
+
+T = TypeVar("T")
+
+
+def static(**kwargs):
+    """A field that is part of the tree's structure: hashed and compared, never traced."""
+    return dataclasses.field(metadata={"static": True}, **kwargs)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def record(cls: type[T]) -> type[T]:
+    """Frozen keyword-only dataclass registered as a pytree; fields made by `static` are structure.
+
+    No `__post_init__`: a pytree is also rebuilt with tracers in its leaves, so validation happens
+    where the numbers are still on the host.
+    """
+    cls = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    fields = dataclasses.fields(cls)
+    return jax.tree_util.register_dataclass(
+        cls,
+        data_fields=[f.name for f in fields if not f.metadata.get("static")],
+        meta_fields=[f.name for f in fields if f.metadata.get("static")],
+    )

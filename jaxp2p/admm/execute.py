@@ -1,0 +1,160 @@
+"""From where the iteration stopped to what is done: an exactly balanced dispatch, its cost and its prices."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import Precision
+
+from jaxp2p.admm.problem import SlotProblem
+from jaxp2p.admm.solver import Outcome
+from jaxp2p.admm.status import Status
+from jaxp2p.prox.feeder import bus_mean, rows
+from jaxp2p.prox.response import shares_at
+from jaxp2p.prox.trades import project_trades
+
+VIOLATION_TOLERANCE = 0.05  # kW per scaled row: the pass rule of the model page
+
+
+class Dispatch(NamedTuple):
+    """What every home does in the slot; powers in kW, prices in EUR/kWh."""
+
+    injection: Array  # (N,) = pv_used - load + discharge - charge = sell - buy + sum_k trades + spilled - unserved
+    load: Array  # (N,)
+    pv_used: Array  # (N,)
+    charge: Array  # (N,)
+    discharge: Array  # (N,)
+    trades: Array  # (K, N) reciprocal; pool: sums to zero over N
+    buy: Array  # (N,)
+    sell: Array  # (N,)
+    unserved: Array  # (N,) beyond the connection limits: short (>0) or spilled (<0)
+    trade_price: Array  # (K, N) EUR/kWh, the same from both sides; pool: (1, N)
+    market_price: Array  # (N,) mu
+    nodal_price: Array  # (N,) nu
+    row_price: Array  # (R,) EUR/kWh, > 0 at an upper limit
+
+
+class SlotResult(NamedTuple):
+    """A dispatch with its verdict."""
+
+    dispatch: Dispatch
+    violation: Array  # () kW, worst row
+    violation_row: Array  # () int32
+    status: Array  # () int32, Status
+    iterations: Array  # () int32
+    prim_res: Array  # () kW
+    dual_res: Array  # () EUR/kWh
+
+
+def dispatch(problem: SlotProblem, outcome: Outcome) -> Dispatch:
+    """Devices from the response polyline, trades made reciprocal, the utility takes the rest: all exact."""
+    update, rho = outcome.update, outcome.state.rho
+    pieces = problem.pieces()
+    shares = shares_at(
+        pieces, problem.base, price=update.nodal_price, power=update.injection, slope=rho[1]
+    )
+    gained = shares * pieces.gain
+    discharge = jnp.clip(problem.discharge_min + gained[0] + gained[1], max=problem.discharge_max)
+    charge = jnp.clip(problem.charge_max - gained[3], min=problem.charge_min)
+    pv_used = jnp.clip(gained[2], max=problem.pv_max)
+    load = problem.load_max
+    if problem.load_cost is not None:
+        load = jnp.clip(load - gained[4], min=problem.load_min)
+    injection = pv_used - load + discharge - charge
+    limit = problem.market.limit
+    trades = project_trades(problem.market, jnp.clip(update.trades, -limit, limit))
+    rest = injection - jnp.sum(trades, axis=0)
+    exchange, unserved = rest, jnp.zeros_like(rest)
+    if problem.unserved_price is not None:
+        exchange = jnp.clip(rest, -problem.buy_max, problem.sell_max)
+        unserved = exchange - rest
+    row_price = rho[2] * outcome.state.row_dual
+    return Dispatch(
+        injection=injection,
+        load=load,
+        pv_used=pv_used,
+        charge=charge,
+        discharge=discharge,
+        trades=trades,
+        buy=jnp.maximum(-exchange, 0),
+        sell=jnp.maximum(exchange, 0),
+        unserved=unserved,
+        trade_price=jnp.broadcast_to(-rho[0] * outcome.state.trade_dual, trades.shape),
+        market_price=update.market_price,
+        nodal_price=update.nodal_price,
+        row_price=row_price,
+    )
+
+
+def slot_cost(problem: SlotProblem, d: Dispatch) -> Array:
+    """f_i (N,) in EUR: utility, fees, wear, curtailment, discomfort. No payments, no penalties, no storage value."""
+    moved = problem.charge_efficiency * d.charge + d.discharge / problem.discharge_efficiency
+    rate = problem.price_buy * d.buy - problem.price_sell * d.sell
+    rate = rate + jnp.sum(problem.market.fee * jnp.abs(d.trades), axis=0) / 2
+    rate = rate + problem.wear_cost * moved + problem.curtailment_cost * (problem.pv_max - d.pv_used)
+    if problem.load_cost is not None:
+        rate = rate + problem.load_cost * (d.load - problem.load) ** 2
+    return problem.slot_hours * rate
+
+
+def storage_drift(problem: SlotProblem, d: Dispatch) -> Array:
+    """Storage value given up (N,) in EUR: minus the integral of lambda over the energy moved.
+
+    For lambda >= 0 this is the exact one-slot drift of the weighted Lyapunov function.
+    """
+    dt, slope = problem.slot_hours, problem.value_slope
+    stored = dt * problem.charge_efficiency * d.charge
+    charged = -(problem.value - slope * stored / 2) * stored
+    fall = slope * dt / problem.discharge_efficiency
+    turn = jnp.where(fall > 0, -problem.value / jnp.where(fall > 0, fall, 1), 0)
+    turn = jnp.where(fall > 0, turn, problem.discharge_max)
+    first = jnp.where(problem.value < 0, jnp.minimum(d.discharge, turn), 0)
+    negative = problem.charge_efficiency * (problem.value + fall * first / 2) * first
+    rest = d.discharge - first
+    positive = (problem.value + fall * (first + rest / 2)) * rest / problem.discharge_efficiency
+    return charged + dt * (negative + positive)
+
+
+def payments(problem: SlotProblem, d: Dispatch) -> Array:
+    """EUR (N,) that every home receives from its peers; sums to zero over the community."""
+    return problem.slot_hours * jnp.sum(d.trade_price * d.trades, axis=0)
+
+
+def row_values(problem: SlotProblem, injection: Array) -> Array:
+    """Executed row values (R,) in kW."""
+    return rows(problem.feeder, bus_mean(problem.feeder, injection)) + problem.row_offset
+
+
+def row_excess(problem: SlotProblem, injection: Array) -> Array:
+    """How far every row (R,) of the executed dispatch is outside its limits, kW."""
+    if problem.feeder is None:
+        return jnp.zeros_like(problem.row_offset)
+    value = row_values(problem, injection)
+    return jnp.maximum(jnp.maximum(value - problem.row_upper, problem.row_lower - value), 0)
+
+
+def finish(problem: SlotProblem, outcome: Outcome) -> SlotResult:
+    """Dispatch, violations and status of a slot."""
+    d = dispatch(problem, outcome)
+    excess = row_excess(problem, d.injection)
+    worst = jnp.max(excess, initial=0)
+    row = jnp.argmax(excess).astype(jnp.int32) if excess.shape[0] else jnp.zeros((), jnp.int32)
+    status = outcome.status
+    fine = status == Status.SOLVED
+    status = jnp.where(fine & (jnp.max(jnp.abs(d.unserved)) > VIOLATION_TOLERANCE), Status.UNSERVED, status)
+    status = jnp.where(fine & (worst > VIOLATION_TOLERANCE), Status.NETWORK_VIOLATED, status)
+    return SlotResult(
+        dispatch=d,
+        violation=worst,
+        violation_row=row,
+        status=status.astype(jnp.int32),
+        iterations=outcome.iterations,
+        prim_res=jnp.max(outcome.residuals.prim),
+        dual_res=jnp.max(outcome.residuals.dual),
+    )
+
+
+def nodal_surcharge(problem: SlotProblem, row_price: Array) -> Array:
+    """What the network takes off the market price at every home (N,): sum_r A_rn y_r, EUR/kWh."""
+    push = jnp.matmul(row_price, problem.feeder.matrix, precision=Precision.HIGHEST)
+    return jnp.take(push, problem.feeder.group, mode="clip") * problem.feeder.flexible

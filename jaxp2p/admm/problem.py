@@ -1,0 +1,109 @@
+"""`SlotProblem`: the one object between a controller, which builds it, and a solver, which sees only it."""
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxp2p._pytree import record
+from jaxp2p.community.types import Feeder, Market
+from jaxp2p.prox.prosumer import Tariff
+from jaxp2p.prox.response import Pieces, Response, response
+
+
+@record
+class SlotProblem:
+    """One slot of the whole community.
+
+    minimise over loads l, PV use g, charge c, discharge d, utility exchange, trades e
+
+        sum_i [ b buy_i - s sell_i + sum_j fee_ij/2 |e_ij| + a_i (l_i - l_ref_i)^2 + curtailment (G_i - g_i)
+                + wear_i (eta_c c_i + d_i / eta_d) + storage value given up ] + penalty * (row violations)
+
+    in EUR/h, under p = g - l + d - c = sell - buy + sum_j e_ij, e_ij = -e_ji and the device limits. A stored
+    kWh is worth lambda(E') = value - value_slope (E' - E), E the energy at hand: a line, so that the worth
+    of the energy moved is quadratic. Where lambda < 0 discharging counts lambda eta_c in place of
+    lambda / eta_d, so that charging and discharging at once, which would burn energy, never pays.
+    """
+
+    slot_hours: Array  # () h
+    price_buy: Array  # () EUR/kWh
+    price_sell: Array  # () EUR/kWh, <= price_buy
+    load: Array  # (N,) kW, reference
+    load_min: Array  # (N,) kW
+    load_max: Array  # (N,) kW
+    load_cost: Array | None  # (N,) EUR/(kW^2 h), > 0 where load_min < load_max; None: no elastic load at all
+    pv_max: Array  # (N,) kW
+    curtailment_cost: Array  # (N,) EUR/kWh, >= 0
+    charge_min: Array  # (N,) kW
+    charge_max: Array  # (N,) kW, what battery and energy at hand allow
+    discharge_min: Array  # (N,) kW
+    discharge_max: Array  # (N,) kW
+    charge_efficiency: Array  # (N,)
+    discharge_efficiency: Array  # (N,)
+    wear_cost: Array  # (N,) EUR/kWh of energy into or out of the cells
+    value: Array  # (N,) EUR/kWh, worth of a stored kWh at the energy at hand
+    value_slope: Array  # (N,) EUR/kWh^2, >= 0
+    buy_max: Array | None  # (N,) kW; None: unlimited, like sell_max
+    sell_max: Array | None  # (N,) kW
+    unserved_price: Array | None  # () EUR/kWh beyond the tariffs
+    market: Market
+    feeder: Feeder | None
+    row_offset: Array  # (R,) kW
+    row_lower: Array  # (R,) kW
+    row_upper: Array  # (R,) kW
+    row_penalty: Array  # () EUR/kWh
+
+    @property
+    def tariff(self) -> Tariff:
+        """The utility's side of the problem."""
+        return Tariff(self.price_buy, self.price_sell, self.buy_max, self.sell_max, self.unserved_price)
+
+    @property
+    def base(self) -> Array:
+        """Injection (N,) in kW at a price of minus infinity."""
+        return self.discharge_min - self.charge_max - self.load_max
+
+    def pieces(self) -> Pieces:
+        """Device pieces in the order discharge while lambda < 0, discharge, PV, charge, elastic load."""
+        dt, eta_c, eta_d = self.slot_hours, self.charge_efficiency, self.discharge_efficiency
+        fall = self.value_slope * dt / eta_d  # EUR/kWh by which a discharged kW raises lambda
+        turn = jnp.where(fall > 0, -self.value / jnp.where(fall > 0, fall, 1), 0)  # kW at which lambda = 0
+        turn = jnp.where((fall == 0) & (self.value < 0), self.discharge_max, turn)
+        turn = jnp.clip(turn, self.discharge_min, self.discharge_max)
+        discharges = (
+            (self.discharge_min, turn, eta_c),
+            (turn, self.discharge_max, 1 / eta_d),
+        )
+        start, end, gain = [], [], []
+        for low, high, weight in discharges:
+            start.append(self.wear_cost / eta_d + weight * (self.value + fall * low))
+            end.append(self.wear_cost / eta_d + weight * (self.value + fall * high))
+            gain.append(high - low)
+        start.append(-self.curtailment_cost)
+        end.append(-self.curtailment_cost)
+        gain.append(self.pv_max)
+        drop = self.value_slope * dt * eta_c
+        start.append(eta_c * (self.value - drop * self.charge_max - self.wear_cost))
+        end.append(eta_c * (self.value - drop * self.charge_min - self.wear_cost))
+        gain.append(self.charge_max - self.charge_min)
+        if self.load_cost is not None:
+            start.append(2 * self.load_cost * (self.load - self.load_max))
+            end.append(2 * self.load_cost * (self.load - self.load_min))
+            gain.append(self.load_max - self.load_min)
+        return Pieces(jnp.stack(start), jnp.stack(end), jnp.stack(gain))
+
+    def response(self) -> Response:
+        """Injection of every home against its nodal price."""
+        return response(self.pieces(), self.base)
+
+    @property
+    def price_scale(self) -> Array:
+        """() EUR/kWh: the size of the prices that decide, never zero."""
+        fee = jnp.max(self.market.fee, initial=0)
+        level = jnp.maximum(jnp.abs(self.price_buy), jnp.abs(self.price_sell))
+        return jnp.maximum(jnp.maximum(self.price_buy - self.price_sell, fee), jnp.maximum(0.05 * level, 0.01))
+
+    @property
+    def power_scale(self) -> Array:
+        """() kW: typical power of a home that has something to decide or to trade, never zero."""
+        power = jnp.maximum(self.load_max, self.pv_max) + self.charge_max + self.discharge_max
+        return jnp.maximum(jnp.mean(power), 1e-3)

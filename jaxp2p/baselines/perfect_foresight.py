@@ -1,0 +1,228 @@
+"""Perfect foresight: the cheapest the community could have been, had it known the whole horizon.
+
+    minimise  sum_t sum_i f_i  -  sum_i v_T (E_T - E_0)  +  penalties        over all slots at once,
+
+one convex QP (`horizon_qp`), solved on the host in float64. Network rows enter round by round, only where
+they are violated. Two relaxations keep the value a lower bound without making it exact: a bilateral market
+is replaced by the pool with its smallest fee, and a battery may charge and discharge at once (which can
+pay at negative prices only; `simultaneous_kwh` tells how much of it is in the answer).
+"""
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxp2p.baselines.horizon_qp import HorizonData, HorizonSolution, NetworkRows, solve_horizon
+from jaxp2p.baselines.horizon_settlement import row_excess, settle
+from jaxp2p.community.types import Community, Horizon
+from jaxp2p.trajectory import Trajectory
+
+ROWS_PER_SLOT = 8  # network rows added to a slot in one round
+
+
+class PerfectForesight(NamedTuple):
+    """What perfect foresight costs, how it gets there, and the prices behind it."""
+
+    cost_eur: float  # sum of all f_i, without terminal worth and penalties
+    terminal_eur: float  # - sum_i v_T (E_T - E_0)
+    penalty_eur: float  # violated network rows and unserved energy
+    objective_eur: float  # the sum of the three, of the executed trajectory
+    dual_objective_eur: float  # dual value of the last QP: never above the optimum, but for its tolerance
+    trajectory: Trajectory  # numpy arrays; what describes iterations is 0
+    storage_duals: np.ndarray  # (T, N) EUR/kWh, m_t: worth of a kWh stored at the end of slot t
+    market_price: np.ndarray  # (T,) EUR/kWh of a kWh traded (seller mu + fee/2, buyer mu - fee/2)
+    row_duals: np.ndarray  # (T, R) EUR/kWh, positive at an upper limit, negative at a lower
+    is_lower_bound: bool  # True: no dispatch of the real market need reach this cost
+    simultaneous_kwh: float  # charged while discharging
+    status: str  # of the last QP
+    rounds: int  # QPs solved
+    rows_added: int  # network rows in the last QP
+    variables: int  # of the last QP
+    solver_iterations: int  # over all rounds
+    seconds: float  # everything, assembly included
+
+
+def perfect_foresight(
+    community: Community,
+    horizon: Horizon,
+    *,
+    terminal_price: float | np.ndarray,
+    row_penalty: float,
+    unserved_price: float = 10.0,
+    max_rounds: int = 20,
+    tolerance: float = 1e-3,
+) -> PerfectForesight:
+    """Solve the horizon with everything known.
+
+    terminal_price v_T is () or (N,) EUR/kWh, row_penalty and unserved_price EUR/kWh; a network row is added
+    when it is violated by more than `tolerance` kW, for at most `max_rounds` solves. Raises RuntimeError
+    when a QP is not solved or when rows are still missing after the last round.
+    """
+    begin = time.perf_counter()
+    data, exact_market = horizon_data(
+        community,
+        horizon,
+        terminal_price=terminal_price,
+        row_penalty=row_penalty,
+        unserved_price=unserved_price,
+    )
+    nothing = NetworkRows(*(np.zeros(0, int) for _ in range(3)))
+    # Most of what binds is already violated while the batteries rest: a start that saves rounds.
+    rows = _missing_rows(data, data.pv - data.load, nothing, tolerance)
+    iterations = 0
+    for rounds in range(1, max_rounds + 1):
+        found = solve_horizon(data, rows)
+        settled = settle(data, found, rows)
+        iterations += found.solver.iterations
+        missing = _missing_rows(data, settled.trajectory.injection, rows, tolerance)
+        if not missing.slot.size:
+            break
+        rows = NetworkRows(*(np.concatenate(pair) for pair in zip(rows, missing, strict=True)))
+    else:
+        raise RuntimeError(f"{missing.slot.size} network rows still violated after {max_rounds} rounds")
+
+    energy_end = settled.trajectory.energy[-1]
+    cost = float(settled.trajectory.cost.sum())
+    terminal = -float(data.terminal_price @ (energy_end - data.energy_start))
+    idle_terminal = -float(data.terminal_price @ np.where(data.storage, 0.0, energy_end - data.energy_start))
+    return PerfectForesight(
+        cost_eur=cost,
+        terminal_eur=terminal,
+        penalty_eur=settled.penalty_eur,
+        objective_eur=cost + terminal + settled.penalty_eur,
+        dual_objective_eur=found.solver.dual_objective + idle_terminal,
+        trajectory=settled.trajectory,
+        storage_duals=_storage_duals(data, found),
+        market_price=found.price,
+        row_duals=found.row_dual,
+        is_lower_bound=not exact_market or settled.simultaneous_kwh > 1e-6,
+        simultaneous_kwh=settled.simultaneous_kwh,
+        status=found.solver.status,
+        rounds=rounds,
+        rows_added=len(rows.slot),
+        variables=len(found.solver.x),
+        solver_iterations=iterations,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def horizon_data(
+    community: Community,
+    horizon: Horizon,
+    *,
+    terminal_price: float | np.ndarray,
+    row_penalty: float,
+    unserved_price: float,
+) -> tuple[HorizonData, bool]:
+    """The horizon in float64 numpy, and whether its pool is the community's market exactly."""
+    homes, battery, size = community.prosumers, community.prosumers.battery, community.size
+    trading, fee, trade_limit, exact = _pool_of(community)
+    charge_max, discharge_max = _float(battery.charge_max), _float(battery.discharge_max)
+    load = _float(horizon.load)
+    response, offset, lower, upper = _network_rows(community, horizon)
+    data = HorizonData(
+        slot_hours=float(horizon.slot_hours),
+        load=load,
+        pv=_float(horizon.pv),
+        price_buy=_float(horizon.price_buy),
+        price_sell=_float(horizon.price_sell),
+        trading=trading,
+        fee=fee,
+        trade_limit=trade_limit,
+        buy_max=_float(homes.buy_max),
+        sell_max=_float(homes.sell_max),
+        unserved_price=unserved_price,
+        curtailment_cost=_float(homes.curtailment_cost),
+        shift_max=_float(homes.load_flex_share) * np.abs(load),
+        shift_cost=_float(homes.load_flex_cost),
+        storage=(charge_max > 0) | (discharge_max > 0),
+        charge_max=charge_max,
+        discharge_max=discharge_max,
+        energy_min=_float(battery.energy_min),
+        energy_max=_float(battery.energy_max),
+        energy_start=_float(battery.energy_start),
+        charge_efficiency=_float(battery.charge_efficiency),
+        discharge_efficiency=_float(battery.discharge_efficiency),
+        retention=_float(battery.retention),
+        wear_cost=_float(battery.wear_cost),
+        terminal_price=np.broadcast_to(_float(terminal_price), (size,)),
+        row_penalty=row_penalty,
+        response=response,
+        offset=offset,
+        lower=lower,
+        upper=upper,
+    )
+    return data, exact
+
+
+def _float(values) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _pool_of(community: Community) -> tuple[bool, float, np.ndarray, bool]:
+    """Whether there is trade, fee, limit on every member's net trade (N,), whether that is the market itself.
+
+    A pool with one fee on a graph costs no more than the graph with its own fees: |sum_j e_ij| is at most
+    sum_j |e_ij|, and the sum of a member's edge limits bounds its net trade.
+    """
+    market, size = community.market, community.size
+    fee, limit = _float(market.fee), _float(market.limit)
+    open_edges = limit > 0
+    if market.kind == "none" or not open_edges.any():
+        return False, 0.0, np.zeros(size), True
+    smallest = float(fee[open_edges].min())
+    same_fee = bool(np.all(fee[open_edges] == smallest))
+    return True, smallest, limit.sum(0), market.kind == "pool" and same_fee
+
+
+def _network_rows(community: Community, horizon: Horizon):
+    """Response (R, N), offset, lower and upper (T, R), all in kW: `network.row_limits` in float64."""
+    feeder, network, slots = community.feeder, community.network, horizon.load.shape[0]
+    if feeder is None:
+        return np.zeros((0, community.size)), *(np.zeros((slots, 0)) for _ in range(3))
+    bus, branch = np.asarray(feeder.voltage_bus), np.asarray(feeder.flow_branch)
+    reactive = _float(horizon.flow_reactive)[:, branch]
+    room = np.sqrt(np.maximum(_float(network.rating)[branch] ** 2 - reactive**2, 0))
+    offset = np.concatenate([_float(horizon.voltage_base)[:, bus], _float(horizon.flow_base)[:, branch]], 1)
+    v_min, v_max = (np.tile(_float(v)[bus] ** 2, (slots, 1)) for v in (network.voltage_min, network.voltage_max))
+    lower, upper = np.concatenate([v_min, -room], 1), np.concatenate([v_max, room], 1)
+    response = _float(feeder.matrix)[:, np.asarray(feeder.group)] * _float(feeder.flexible)
+    scale = _float(feeder.scale)
+    return response, offset / scale, lower / scale, upper / scale
+
+
+def _missing_rows(data: HorizonData, injection: np.ndarray, rows: NetworkRows, tolerance: float) -> NetworkRows:
+    """In every slot a few violated rows that are not in the QP yet and not settled by each other.
+
+    Neighbouring rows are nearly parallel and all of them are dense, so not every violated row is added: the
+    worst one is projected away, a step of Kaczmarz's method on p, and then the worst of what is left.
+    """
+    response = data.response[:, data.response.any(0)]
+    gram = response @ response.T
+    value = data.offset + injection @ data.response.T
+    present = np.zeros((2, *value.shape), bool)  # lower, upper
+    present[(rows.side > 0).astype(int), rows.slot, rows.row] = True
+    added = [np.zeros((3, 0), int)]
+    slot = np.arange(len(value))
+    for _ in range(ROWS_PER_SLOT if value.size else 0):
+        over = np.where(present[1, slot], 0.0, value - data.upper[slot])
+        under = np.where(present[0, slot], 0.0, data.lower[slot] - value)
+        excess = np.maximum(over, under)
+        worst = excess.argmax(1)
+        number = np.arange(len(slot))
+        size = excess[number, worst]
+        missing = size > tolerance
+        slot, value, worst, size = slot[missing], value[missing], worst[missing], size[missing]
+        side = np.where(over[missing][np.arange(len(slot)), worst] == size, 1, -1)
+        added.append(np.stack([slot, worst, side]))
+        present[(side > 0).astype(int), slot, worst] = True
+        value = value - (side * size / gram[worst, worst])[:, None] * gram[worst]
+    return NetworkRows(*np.concatenate(added, axis=1))
+
+
+def _storage_duals(data: HorizonData, found: HorizonSolution) -> np.ndarray:
+    """m (T, N); a battery without power gets v_T sigma^(T-1-t), which makes its share of any dual bound exact."""
+    slots = len(found.storage_dual)
+    ages = np.arange(slots - 1, -1, -1)[:, None]
+    return np.where(data.storage, found.storage_dual, data.terminal_price * data.retention**ages)

@@ -1,0 +1,21 @@
+"""Rule-based use of the batteries: no prices, no model, what many inverters do today."""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def own_meter(load: Array, pv: Array, charge_max: Array, discharge_max: Array) -> tuple[Array, Array]:
+    """Charge (N,) and discharge (N,) in kW that bring every home's own meter towards zero."""
+    surplus = pv - load
+    return jnp.clip(surplus, 0, charge_max), jnp.clip(-surplus, 0, discharge_max)
+
+
+def community_meter(load: Array, pv: Array, charge_max: Array, discharge_max: Array) -> tuple[Array, Array]:
+    """Charge and discharge that bring the community's surplus towards zero, shared by available power."""
+    surplus = jnp.sum(pv - load)
+
+    def shared(wanted: Array, limit: Array) -> Array:
+        total = jnp.sum(limit)
+        return limit * jnp.clip(wanted / jnp.where(total > 0, total, 1), 0, 1)
+
+    return shared(surplus, charge_max), shared(-surplus, discharge_max)

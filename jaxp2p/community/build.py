@@ -1,0 +1,193 @@
+"""Tables to arrays: the community and its horizon, validated on the host before any array is made."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxp2p.community.market import (
+    complete_graph,
+    market_from_edges,
+    nearest_graph,
+    no_market,
+    pool_market,
+    regular_graph,
+)
+from jaxp2p.community.network import controllable_rows, radial_matrices
+from jaxp2p.community.types import Battery, Community, Horizon, Market, Network, Prosumers
+from jaxp2p.data.series import absolute_series
+from jaxp2p.data.tables import Tables, check
+from jaxp2p.data.validation import slot_hours
+
+MARKETS = ("bilateral", "pool", "none")
+GRAPHS = ("regular", "nearest", "complete", "table")
+DEFAULT_FEE = 0.01  # EUR/kWh of a trade, half to each side
+DEFAULT_PARTNERS = 6
+
+
+def build_community(
+    tables: Tables,
+    *,
+    market: str = "bilateral",
+    graph: str | None = None,
+    partners: int = DEFAULT_PARTNERS,
+    fee: float = DEFAULT_FEE,
+    limit: float = np.inf,
+    seed: int = 0,
+    network: bool = True,
+    dtype: str = "float32",
+) -> Community:
+    """The constant part of a community.
+
+    market: "bilateral", "pool" or "none". graph, of the bilateral market: "regular" (seeded random graph
+    with `partners` partners each), "nearest" (by electrical distance), "complete", or "table" (the trades
+    table with its own fees and limits); by default "table" where there is one, else "regular". fee in
+    EUR/kWh, limit in kW per trade. network=False leaves the grid out of the market (it is still reported).
+
+    Homes are ordered by bus; `Community.prosumers.ids` has their names. Raises InputError with every fault
+    of the tables, ValueError for unknown options.
+    """
+    tables = check(tables)
+    if market not in MARKETS:
+        raise ValueError(f"unknown market {market!r}: choose from {', '.join(MARKETS)}")
+    if fee < 0 or limit < 0 or partners < 0:
+        raise ValueError("fee, limit and partners must not be negative")
+    kind = np.dtype(dtype)
+    homes, bus_ids, order, bus = _ordered(tables)
+    column = lambda name: jnp.asarray(homes[name].to_numpy(float), kind)  # noqa: E731
+    hours = slot_hours(tables.profiles["time"])
+    retention = (1 - homes["self_discharge_per_day"].to_numpy(float)) ** (hours / 24)
+    usable = homes["battery_kwh"].to_numpy(float) > homes["battery_min_kwh"].to_numpy(float)
+    power = lambda name: jnp.asarray(np.where(usable, homes[name].to_numpy(float), 0), kind)  # noqa: E731
+    battery = Battery(
+        energy_min=column("battery_min_kwh"),
+        energy_max=column("battery_kwh"),
+        energy_start=column("battery_start_kwh"),
+        charge_max=power("battery_charge_kw"),
+        discharge_max=power("battery_discharge_kw"),
+        charge_efficiency=column("charge_efficiency"),
+        discharge_efficiency=column("discharge_efficiency"),
+        retention=jnp.asarray(retention, kind),
+        wear_cost=column("wear_cost_eur_per_kwh"),
+    )
+    elastic = (homes["load_flex_share"] > 0).any()
+    limited = np.isfinite(homes[["buy_max_kw", "sell_max_kw"]].to_numpy(float)).any()
+    prosumers = Prosumers(
+        bus=jnp.asarray(bus, jnp.int32),
+        pv_peak=column("pv_kw"),
+        curtailment_cost=column("curtailment_cost_eur_per_kwh"),
+        load_flex_share=column("load_flex_share"),
+        load_flex_cost=column("load_flex_cost_eur_per_kw2h") if elastic else None,
+        buy_max=column("buy_max_kw") if limited else None,
+        sell_max=column("sell_max_kw") if limited else None,
+        battery=battery,
+        ids=tuple(homes["prosumer_id"]),
+    )
+    grid = _network(tables, bus_ids, kind)
+    flexible = flexible_homes(prosumers)
+    feeder = controllable_rows(grid, bus, flexible, kind) if network and flexible.any() else None
+    return Community(
+        prosumers=prosumers,
+        market=_market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, kind),
+        network=grid,
+        feeder=feeder,
+    )
+
+
+def build_horizon(community: Community, tables: Tables) -> Horizon:
+    """The slots of the tables' profiles and prices, in the dtype and home order of the community."""
+    tables = check(tables)
+    kind = community.prosumers.pv_peak.dtype
+    _, bus_ids, order, bus = _ordered(tables)
+    series = absolute_series(tables)
+    load, pv, reactive = (x[:, order] for x in (series.load_kw, series.pv_kw, series.load_kvar))
+    position = {name: i for i, name in enumerate(tables.buses["bus_id"])}
+    places = np.array([position[name] for name in bus_ids])
+    active_base, reactive_base = -series.background_kw[:, places], -series.background_kvar[:, places]
+    fixed = ~flexible_homes(community.prosumers)
+    member = np.zeros((len(bus), len(bus_ids)))
+    member[np.arange(len(bus)), bus] = 1
+    active_base = active_base - (load * fixed) @ member
+    reactive_base = reactive_base - reactive @ member
+    grid = community.network
+    resistance, reactance = np.asarray(grid.resistance, float), np.asarray(grid.reactance, float)
+    downstream = np.asarray(grid.downstream, float)
+    slack = float(tables.buses.loc[tables.buses["slack"] == 1, "v_set_pu"].iloc[0])
+    array = lambda x: jnp.asarray(x, kind)  # noqa: E731
+    return Horizon(
+        slot_hours=array(series.dt_h),
+        load=array(load),
+        pv=array(pv),
+        price_buy=array(series.buy_eur_per_kwh),
+        price_sell=array(series.sell_eur_per_kwh),
+        voltage_base=array(slack**2 + 2 * (active_base @ resistance + reactive_base @ reactance)),
+        flow_base=array(active_base @ downstream.T),
+        flow_reactive=array(reactive_base @ downstream.T),
+    )
+
+
+def flexible_homes(prosumers: Prosumers) -> np.ndarray:
+    """(N,) bool: homes that can change their injection: with PV, a battery or elastic load."""
+    battery = prosumers.battery
+    powers = (prosumers.pv_peak, battery.charge_max, battery.discharge_max, prosumers.load_flex_share)
+    return np.any([np.asarray(x) > 0 for x in powers], axis=0)
+
+
+def _ordered(tables: Tables):
+    """Homes sorted by bus, bus names with the slack first, the order applied, and every home's bus."""
+    buses = tables.buses.sort_values("slack", ascending=False, kind="stable")
+    bus_ids = tuple(buses["bus_id"])
+    number = {name: i for i, name in enumerate(bus_ids)}
+    bus = tables.prosumers["bus_id"].map(number).to_numpy(int)
+    order = np.argsort(bus, kind="stable")
+    return tables.prosumers.iloc[order], bus_ids, order, bus[order]
+
+
+def _network(tables: Tables, bus_ids: tuple[str, ...], kind: np.dtype) -> Network:
+    number = {name: i for i, name in enumerate(bus_ids)}
+    buses, lines = tables.buses.set_index("bus_id").loc[list(bus_ids)], tables.lines
+    tail, head = (lines[end].map(number).to_numpy(int) for end in ("from_bus", "to_bus"))
+    volts = buses["vn_kv"].to_numpy(float)
+    base = np.minimum(volts[tail], volts[head]) ** 2 * 1000  # kV^2 to ohm per p.u. and kW
+    resistance, reactance, downstream = radial_matrices(
+        tail, head, lines["r_ohm"].to_numpy(float) / base, lines["x_ohm"].to_numpy(float) / base, len(bus_ids)
+    )
+    array = lambda x: jnp.asarray(x, kind)  # noqa: E731
+    return Network(
+        resistance=array(resistance),
+        reactance=array(reactance),
+        downstream=array(downstream),
+        slack_voltage=array(buses["v_set_pu"].iloc[0]),
+        voltage_min=array(buses["v_min_pu"].to_numpy(float)),
+        voltage_max=array(buses["v_max_pu"].to_numpy(float)),
+        rating=array(lines["s_max_kva"].to_numpy(float)),
+        bus_ids=bus_ids,
+        branch_ids=tuple(lines["line_id"]),
+        branch_kinds=tuple(lines["kind"]),
+    )
+
+
+def _market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, kind) -> Market:
+    size = len(prosumers.ids)
+    if market == "pool":
+        return pool_market(size, fee=fee, limit=limit, dtype=kind)
+    if market == "none":
+        return no_market(size, dtype=kind)
+    graph = graph or ("regular" if tables.trades is None else "table")
+    if graph not in GRAPHS:
+        raise ValueError(f"unknown graph {graph!r}: choose from {', '.join(GRAPHS)}")
+    if graph == "table":
+        if tables.trades is None:
+            raise ValueError("graph 'table' needs a trades table")
+        number = {name: i for i, name in enumerate(prosumers.ids)}
+        ends = [tables.trades[end].map(number).to_numpy(int) for end in ("from_id", "to_id")]
+        fees, limits = (tables.trades[c].to_numpy(float) for c in ("fee_eur_per_kwh", "limit_kw"))
+        return market_from_edges(np.stack(ends, 1), fees, limits, size=size, dtype=kind)
+    if graph == "complete":
+        edges = complete_graph(size)
+    elif graph == "nearest":
+        shared = np.asarray(grid.resistance, float)[np.ix_(prosumers.bus, prosumers.bus)]
+        own = np.diag(shared)
+        edges = nearest_graph(own[:, None] + own[None, :] - 2 * shared, partners)
+    else:
+        edges = regular_graph(size, partners, seed=seed)
+    fees, limits = np.full(len(edges), fee), np.full(len(edges), limit)
+    return market_from_edges(edges, fees, limits, size=size, dtype=kind)

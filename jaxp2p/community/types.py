@@ -1,0 +1,138 @@
+"""The constant part of a community, as struct-of-arrays pytrees.
+
+Signs: all device powers are non-negative; an injection p is positive when it feeds the grid.
+Voltages inside the network are squared p.u., powers kW and kvar, energies kWh, money EUR.
+"""
+
+import jax
+from jax import Array
+
+from jaxp2p._pytree import record, static
+
+
+@record
+class Battery:
+    """N batteries; a home without one has zero capacity and zero power."""
+
+    energy_min: Array  # (N,) kWh
+    energy_max: Array  # (N,) kWh
+    energy_start: Array  # (N,) kWh
+    charge_max: Array  # (N,) kW, at the terminals
+    discharge_max: Array  # (N,) kW, at the terminals
+    charge_efficiency: Array  # (N,) in (0, 1], eta_c
+    discharge_efficiency: Array  # (N,) in (0, 1], eta_d
+    retention: Array  # (N,) in (0, 1], sigma: share of the energy kept over one slot
+    wear_cost: Array  # (N,) EUR per kWh moved into or out of the cells, kappa
+
+
+@record
+class Prosumers:
+    """N homes, sorted by bus."""
+
+    bus: Array  # (N,) int32, index into Network buses
+    pv_peak: Array  # (N,) kW, 0 without PV; only says who can ever generate
+    curtailment_cost: Array  # (N,) EUR/kWh
+    load_flex_share: Array  # (N,) load may move within (1 +- share) of its reference
+    load_flex_cost: Array | None  # (N,) EUR/(kW^2 h), a_i; None: no home has elastic load
+    buy_max: Array | None  # (N,) kW, inf when unlimited; None: nobody has a connection limit
+    sell_max: Array | None  # (N,) kW
+    battery: Battery
+    ids: tuple[str, ...] = static(default=())
+
+
+@record
+class Market:
+    """Trading graph in padded form: slot k of member i trades with `partner[k, i]`.
+
+    kind "bilateral": `reverse[k, i]` is the flat index (k' * N + i') of the same edge seen from the
+    partner; padded slots point at themselves and have `limit` 0.
+    kind "pool": one slot (K = 1) per member towards the pool; `partner`, `reverse` have shape (0, N).
+    kind "none": K = 0.
+    """
+
+    partner: Array  # (K, N) int32
+    reverse: Array  # (K, N) int32
+    fee: Array  # (K, N) EUR/kWh, gamma: charged on |e_ij|, half to each side
+    limit: Array  # (K, N) kW, e_max
+    kind: str = static(default="bilateral")
+
+
+@record
+class Network:
+    """Radial feeder, linearised (LinDistFlow); bus 0 is the slack.
+
+    v = v0^2 + 2 (R p + X q) per bus and P_l = sum of the injections downstream of branch l.
+    """
+
+    resistance: Array  # (B, B) p.u. voltage squared per kW: the R of the formula; row and column 0 are 0
+    reactance: Array  # (B, B) p.u. voltage squared per kvar
+    downstream: Array  # (L, B) 1 where the bus lies downstream of the branch
+    slack_voltage: Array  # () p.u.
+    voltage_min: Array  # (B,) p.u.
+    voltage_max: Array  # (B,) p.u.
+    rating: Array  # (L,) kVA, inf when unrated
+    bus_ids: tuple[str, ...] = static(default=())
+    branch_ids: tuple[str, ...] = static(default=())
+    branch_kinds: tuple[str, ...] = static(default=())  # "line" or "transformer"
+
+
+@record
+class Feeder:
+    """The network as the solver sees it: rows over the G buses that have a flexible home.
+
+    Row r limits `offset_r + sum_n matrix[r, n] * (injection of the flexible homes at bus n)`; rows are
+    divided by their largest entry, so that a violation is in kW. With C = matrix diag(sqrt(count)) and
+    C^T C = Q diag(eigenvalues) Q^T, `basis` stacks Q on C Q: any penalty pair is then a diagonal.
+    """
+
+    group: Array  # (N,) int32, index of the home's controllable bus (0 for homes that are not flexible)
+    flexible: Array  # (N,) 1 for a home that can change its injection, else 0
+    count: Array  # (G,) flexible homes per controllable bus
+    matrix: Array  # (R, G) kW per kW
+    scale: Array  # (R,) physical unit of the row per kW: p.u.^2 (voltage rows) or kW (branch rows)
+    basis: Array  # (G + R, G)
+    eigenvalues: Array  # (G,)
+    voltage_bus: Array  # (Rv,) int32, bus of every voltage row (these come first)
+    flow_branch: Array  # (Rl,) int32, branch of every branch row
+
+
+@record
+class Community:
+    """Everything that does not change from slot to slot."""
+
+    prosumers: Prosumers
+    market: Market
+    network: Network
+    feeder: Feeder | None  # None: the network is not part of the market
+
+    @property
+    def size(self) -> int:
+        """Number of homes N."""
+        return self.prosumers.bus.shape[0]
+
+
+@record
+class Horizon:
+    """What nature and the tariffs bring in T consecutive slots (known slot by slot, never ahead).
+
+    The three `base` arrays are what the network carries without the flexible homes: loads of homes that
+    have nothing to decide, background loads, and all reactive power.
+    """
+
+    slot_hours: Array  # () h, dt
+    load: Array  # (T, N) kW, reference load
+    pv: Array  # (T, N) kW, available PV power
+    price_buy: Array  # (T,) EUR/kWh, b
+    price_sell: Array  # (T,) EUR/kWh, s
+    voltage_base: Array  # (T, B) p.u.^2
+    flow_base: Array  # (T, L) kW, positive towards the slack (injections downstream)
+    flow_reactive: Array  # (T, L) kvar
+
+    @property
+    def slots(self) -> int:
+        """Number of slots T."""
+        return self.load.shape[0]
+
+    def slice(self, start: int, stop: int) -> "Horizon":
+        """Slots start to stop as a horizon of its own."""
+        return jax.tree.map(lambda x: x[start:stop] if x.ndim else x, self)

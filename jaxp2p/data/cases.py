@@ -1,0 +1,163 @@
+"""The embedded cases, and the choice of a window of days."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import date, datetime
+
+import numpy as np
+import pandas as pd
+
+from jaxp2p.data.embed import read_profiles, read_small
+from jaxp2p.data.populate import HOUSEHOLDS, PV_PROFILES, densify, generate_homes
+from jaxp2p.data.prices import make_prices
+from jaxp2p.data.tables import Tables, complete
+
+CASES = {
+    "rural3": "SimBench 1-LV-rural3--2-sw: 153 members on 129 buses, 27 PV plants, 16 batteries",
+    "rural1": "SimBench 1-LV-rural1--2-sw: 28 members on 15 buses, 468 kW of PV behind a 160 kVA transformer",
+    "ieee33": "IEEE 33-bus feeder (Baran and Wu), 12.66 kV, populated with generated homes",
+}
+
+DEFAULT_START = "2016-07-04"  # the Monday of a summer week, used where the data have it
+
+IEEE33_PV_SHARE, IEEE33_BATTERY_SHARE = 0.4, 0.3
+_HOMES_SHARE_MAX = 0.8  # of the nominal feeder load; more homes than that become smaller ones
+_FEEDER_PROFILE = "feeder"
+_FEEDER_MEMBERS = ("H0-A", "H0-B", "H0-C", "H0-G", "H0-L", "G4-A", "G6-A", "L1-A", "L2-A")
+
+
+def load_case(
+    name: str,
+    *,
+    price: str = "tou",
+    seed: int = 0,
+    homes: int = 300,
+    pv_share: float | None = None,
+    battery_share: float | None = None,
+    pv_scale: float = 1.0,
+    battery_scale: float = 1.0,
+    load_scale: float = 1.0,
+) -> Tables:
+    """An embedded case: a year (2016) of 15-minute slots.
+
+    Args:
+        name: one of `CASES`.
+        price: tariff, one of `jaxp2p.data.PRICES` (all synthetic).
+        seed: for the tariff, the generated homes and the added devices.
+        homes: number of homes of `ieee33`; the SimBench cases have their own.
+        pv_share, battery_share, pv_scale, battery_scale, load_scale: see `densify`. `ieee33` has shares of
+            0.4 and 0.3 where none are given; the SimBench cases have the devices of their data.
+
+    Raises:
+        ValueError: unknown case or price, or a share or scale out of range.
+    """
+    if name not in CASES:
+        close = difflib.get_close_matches(name, CASES, n=1)
+        hint = f'; did you mean "{close[0]}"?' if close else ""
+        raise ValueError(f"unknown case {name!r}; there are {', '.join(CASES)}{hint}")
+    frames, meta = read_small(name)
+    if name == "ieee33":
+        frames, profiles = _populated_feeder(frames, meta, homes, seed)
+        pv_share = IEEE33_PV_SHARE if pv_share is None else pv_share
+        battery_share = IEEE33_BATTERY_SHARE if battery_share is None else battery_share
+        synthetic = [f"homes ({homes}, seed {seed}) and the background of the buses"]
+    else:
+        names = pd.concat([frames["prosumers"][f"{use}_profile"] for use in ("load", "reactive", "pv")])
+        profiles = read_profiles(meta, [name for name in dict.fromkeys(names) if name])
+        synthetic = []
+    meta = {key: value for key, value in meta.items() if key != "profiles"}
+    meta["synthetic"] = [*synthetic, f"prices ({price}, seed {seed})"]
+    prices = make_prices(profiles["time"], price, seed=seed)
+    tables = complete(Tables(**frames, profiles=profiles, prices=prices, meta=meta))
+    return densify(
+        tables,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        seed=seed,
+        pv_profiles=list(PV_PROFILES) if name == "ieee33" else None,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        load_scale=load_scale,
+    )
+
+
+def _populated_feeder(
+    frames: dict[str, pd.DataFrame], meta: dict, count: int, seed: int
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """Homes on the buses of `ieee33`; what they leave of the nominal load stays as background.
+
+    The feeder profile of the background is the mean of the household, business and farm profiles of SimBench,
+    divided by its peak. The homes of a bus replace as much of its nominal load as they draw at the peak of
+    the community together, so the feeder's peak stays at about its nominal 3,715 kW and 2,300 kvar, for which
+    its voltages are known (0.913 p.u. at bus 18).
+    """
+    if count < 1:
+        raise ValueError(f"homes = {count} must be at least 1")
+    buses = frames["buses"]
+    nominal = buses["background_kw"].astype(float).to_numpy()
+    prosumers = generate_homes(buses["bus_id"].tolist(), nominal, count, seed=seed)
+    reactive = [f"{name}_q" for name in HOUSEHOLDS]
+    series = read_profiles(
+        meta, list(dict.fromkeys([*HOUSEHOLDS, *reactive, *PV_PROFILES, *_FEEDER_MEMBERS]))
+    )
+    feeder = series[list(_FEEDER_MEMBERS)].mean(axis=1)
+    peak_slot = sum(
+        series[name] * prosumers.loc[prosumers["load_profile"] == name, "load_kw"].sum()
+        for name in HOUSEHOLDS
+    ).idxmax()
+    drawn = prosumers["load_kw"] * prosumers["load_profile"].map(
+        series.loc[peak_slot, list(HOUSEHOLDS)].to_dict()
+    )
+    at_bus = drawn.groupby(prosumers["bus_id"]).sum().reindex(buses["bus_id"], fill_value=0.0).to_numpy(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shrink = np.nan_to_num(np.minimum(1.0, _HOMES_SHARE_MAX * nominal / at_bus), nan=1.0)
+    factor = prosumers["bus_id"].map(dict(zip(buses["bus_id"], shrink, strict=True)))
+    prosumers = prosumers.assign(
+        load_kw=(prosumers["load_kw"] * factor).round(4), load_kvar=(prosumers["load_kvar"] * factor).round(4)
+    )
+    left = np.divide(nominal - shrink * at_bus, nominal, out=np.zeros_like(nominal), where=nominal > 0)
+    buses = buses.assign(
+        background_profile=_FEEDER_PROFILE,
+        background_kw=(nominal * left).round(4),
+        background_kvar=(buses["background_kvar"].astype(float) * left).round(4),
+    )
+    used = ["time", *HOUSEHOLDS, *reactive, *PV_PROFILES]
+    profiles = series[used].assign(**{_FEEDER_PROFILE: (feeder / feeder.max()).round(6)})
+    return {**frames, "buses": buses, "prosumers": prosumers}, profiles
+
+
+def window(tables: Tables, *, start: str | date | datetime | None = None, days: float = 7) -> Tables:
+    """The slots of `days` days from `start` on.
+
+    `start` None means Monday, 4 July 2016, or the first slot where the data do not contain that week.
+
+    Raises:
+        ValueError: `start` is no date, or the window is not inside the data; the message names their range.
+    """
+    time = tables.profiles["time"]
+    first, step = time.iloc[0], time.iloc[1] - time.iloc[0]
+    end = time.iloc[-1] + step
+    length = pd.Timedelta(days=days)
+    if length < step:
+        raise ValueError(f"days = {days} must be at least one slot ({step})")
+    if start is None:
+        begin = pd.Timestamp(DEFAULT_START)
+        if begin < first or begin + length > end:
+            begin = first
+    else:
+        try:
+            begin = pd.Timestamp(start)
+        except ValueError:
+            raise ValueError(f"start = {start!r} is not a date such as {DEFAULT_START}") from None
+        if begin.tzinfo is not None:
+            begin = begin.tz_convert(None)  # as in the tables: times with an offset become UTC
+    if begin is pd.NaT or begin < first or begin + length > end:
+        raise ValueError(
+            f"{days:g} days from {begin} are not inside the data, which go from {first} to {end}"
+        )
+    inside = ((time >= begin) & (time < begin + length)).to_numpy()
+    return tables.replace(
+        profiles=tables.profiles[inside].reset_index(drop=True),
+        prices=tables.prices[inside].reset_index(drop=True),
+    )

@@ -1,0 +1,226 @@
+"""Turn one raw frame into a typed and complete one: cells parsed, defaults filled, ranges checked."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from jaxp2p.data.faults import Fault, row_faults
+from jaxp2p.data.schema import KEYS, OPEN_TABLES, SCHEMA, Column
+
+_FLAG_WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
+
+
+def near(name: str, known: list[str]) -> str:
+    """A hint such as ` (did you mean "pv_kw"?)`, empty when nothing known is near."""
+    matches = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    if not matches:
+        return ""
+    quoted = " or ".join(f'"{match}"' for match in matches)
+    return f" (did you mean {quoted}?)"
+
+
+def complete_frame(table: str, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
+    """The typed frame with all specified columns in order, and the faults met on the way.
+
+    Cells that cannot be used hold NaN, NaT or "" in the result, so that later checks can go on.
+    Empty cells take the default of their column; an explicit NaN is a fault, because it is most often the
+    result of a broken computation and not a wish for the default.
+    """
+    spec = {column.name: column for column in SCHEMA[table]}
+    faults = _column_faults(table, frame, spec)
+    frame = frame.loc[:, ~frame.columns.duplicated()]
+    labels = _labels(table, frame)
+    done: dict[str, pd.Series | np.ndarray] = {}
+    for name, column in spec.items():
+        if name in frame.columns:
+            done[name], more = _typed(table, column, frame[name], labels)
+            faults += more
+        else:
+            done[name] = _filled(column, len(frame))
+    if table in OPEN_TABLES:
+        for name in frame.columns:
+            if name not in spec:
+                column = Column(name=str(name), meaning="profile", required=True)
+                done[str(name)], more = _typed(table, column, frame[name], labels)
+                faults += more
+    result = pd.DataFrame(done, index=pd.RangeIndex(len(frame)))
+    if len(frame) == 0:
+        faults.append(Fault(table, "", None, "the table has no rows"))
+    if table in OPEN_TABLES and len(result.columns) == len(spec):
+        faults.append(Fault(table, "", None, "there is no profile beside the time column"))
+    if table == "prosumers":
+        _fill_from_other_columns(result)
+    return result, faults
+
+
+def _column_faults(table: str, frame: pd.DataFrame, spec: dict[str, Column]) -> list[Fault]:
+    present = [str(name) for name in frame.columns]
+    faults = []
+    unknown = [] if table in OPEN_TABLES else [name for name in present if name not in spec]
+    absent = [name for name in spec if name not in present]
+    for name, column in spec.items():
+        if column.required and name not in present:
+            faults.append(Fault(table, name, None, f"required column is missing{near(name, unknown)}"))
+    for name in unknown:
+        faults.append(Fault(table, name, None, f"unknown column{near(name, absent or list(spec))}"))
+    for name in sorted({name for name in present if present.count(name) > 1}):
+        faults.append(
+            Fault(table, name, None, f"the column stands {present.count(name)} times in the header")
+        )
+    return faults
+
+
+def _labels(table: str, frame: pd.DataFrame) -> Callable[[int], str]:
+    """How a message names a row: by its identifier where there is one."""
+    key = KEYS.get(table)
+    if key is None or key not in frame.columns:
+        return lambda i: ""
+    names = frame[key].astype(object).to_numpy()
+    return lambda i: f"{names[i]}: "
+
+
+def _filled(column: Column, rows: int) -> np.ndarray | pd.Series:
+    if column.dtype == "str":
+        return pd.Series([""] * rows, dtype="str")
+    if column.dtype == "time":
+        return pd.Series(np.full(rows, np.datetime64("NaT", "ns")))
+    return np.full(rows, math.nan if column.default is None else column.default, dtype=float)
+
+
+def _typed(table: str, column: Column, cells: pd.Series, labels: Callable[[int], str]):
+    if column.dtype == "time":
+        return _times(table, column, cells)
+    if column.dtype == "str":
+        return _names(table, column, cells)
+    return _numbers(table, column, cells, labels)
+
+
+def _is_blank(cell) -> bool:
+    return cell is None or cell is pd.NA or (isinstance(cell, str) and not cell.strip())
+
+
+def _names(table: str, column: Column, cells: pd.Series) -> tuple[pd.Series, list[Fault]]:
+    items = cells.astype(object).to_numpy()
+    # A number used as a name keeps its plain look: bus 7 read as 7.0 is still "7".
+    words = [
+        ""
+        if _is_blank(cell) or cell != cell
+        else f"{cell:g}"
+        if isinstance(cell, float)
+        else str(cell).strip()
+        for cell in items
+    ]
+    faults = []
+    if column.required:
+        faults = row_faults(table, column.name, [not word for word in words], lambda i: "the cell is empty")
+    return pd.Series(words, dtype="str"), faults
+
+
+def _times(table: str, column: Column, cells: pd.Series) -> tuple[pd.Series, list[Fault]]:
+    cells = cells.reset_index(drop=True)
+    if pd.api.types.is_numeric_dtype(cells.dtype):
+        parsed = pd.Series(np.full(len(cells), np.datetime64("NaT", "ns")))
+    else:
+        # One call for both forms: stamps with an offset become UTC, stamps without stay as they are.
+        parsed = pd.to_datetime(cells, format="ISO8601", errors="coerce", utc=True)
+        parsed = parsed.dt.tz_localize(None).astype("datetime64[ns]")
+    text = "{!r} is not an ISO 8601 time such as 2016-07-04T00:15:00"
+    faults = row_faults(table, column.name, parsed.isna(), lambda i: text.format(cells.iloc[i]))
+    return parsed.rename(None), faults
+
+
+def _numbers(
+    table: str, column: Column, cells: pd.Series, labels: Callable[[int], str]
+) -> tuple[np.ndarray, list[Fault]]:
+    if pd.api.types.is_numeric_dtype(cells.dtype):
+        values = cells.to_numpy(dtype=float, na_value=math.nan)
+        blank = np.zeros(len(values), bool)
+        text: dict[int, str] = {}
+    else:
+        values, blank, text = _parse(column, cells.astype(object).to_numpy())
+    faults = []
+
+    def add(bad, message):
+        faults.extend(row_faults(table, column.name, bad, lambda i: labels(i) + message(i)))
+
+    is_text = np.zeros(len(values), bool)
+    is_text[list(text)] = True
+    add(is_text, lambda i: f"{text[i]!r} is not a number{_comma_hint(text[i])}")
+    empty_ok = column.default is not None or column.default_text
+    nan_is_default = isinstance(column.default, float) and math.isnan(column.default)
+    if not nan_is_default:
+        add(np.isnan(values) & ~blank & ~is_text, lambda i: "the value is NaN")
+    if column.required or not empty_ok:
+        add(blank, lambda i: "the cell is empty")
+    elif blank.any():
+        values = np.where(blank, math.nan if column.default is None else column.default, values)
+    if not column.infinite:
+        add(np.isinf(values), lambda i: "the value is infinite")
+    unit = f" {column.unit}" if column.unit not in ("", "-", "0 or 1") else ""
+    bad = _outside(column, values)
+    if column.dtype == "flag":
+        bad |= np.isfinite(values) & (values != 0.0) & (values != 1.0)
+        add(bad, lambda i: f"{values[i]:g} must be 0 or 1")
+    else:
+        add(
+            bad,
+            lambda i: f"{values[i]:g}{unit} must be {column.range_text}{_percent_hint(column, values[i])}",
+        )
+    return values, faults
+
+
+def _outside(column: Column, values: np.ndarray) -> np.ndarray:
+    """Where a value breaks the limits of its column; NaN and forbidden infinities have their own fault."""
+    with np.errstate(invalid="ignore"):
+        bad = (values < column.minimum) | (values > column.maximum)
+        if column.above > -math.inf:
+            bad |= values <= column.above
+        if column.below < math.inf:
+            bad |= values >= column.below
+    return bad if column.infinite else bad & np.isfinite(values)
+
+
+def _parse(column: Column, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Cell by cell, by Python's own exact conversion; pandas' fast one may be off in the last digit."""
+    values = np.full(len(cells), math.nan)
+    blank = np.zeros(len(cells), bool)
+    text: dict[int, str] = {}
+    for i, cell in enumerate(cells):
+        if _is_blank(cell):
+            blank[i] = True
+            continue
+        try:
+            if isinstance(cell, str) and "_" in cell:
+                raise ValueError  # float() reads 1_000 as 1000
+            values[i] = float(cell)
+        except (TypeError, ValueError):
+            word = str(cell).strip()
+            if column.dtype == "flag" and word.lower() in _FLAG_WORDS:
+                values[i] = _FLAG_WORDS[word.lower()]
+            else:
+                text[i] = word
+    return values, blank, text
+
+
+def _comma_hint(word: str) -> str:
+    digits = word.replace(",", "", 1).replace("-", "", 1).replace(".", "")
+    return "; write a decimal point instead of a comma" if "," in word and digits.isdigit() else ""
+
+
+def _percent_hint(column: Column, value: float) -> str:
+    is_share = column.maximum == 1.0 or column.below == 1.0
+    return " (a percentage? divide by 100)" if is_share and 1.0 < value <= 100.0 else ""
+
+
+def _fill_from_other_columns(prosumers: pd.DataFrame) -> None:
+    """Defaults that depend on other columns of the same row."""
+    start = prosumers["battery_start_kwh"].to_numpy(copy=True)
+    middle = 0.5 * (prosumers["battery_min_kwh"].to_numpy() + prosumers["battery_kwh"].to_numpy())
+    prosumers["battery_start_kwh"] = np.where(np.isnan(start), middle, start)
+    follows = (prosumers["reactive_profile"] == "") & (prosumers["load_kvar"] != 0.0)
+    prosumers["reactive_profile"] = prosumers["reactive_profile"].where(~follows, prosumers["load_profile"])

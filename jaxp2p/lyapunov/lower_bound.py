@@ -1,0 +1,360 @@
+"""A lower bound on the cost of every policy over a horizon, made after the fact, with no probability.
+
+The horizon's dual: with multipliers m_t of E_{t+1} - sigma E_t - u_t = 0 (EUR per kWh in the cells),
+
+    LB = sum_t dt D_t(m_t)
+       + sum_i [ - sigma m_0 E_0 + v_T E_0 + min_E (m_{T-1} - v_T) E + sum_{1<=t<T} min_E (m_{t-1} - sigma m_t) E ]
+
+each min over E_min <= E <= E_max, and D_t the dual of one slot with the storage replaced by the price m_t:
+
+    D_t = sum_i max over mu_i of phi_i(mu_i - sum_r A_ri y_r) + sum_r (y_r a0_r - y_r^+ hi_r + y_r^- lo_r)
+    phi_i(nu) = min over the devices of kappa (eta_c c + d / eta_d) - m (eta_c c - d / eta_d)
+                                        + k_curt (G - g) + a (l - l_ref)^2 - nu (g - l + d - c)
+
+for any pool price pi_t, with s <= mu_i <= b and |mu_i - pi_t| <= gamma_i / 2 (market none: the tariffs
+only). Every number put in for m, pi, mu, y gives a valid bound; only its tightness depends on them. c and
+d are independent in phi, D_t is never a primal value, and rounding is the only error. phi is concave and
+-p(nu) its slope, so the best mu_i is the place where the home's own balance p(nu) changes sign, clipped
+to its interval: closed form, and pi_t by bisection.
+
+Differs from model.md section 6: the term + v_T E_0, since a policy pays -v_T (E_T - E_0). Finite exchange
+or trade limits are relaxed (the bound stays valid and is looser where they bind). A bilateral market is
+relaxed to the pool with its smallest fee. Source: Lagrangian duality; model.md section 6.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.lax import Precision
+
+from jaxp2p.community.network import row_limits
+from jaxp2p.community.types import Battery, Community, Horizon
+
+
+class LowerBound(NamedTuple):
+    """A certified lower bound and the multipliers that prove it."""
+
+    value_eur: Array  # () EUR, over the horizon
+    slot_eur: Array  # (T,) EUR, dt D_t
+    storage_eur: Array  # () EUR, the terms of the stored energy
+    storage_value: Array  # (T, N) EUR/kWh, m
+    market_price: Array  # (T,) EUR/kWh, pi
+
+
+class _Homes(NamedTuple):
+    """What phi needs of n homes over T slots."""
+
+    load: Array  # (T, n) kW
+    pv: Array  # (T, n) kW
+    shift: Array  # (T, n) EUR/kWh, mu - nu
+    share: Array  # (n,)
+    flex_cost: Array  # (n,) EUR/(kW^2 h)
+    curtailment_cost: Array  # (n,) EUR/kWh
+    half_fee: Array  # (n,) EUR/kWh, inf where there is no market
+    battery: Battery  # (n,)
+
+
+def _stationary_load(homes: _Homes, nu: Array) -> Array:
+    """The load at nodal price nu: l_ref - nu / (2 a), within its limits."""
+    elastic = (homes.flex_cost > 0)[None, :]
+    moved = nu / jnp.where(elastic, 2 * homes.flex_cost[None, :], 1.0)
+    width = homes.share[None, :] * homes.load
+    return homes.load + jnp.clip(jnp.where(elastic, -moved, 0.0), -width, width)
+
+
+def _thresholds(homes: _Homes, m: Array) -> tuple[Array, Array, Array]:
+    """Nodal prices below which it charges, above which it discharges, above which PV is used."""
+    b = homes.battery
+    charge = b.charge_efficiency[None, :] * (m - b.wear_cost[None, :])
+    discharge = (m + b.wear_cost[None, :]) / b.discharge_efficiency[None, :]
+    return charge, discharge, jnp.broadcast_to(-homes.curtailment_cost[None, :], m.shape)
+
+
+def _device_value(homes: _Homes, m: Array, nu: Array) -> Array:
+    """phi, (T, n) EUR/h."""
+    charge, discharge, use = _thresholds(homes, m)
+    load = _stationary_load(homes, nu)
+    value = nu * load + homes.flex_cost[None, :] * (load - homes.load) ** 2
+    value -= homes.battery.charge_max[None, :] * jnp.maximum(charge - nu, 0.0)
+    value -= homes.battery.discharge_max[None, :] * jnp.maximum(nu - discharge, 0.0)
+    return value - homes.pv * (jnp.maximum(nu - use, 0.0) + use)
+
+
+def _own_balance_price(homes: _Homes, m: Array) -> Array:
+    """Nodal price at which the home neither buys nor sells, the smallest nu with p(nu) >= 0; (T, n).
+
+    p is a step function Q(nu) of the three devices less the load. Between two thresholds Q is constant
+    and Q = l(nu) has one root x(Q); the answer is the least max(threshold, x(Q after it)).
+    """
+    charge, discharge, use = _thresholds(homes, m)
+    c_max = jnp.broadcast_to(homes.battery.charge_max[None, :], m.shape)
+    d_max = jnp.broadcast_to(homes.battery.discharge_max[None, :], m.shape)
+    steps = ((charge, c_max), (discharge, d_max), (use, homes.pv))
+    width = homes.share[None, :] * homes.load
+
+    def root(power):
+        inner = 2 * homes.flex_cost[None, :] * (homes.load - power)
+        inner = jnp.where(power >= homes.load + width, -jnp.inf, inner)
+        return jnp.where(power < homes.load - width, jnp.inf, inner)
+
+    best = root(-c_max)
+    for place, _ in steps:
+        power = -c_max
+        for other, size in steps:
+            power = power + jnp.where(other <= place, size, 0.0)
+        best = jnp.minimum(best, jnp.maximum(place, root(power)))
+    return best
+
+
+def _market_value(homes: _Homes, m: Array, price: Array, buy: Array, sell: Array) -> Array:
+    """max over mu of phi(mu - shift) in each home's interval around the pool price, (T, n) EUR/h.
+
+    The best mu is a constant for differentiation (envelope theorem), the ends of its interval are not.
+    """
+    own = jax.lax.stop_gradient(_own_balance_price(homes, m) + homes.shift)
+    low = jnp.maximum(sell[:, None], price[:, None] - homes.half_fee[None, :])
+    high = jnp.minimum(buy[:, None], price[:, None] + homes.half_fee[None, :])
+    return _device_value(homes, m, jnp.clip(own, low, high) - homes.shift)
+
+
+def _storage_terms(battery: Battery, m: Array, terminal_price: Array) -> Array:
+    """(n,) EUR: the terms of the stored energy."""
+    sigma, start = battery.retention, battery.energy_start
+    later = jnp.concatenate(
+        [sigma[None, :] * m[1:], jnp.broadcast_to(terminal_price, (1, m.shape[1]))], axis=0
+    )
+    weight = m - later  # what a kWh at the end of slot t is paid for
+    held = jnp.minimum(weight * battery.energy_min[None, :], weight * battery.energy_max[None, :])
+    return jnp.sum(held, axis=0) + (terminal_price - sigma * m[0]) * start
+
+
+def _best_price(value, buy: Array, sell: Array) -> Array:
+    """argmax over pi in [s, b] of a sum of concave functions of each slot's own price, (T,)."""
+    slope = jax.grad(lambda price: jnp.sum(value(price)))
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        rising = slope(middle) > 0
+        return jnp.where(rising, middle, low), jnp.where(rising, high, middle)
+
+    halvings = 24 if buy.dtype == jnp.float32 else 48
+    low, high = jax.lax.fori_loop(0, halvings, halve, (sell, buy))
+    return 0.5 * (low + high)
+
+
+def _half_fee(community: Community) -> Array:
+    """(N,) EUR/kWh: what separates a home's price from the pool's; inf for a home that cannot trade."""
+    market, size = community.market, community.size
+    fee, limit = market.fee, market.limit
+    if market.kind == "none" or fee.shape[0] == 0:
+        return jnp.full((size,), jnp.inf, fee.dtype)
+    fee = jnp.where(limit > 0, fee, jnp.inf)
+    smallest = jnp.min(fee) if market.kind == "bilateral" else fee[0]
+    return jnp.broadcast_to(0.5 * smallest, (size,))
+
+
+def _homes(community: Community, horizon: Horizon, row_price: Array | None) -> _Homes:
+    prosumers, feeder = community.prosumers, community.feeder
+    shift = jnp.zeros_like(horizon.load)
+    if row_price is not None:
+        per_bus = jnp.matmul(row_price, feeder.matrix, precision=Precision.HIGHEST)
+        shift = per_bus[:, feeder.group] * feeder.flexible[None, :]
+    return _Homes(
+        load=horizon.load,
+        pv=horizon.pv,
+        shift=shift,
+        share=prosumers.load_flex_share,
+        flex_cost=prosumers.load_flex_cost,
+        curtailment_cost=prosumers.curtailment_cost,
+        half_fee=_half_fee(community),
+        battery=prosumers.battery,
+    )
+
+
+@jax.jit
+def lower_bound(
+    community: Community,
+    horizon: Horizon,
+    *,
+    storage_value: Array,
+    terminal_price,
+    row_price: Array | None = None,
+) -> LowerBound:
+    """The bound that these multipliers prove, with the best market prices for them.
+
+    `storage_value`: m, (T, N) EUR/kWh, any numbers; ignored for homes without a battery.
+    `terminal_price`: v_T, EUR/kWh: every policy is paid v_T (E_T - E_0).
+    `row_price`: y, (T, R) EUR/kWh, y > 0 at an upper limit; None leaves the network out. With
+    |y_r| <= kappa_r the bound holds for cost plus penalty, and thus for the cost of every policy
+    that keeps the network limits; without y it holds for cost_eur of every policy.
+    """
+    homes = _homes(community, horizon, row_price)
+    buy, sell = horizon.price_buy, horizon.price_sell
+
+    def market_value(price):
+        return _market_value(homes, storage_value, price, buy, sell)
+
+    price = _best_price(market_value, buy, sell)
+    slot = jnp.sum(market_value(price), axis=1)
+    if row_price is not None:
+        limits = (horizon.voltage_base, horizon.flow_base, horizon.flow_reactive)
+        offset, lower, upper = row_limits(community.network, community.feeder, *limits)
+        # an unlimited row has y = 0, and 0 inf is no number
+        at_upper = jnp.where(row_price > 0, row_price * upper, 0.0)
+        at_lower = jnp.where(row_price < 0, -row_price * lower, 0.0)
+        slot = slot + jnp.sum(row_price * offset - at_upper + at_lower, axis=1)
+    slot = horizon.slot_hours * slot
+    terminal_price = jnp.asarray(terminal_price, slot.dtype)
+    storage = jnp.sum(_storage_terms(homes.battery, storage_value, terminal_price))
+    return LowerBound(jnp.sum(slot) + storage, slot, storage, storage_value, price)
+
+
+def best_lower_bound(
+    community: Community,
+    horizon: Horizon,
+    *,
+    terminal_price,
+    storage_value: Array | None = None,
+    row_price: Array | None = None,
+    steps: int = 800,
+) -> LowerBound:
+    """The best bound that `steps` supergradient steps find; never worse than the one it starts from.
+
+    It starts from `storage_value` (such as the duals of perfect foresight, which are optimal) or from
+    the best constant m. See `lower_bound` for the arguments.
+    """
+    homes = _homes(community, horizon, row_price)
+    active, surplus, deficit = _split(homes, horizon)
+    start, dtype = storage_value, horizon.load.dtype
+    if start is None:
+        lowest, highest = jnp.min(horizon.price_sell), jnp.max(horizon.price_buy)
+        start = _best_constant(
+            active[1],
+            surplus,
+            deficit,
+            horizon,
+            terminal_price,
+            jnp.linspace(lowest, highest, 9, dtype=dtype),
+        )
+        start = jnp.full(horizon.load.shape, start, dtype)
+    first = lower_bound(
+        community, horizon, storage_value=start, terminal_price=terminal_price, row_price=row_price
+    )
+    index, owners = active
+    if index.size == 0:
+        return first
+    improved = _ascend(owners, surplus, deficit, horizon, terminal_price, start[:, index], steps=steps)
+    last = lower_bound(
+        community,
+        horizon,
+        storage_value=start.at[:, index].set(improved),
+        terminal_price=terminal_price,
+        row_price=row_price,
+    )
+    return last if last.value_eur > first.value_eur else first
+
+
+def _split(homes: _Homes, horizon: Horizon) -> tuple[tuple[np.ndarray, _Homes], Array, Array]:
+    """Homes that decide something, and the summed surplus and deficit (T,) of the others, on the host.
+
+    A home without battery and elastic load whose PV is used at every price it can see has a fixed p.
+    """
+    battery = homes.battery
+    decides = (np.asarray(battery.charge_max) > 0) | (np.asarray(battery.discharge_max) > 0)
+    decides |= (np.asarray(homes.share) > 0) & (np.asarray(homes.load) != 0).any(axis=0)
+    lowest = np.asarray(horizon.price_sell)[:, None] - np.asarray(homes.shift)
+    curtails = (np.asarray(homes.pv) > 0) & (lowest < -np.asarray(homes.curtailment_cost)[None, :])
+    index = np.flatnonzero(decides | curtails.any(axis=0))
+    rest = np.flatnonzero(~(decides | curtails.any(axis=0)))
+    net = homes.pv[:, rest] - homes.load[:, rest]
+    slots = homes.load.shape[0]
+    selected = jax.tree.map(
+        lambda x: x[:, index] if x.shape[:1] == (slots,) and x.ndim == 2 else x[index], homes
+    )
+    return (index, selected), jnp.sum(jnp.maximum(net, 0), axis=1), jnp.sum(jnp.maximum(-net, 0), axis=1)
+
+
+def _objective(owners: _Homes, surplus: Array, deficit: Array, horizon: Horizon, terminal_price):
+    """(per-slot value of prices and m, whole bound) of the deciding homes and the summed others."""
+    buy, sell = horizon.price_buy, horizon.price_sell
+    half_fee = jnp.min(owners.half_fee, initial=jnp.inf)  # of the summed homes: too small is still a bound
+    terminal_price = jnp.asarray(terminal_price, buy.dtype)
+
+    def slots(price, m):
+        value = jnp.sum(_market_value(owners, m, price, buy, sell), axis=1)
+        bought = deficit * jnp.minimum(buy, price + half_fee)
+        return value + bought - surplus * jnp.maximum(sell, price - half_fee)
+
+    def total(price, m):
+        stored = jnp.sum(_storage_terms(owners.battery, m, terminal_price))
+        return horizon.slot_hours * jnp.sum(slots(price, m)) + stored
+
+    return slots, total
+
+
+@jax.jit
+def _best_constant(owners, surplus, deficit, horizon, terminal_price, candidates) -> Array:
+    """The candidate with the best bound when every battery has it in every slot."""
+    slots, total = _objective(owners, surplus, deficit, horizon, terminal_price)
+
+    def score(constant):
+        m = jnp.full(owners.load.shape, constant, constant.dtype)
+        price = _best_price(lambda p: slots(p, m), horizon.price_buy, horizon.price_sell)
+        return total(price, m)
+
+    return candidates[jnp.argmax(jax.lax.map(score, candidates))]
+
+
+_LEVELS = (1, 8, 64, 512)  # slots that share a correction of m
+
+
+@partial(jax.jit, static_argnames="steps")
+def _ascend(owners, surplus, deficit, horizon, terminal_price, start, *, steps: int) -> Array:
+    """Adam (Kingma and Ba 2015) on the bound in m and pi jointly, best iterate kept; (T, n) EUR/kWh.
+
+    The optimal m only moves where a battery is full or empty, so single entries of m would have to
+    drag their neighbours along one step at a time. m is therefore a sum of corrections that are constant
+    over 1, 8, 64 and 512 slots. Steps shrink from 3 % to 0.03 % of the price range.
+    """
+    buy, sell = horizon.price_buy, horizon.price_sell
+    slots, total = _objective(owners, surplus, deficit, horizon, terminal_price)
+    length, dtype = start.shape[0], start.dtype
+    scale = jnp.maximum(jnp.max(buy) - jnp.min(sell), jnp.asarray(1e-6, dtype))
+
+    def m_of(levels):
+        m = start
+        for width, level in zip(_LEVELS, levels, strict=True):
+            m = m + jnp.repeat(level, width, axis=0)[:length]
+        return m
+
+    ascent = jax.value_and_grad(lambda x: total(x[0], m_of(x[1])))
+
+    def step(carry, count):
+        x, mean, square, best, best_value = carry
+        value, slope = ascent(x)
+        better = value > best_value
+        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), x, best)
+        done = count.astype(dtype)
+        rate = 0.03 * scale * 0.01 ** (done / steps)
+        mean = jax.tree.map(lambda a, g: 0.9 * a + 0.1 * g, mean, slope)
+        square = jax.tree.map(lambda a, g: 0.99 * a + 0.01 * g * g, square, slope)
+        fade, fade_square = 1 - 0.9 ** (done + 1), 1 - 0.99 ** (done + 1)
+
+        def move(v, a, q):
+            return v + rate * (a / fade) / (jnp.sqrt(q / fade_square) + 1e-12)
+
+        price, levels = jax.tree.map(move, x, mean, square)
+        x = (jnp.clip(price, sell, buy), levels)
+        return (x, mean, square, best, jnp.maximum(value, best_value)), None
+
+    levels = [jnp.zeros((-(-length // width), start.shape[1]), dtype) for width in _LEVELS]
+    x = (_best_price(lambda p: slots(p, start), buy, sell), levels)
+    zero = jax.tree.map(jnp.zeros_like, x)
+    carry = (x, zero, zero, x, jnp.asarray(-jnp.inf, dtype))
+    (_, _, _, best, _), _ = jax.lax.scan(step, carry, jnp.arange(steps))
+    return m_of(best[1])

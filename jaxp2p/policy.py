@@ -1,0 +1,172 @@
+"""Policies: who decides what a battery does. One record for all, so that one program runs them all.
+
+A policy sees the present slot and the energy at hand, never the future, and makes a `SlotProblem`; the
+solver does the rest, under the same market and the same network for everybody.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxp2p._pytree import record
+from jaxp2p.admm.problem import SlotProblem
+from jaxp2p.baselines.rules import community_meter, own_meter
+from jaxp2p.community.network import row_limits
+from jaxp2p.community.types import Community, Horizon
+from jaxp2p.lyapunov.bounds import LyapunovParameters
+
+BY_VALUE, BY_OWN_METER, BY_COMMUNITY = 0, 1, 2  # what moves the batteries
+
+
+@record
+class Policy:
+    """Leaves only: policies that share shapes share one compiled program.
+
+    With rule BY_VALUE a stored kWh is worth lambda(E') = inverse_v (theta - E'), or `rest_value` where
+    inverse_v is 0; `exact` 0 keeps lambda constant within the slot (standard Lyapunov method).
+    """
+
+    storage: Array  # () 1: batteries take part, 0: they are absent
+    trade: Array  # () 1: the market is open, 0: everybody for himself
+    rule: Array  # () int32, one of the three above
+    theta: Array  # (D, N) kWh, D slots of the day (1: the same all day)
+    inverse_v: Array  # (N,) EUR/kWh^2
+    rest_value: Array  # (N,) EUR/kWh
+    exact: Array  # () 1 or 0
+
+
+class Slot(NamedTuple):
+    """One row of a Horizon."""
+
+    slot_hours: Array  # () h
+    load: Array  # (N,) kW
+    pv: Array  # (N,) kW
+    price_buy: Array  # () EUR/kWh
+    price_sell: Array  # () EUR/kWh
+    voltage_base: Array  # (B,) p.u.^2
+    flow_base: Array  # (L,) kW
+    flow_reactive: Array  # (L,) kvar
+
+
+class Penalties(NamedTuple):
+    """What breaking a limit costs; large enough that it never pays, see `suggest_penalties`."""
+
+    row: Array  # () EUR/kWh
+    unserved: Array  # () EUR/kWh
+
+
+def suggest_penalties(horizon: Horizon) -> Penalties:
+    """20 times the largest price for rows, twice that for unserved energy: 5 % of influence still relieves a row."""
+    largest = jnp.maximum(jnp.max(jnp.abs(horizon.price_buy)), jnp.max(jnp.abs(horizon.price_sell)))
+    row = 20 * jnp.maximum(largest, 0.05)
+    return Penalties(row=row, unserved=2 * row)
+
+
+def lyapunov(parameters: LyapunovParameters) -> Policy:
+    """Modified (exact drift) or standard (linear) Lyapunov control, by parameters.method."""
+    dtype = parameters.inverse_v.dtype
+    theta = parameters.theta
+    return Policy(
+        storage=jnp.ones((), dtype),
+        trade=jnp.ones((), dtype),
+        rule=jnp.asarray(BY_VALUE, jnp.int32),
+        theta=theta if theta.ndim == 2 else theta[None, :],
+        inverse_v=parameters.inverse_v,
+        rest_value=parameters.rest_value,
+        exact=jnp.asarray(parameters.method == "exact", dtype),
+    )
+
+
+def _fixed(size: int, dtype, *, rule: int = BY_VALUE, storage: float = 1, trade: float = 1) -> Policy:
+    zeros = jnp.zeros((size,), dtype)
+    return Policy(
+        storage=jnp.asarray(storage, dtype),
+        trade=jnp.asarray(trade, dtype),
+        rule=jnp.asarray(rule, jnp.int32),
+        theta=zeros[None, :],
+        inverse_v=zeros,
+        rest_value=zeros,
+        exact=jnp.ones((), dtype),
+    )
+
+
+def baseline_policies(size: int, dtype, *, own: Policy) -> dict[str, Policy]:
+    """The baselines by name; `own` is the control that homes without a market use each for itself.
+
+    greedy minimises this slot's cost only: stored energy is worth nothing, so it never charges at a
+    positive price, sells what it starts with and then equals no_storage.
+    """
+    closed = jnp.zeros((), dtype)
+    return {
+        "no_storage_no_trade": _fixed(size, dtype, storage=0, trade=0),
+        "no_trade": Policy(**{**own.__dict__, "trade": closed}),
+        "no_storage": _fixed(size, dtype, storage=0),
+        "greedy": _fixed(size, dtype),
+        "self_consumption": _fixed(size, dtype, rule=BY_OWN_METER),
+        "community_self_consumption": _fixed(size, dtype, rule=BY_COMMUNITY),
+    }
+
+
+def slot_problem(
+    community: Community, penalties: Penalties, policy: Policy, slot: Slot, energy: Array, slot_of_day: Array
+) -> SlotProblem:
+    """The slot that the solver sees. energy (N,) kWh at its start; slot_of_day () picks theta."""
+    homes, battery, dt = community.prosumers, community.prosumers.battery, slot.slot_hours
+    kept = battery.retention * energy
+    room = jnp.maximum(battery.energy_max - kept, 0) / (dt * battery.charge_efficiency)
+    stock = jnp.maximum(kept - battery.energy_min, 0) * battery.discharge_efficiency / dt
+    charge_max = policy.storage * jnp.minimum(battery.charge_max, room)
+    discharge_max = policy.storage * jnp.minimum(battery.discharge_max, stock)
+    # what leaked below the lower limit must be charged again, by every policy alike
+    refill = jnp.maximum(battery.energy_min - kept, 0) / (dt * battery.charge_efficiency)
+    charge_min = jnp.minimum(policy.storage * refill, charge_max)
+
+    by_own = own_meter(slot.load, slot.pv, charge_max, discharge_max)
+    by_all = community_meter(slot.load, slot.pv, charge_max, discharge_max)
+    ruled = policy.rule != BY_VALUE
+    charge, discharge = (
+        jnp.where(policy.rule == BY_OWN_METER, a, b) for a, b in zip(by_own, by_all, strict=True)
+    )
+    charge = jnp.maximum(charge, charge_min)
+    theta = policy.theta[slot_of_day % policy.theta.shape[0]]
+    line = policy.inverse_v * (theta - kept)
+    if community.feeder is None:
+        rows = (jnp.zeros((0,), slot.load.dtype),) * 3
+    else:
+        rows = row_limits(
+            community.network, community.feeder, slot.voltage_base, slot.flow_base, slot.flow_reactive
+        )
+    market = community.market
+    limit = jnp.where(policy.trade > 0, market.limit, 0)
+    elastic = homes.load_flex_cost is not None
+    limited = homes.buy_max is not None
+    return SlotProblem(
+        slot_hours=dt,
+        price_buy=slot.price_buy,
+        price_sell=slot.price_sell,
+        load=slot.load,
+        load_min=slot.load * (1 - homes.load_flex_share) if elastic else slot.load,
+        load_max=slot.load * (1 + homes.load_flex_share) if elastic else slot.load,
+        load_cost=homes.load_flex_cost,
+        pv_max=slot.pv,
+        curtailment_cost=homes.curtailment_cost,
+        charge_min=jnp.where(ruled, charge, charge_min),
+        charge_max=jnp.where(ruled, charge, charge_max),
+        discharge_min=jnp.where(ruled, discharge, 0),
+        discharge_max=jnp.where(ruled, discharge, discharge_max),
+        charge_efficiency=battery.charge_efficiency,
+        discharge_efficiency=battery.discharge_efficiency,
+        wear_cost=battery.wear_cost,
+        value=jnp.where(policy.inverse_v > 0, line, policy.rest_value),
+        value_slope=policy.exact * policy.inverse_v,
+        buy_max=homes.buy_max,
+        sell_max=homes.sell_max,
+        unserved_price=penalties.unserved if limited else None,
+        market=type(market)(**{**market.__dict__, "limit": limit}),
+        feeder=community.feeder,
+        row_offset=rows[0],
+        row_lower=rows[1],
+        row_upper=rows[2],
+        row_penalty=penalties.row,
+    )

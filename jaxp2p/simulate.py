@@ -1,0 +1,106 @@
+"""A run: one policy over consecutive slots, as one `lax.scan` around the slot solver."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxp2p.admm import execute, solver
+from jaxp2p.admm.solver import ADMM, State
+from jaxp2p.community.types import Community, Horizon
+from jaxp2p.policy import Penalties, Policy, Slot, slot_problem
+from jaxp2p.trajectory import Trajectory
+
+
+class RunState(NamedTuple):
+    """What one slot hands to the next."""
+
+    energy: Array  # (N,) kWh
+    admm: State  # warm start
+    slot_of_day: Array  # () int32
+
+
+def init(
+    community: Community, penalties: Penalties, policy: Policy, admm: ADMM, slot: Slot, slot_of_day: Array
+) -> RunState:
+    """Batteries at their start energy and a cold solver."""
+    energy = community.prosumers.battery.energy_start
+    problem = slot_problem(community, penalties, policy, slot, energy, slot_of_day)
+    return RunState(energy, solver.init(problem, admm), jnp.asarray(slot_of_day, jnp.int32))
+
+
+def step(
+    community: Community, penalties: Penalties, policy: Policy, admm: ADMM, state: RunState, slot: Slot
+) -> tuple[RunState, Trajectory]:
+    """Clear one slot and execute it; the Trajectory has no time axis here."""
+    problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_day)
+    outcome = solver.solve(problem, admm, solver.warm(problem, admm, state.admm))
+    result = execute.finish(problem, outcome)
+    d, battery = result.dispatch, community.prosumers.battery
+    moved = d.charge * battery.charge_efficiency - d.discharge / battery.discharge_efficiency
+    kept = battery.retention * state.energy
+    # the powers were chosen to stay inside: the clip takes off rounding only (and nothing of what is kept
+    # by an absent battery that leaks below its lower limit)
+    lower, upper = jnp.minimum(battery.energy_min, kept), jnp.maximum(battery.energy_max, kept)
+    energy = jnp.clip(kept + slot.slot_hours * moved, lower, upper)
+    row = Trajectory(
+        injection=d.injection,
+        load=d.load,
+        pv_used=d.pv_used,
+        charge=d.charge,
+        discharge=d.discharge,
+        energy=energy,
+        trade=jnp.sum(d.trades, axis=0),
+        trade_volume=jnp.sum(jnp.abs(d.trades), axis=0),
+        buy=d.buy,
+        sell=d.sell,
+        cost=execute.slot_cost(problem, d),
+        payment=execute.payments(problem, d),
+        price_market=d.market_price,
+        price_nodal=d.nodal_price,
+        unserved=d.unserved,
+        violation=result.violation,
+        violation_row=result.violation_row,
+        status=result.status,
+        iterations=result.iterations,
+        prim_res=result.prim_res,
+        dual_res=result.dual_res,
+    )
+    return RunState(energy, outcome.state, state.slot_of_day + 1), row
+
+
+def slots(horizon: Horizon) -> Slot:
+    """The horizon as rows to scan over."""
+    hours = jnp.broadcast_to(horizon.slot_hours, (horizon.slots,))
+    fields = {name: getattr(horizon, name) for name in Slot._fields if name != "slot_hours"}
+    return Slot(slot_hours=hours, **fields)
+
+
+def simulate(
+    community: Community,
+    horizon: Horizon,
+    penalties: Penalties,
+    policy: Policy,
+    admm: ADMM,
+    *,
+    state: RunState | None = None,
+    slot_of_day: int | Array = 0,
+    keep: tuple[str, ...] = Trajectory._fields,
+) -> tuple[RunState, Trajectory]:
+    """Run all slots of the horizon; returns the last state (to go on from) and the Trajectory.
+
+    Pure: jit it, or vmap it over policies, scenarios or parameters. `state` continues an earlier run;
+    `slot_of_day` numbers the first slot for policies that follow the time of day. `keep` names the fields
+    to store; the others are None.
+    """
+    rows = slots(horizon)
+    if state is None:
+        first = jax.tree.map(lambda x: x[0], rows)
+        state = init(community, penalties, policy, admm, first, jnp.asarray(slot_of_day, jnp.int32))
+
+    def body(state: RunState, slot: Slot):
+        state, row = step(community, penalties, policy, admm, state, slot)
+        return state, row._replace(**{name: None for name in Trajectory._fields if name not in keep})
+
+    return jax.lax.scan(body, state, rows)
