@@ -139,16 +139,14 @@ def slot_problem(
         )
     market = community.market
     limit = jnp.where(policy.trade > 0, market.limit, 0)
-    elastic = homes.load_flex_cost is not None
-    limited = homes.buy_max is not None
     return SlotProblem(
         slot_hours=dt,
         price_buy=slot.price_buy,
         price_sell=slot.price_sell,
         load=slot.load,
-        load_min=slot.load * (1 - homes.load_flex_share) if elastic else slot.load,
-        load_max=slot.load * (1 + homes.load_flex_share) if elastic else slot.load,
-        load_cost=homes.load_flex_cost,
+        load_min=slot.load * (1 - homes.load_flex_share) if homes.elastic else slot.load,
+        load_max=slot.load * (1 + homes.load_flex_share) if homes.elastic else slot.load,
+        load_cost=homes.load_flex_cost if homes.elastic else None,
         pv_max=slot.pv,
         curtailment_cost=homes.curtailment_cost,
         charge_min=jnp.where(ruled, charge, charge_min),
@@ -160,9 +158,9 @@ def slot_problem(
         wear_cost=battery.wear_cost,
         value=jnp.where(policy.inverse_v > 0, line, policy.rest_value),
         value_slope=policy.exact * policy.inverse_v,
-        buy_max=homes.buy_max,
-        sell_max=homes.sell_max,
-        unserved_price=penalties.unserved if limited else None,
+        buy_max=homes.buy_max if homes.limited else None,
+        sell_max=homes.sell_max if homes.limited else None,
+        unserved_price=penalties.unserved if homes.limited else None,
         market=type(market)(**{**market.__dict__, "limit": limit}),
         feeder=community.feeder,
         row_offset=rows[0],

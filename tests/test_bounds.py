@@ -85,7 +85,7 @@ def test_negative_highest_price_keeps_the_stronger_floor():
     """With mu_max < 0 buying back at mu_max / eta_c is the weaker condition, not the stronger."""
     b = battery(wear_cost=[0.0] * 4)
     cost_least, earn_most = stored_value_range(b, -0.9, -0.1)
-    assert -0.1 / 0.95 < earn_most[3]
+    assert earn_most[3] > -0.1 / 0.95
     np.testing.assert_allclose(v_max(b, -0.9, -0.1)[3], 10 / (earn_most[3] - cost_least[3]))
 
 
@@ -110,7 +110,8 @@ def test_a_battery_that_fills_in_a_slot_has_no_standard_v():
     parameters = lyapunov_parameters(b, LOW, HIGH, HOURS, method="standard")
     assert parameters.inverse_v[0] == 0
     proof = certificate(b, parameters, LOW, HIGH, slot_hours=HOURS, slots=10)
-    assert not proof.limits_never_bind[0] and not proof.cost_guaranteed[0]
+    assert not proof.limits_never_bind[0]
+    assert not proof.cost_guaranteed[0]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -142,7 +143,8 @@ def test_parameters_stay_in_range_and_trace_with_a_moving_share():
         low, high = (x[0] for x in theta_range(b, v, LOW, HIGH))
         assert low - 1e-9 <= theta[0] <= high + 1e-9
     gradient = jax.grad(lambda s: lyapunov_parameters(b, LOW, HIGH, HOURS, v_share=s).inverse_v.sum())(0.5)
-    assert np.isfinite(gradient) and gradient < 0
+    assert np.isfinite(gradient)
+    assert gradient < 0
     with pytest.raises(ValueError, match="exact, standard"):
         lyapunov_parameters(b, LOW, HIGH, HOURS, method="linear")
 
@@ -175,12 +177,15 @@ def test_certificate_says_never_up_to_v_max_and_not_beyond(method, dtype):
     options = {"slot_hours": HOURS, "slots": 96}
     at_limit = lyapunov_parameters(b, LOW, HIGH, HOURS, method=method)
     proof = certificate(b, at_limit, LOW, HIGH, **options)
-    assert proof.limits_never_bind.all() and proof.cost_guaranteed.all()
-    assert np.isfinite(proof.bound_eur) and "all batteries" in proof.explain()
+    assert proof.limits_never_bind.all()
+    assert proof.cost_guaranteed.all()
+    assert np.isfinite(proof.bound_eur)
+    assert "all batteries" in proof.explain()
     beyond = lyapunov_parameters(b, LOW, HIGH, HOURS, method=method, v_share=1.3)
     proof = certificate(b, beyond, LOW, HIGH, **options)
     assert proof.limits_never_bind.tolist() == [False, True, True, False]
-    assert np.isinf(proof.bound_eur) and "no guarantee" in proof.explain()
+    assert np.isinf(proof.bound_eur)
+    assert "no guarantee" in proof.explain()
     wider = certificate(b, at_limit, LOW - 0.05, HIGH + 0.05, **options)
     assert wider.limits_never_bind.tolist() == [False, True, True, False]
 
@@ -231,7 +236,8 @@ def test_theta_by_time_of_day_keeps_storage_and_loses_the_cost_guarantee():
     )
     proof = certificate(b, moving, LOW, HIGH, slot_hours=HOURS, slots=96)
     assert proof.limits_never_bind.all()
-    assert "no guarantee" in proof.explain() and np.isinf(proof.bound_eur)
+    assert "no guarantee" in proof.explain()
+    assert np.isinf(proof.bound_eur)
     astray = type(moving)(
         theta=moving.theta.at[1, 0].add(20.0), inverse_v=moving.inverse_v, rest_value=moving.rest_value
     )

@@ -1,6 +1,7 @@
 """The lower bound against the whole horizon as one QP (clarabel), every home and device on its own."""
 
 import dataclasses
+from functools import partial
 
 import clarabel
 import jax
@@ -71,7 +72,7 @@ def small_case(
     price_sell = np.full(slots, sell) + (0.1 * rng.standard_normal(slots) if sell < 0 else 0)
     line = np.arange(3)
     resistance, reactance, downstream = radial_matrices(
-        line, line + 1, np.full(3, 0.0012), np.full(3, 0.0006), 4
+        line, line + 1, np.full(3, 0.006), np.full(3, 0.002), 4
     )
     lines = Network(
         resistance=jnp.asarray(resistance.astype(dtype)),
@@ -80,7 +81,7 @@ def small_case(
         slack_voltage=jnp.asarray(1.0, dtype),
         voltage_min=jnp.full((4,), 0.97, dtype),
         voltage_max=jnp.full((4,), 1.03, dtype),
-        rating=jnp.asarray(np.array([9.0, np.inf, np.inf], dtype)),
+        rating=jnp.asarray(np.array([4.0, np.inf, np.inf], dtype)),
     )
     feeder, flexible = None, (pv_peak > 0) | (capacity > 0) | elastic
     if network:
@@ -164,12 +165,9 @@ def whole_horizon(community: Community, horizon: Horizon, *, penalty=2.0, storag
 
     feeder, rows = community.feeder, 0
     if feeder is not None:
-        offset, lower, upper = (
-            np.asarray(x)
-            for x in row_limits(
-                community.network, feeder, horizon.voltage_base, horizon.flow_base, horizon.flow_reactive
-            )
-        )
+        limits = (horizon.voltage_base, horizon.flow_base, horizon.flow_reactive)
+        limits = jax.vmap(partial(row_limits, community.network, feeder))(*limits)
+        offset, lower, upper = (np.asarray(x) for x in limits)
         rows = offset.size
         matrix = np.asarray(feeder.matrix)[:, np.asarray(feeder.group)] * np.asarray(feeder.flexible)[None, :]
         effect = sp.kron(sp.eye(slots), matrix)
@@ -280,7 +278,7 @@ def test_float32_agrees_with_float64():
         assert bound.value_eur.dtype == best.value_eur.dtype == best.storage_value.dtype == dtype
         results.append((float(bound.value_eur), float(best.value_eur)))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=2e-6)
-    np.testing.assert_allclose(results[0][1], results[1][1], rtol=2e-3)
+    np.testing.assert_allclose(results[0][1], results[1][1], atol=0.05)  # ascents part at kinks
 
 
 def test_bilateral_is_relaxed_to_the_pool_with_the_smallest_fee():
@@ -313,21 +311,33 @@ def test_without_batteries_it_is_the_cost_of_trading_alone():
 
 def test_scaling_powers_and_prices_scales_the_bound():
     community, horizon = small_case()
-    base = best_lower_bound(community, horizon, terminal_price=TERMINAL, steps=100)
-    battery, prosumers = community.prosumers.battery, community.prosumers
+    m = jnp.asarray(0.25 + 0.05 * np.random.default_rng(0).standard_normal(horizon.load.shape))
+    base = lower_bound(community, horizon, storage_value=m, terminal_price=TERMINAL).value_eur
+
+    prosumers, battery = community.prosumers, community.prosumers.battery
+    powers = ("energy_min", "energy_max", "energy_start", "charge_max", "discharge_max")
+    larger = dataclasses.replace(battery, **{name: 100 * getattr(battery, name) for name in powers})
+    scaled = lower_bound(
+        dataclasses.replace(community, prosumers=dataclasses.replace(prosumers, battery=larger)),
+        dataclasses.replace(horizon, load=100 * horizon.load, pv=100 * horizon.pv),
+        storage_value=m,
+        terminal_price=TERMINAL,
+    )
+    np.testing.assert_allclose(scaled.value_eur, 100 * base, rtol=1e-9)
+
     dear = dataclasses.replace(
         prosumers,
         curtailment_cost=10 * prosumers.curtailment_cost,
         battery=dataclasses.replace(battery, wear_cost=10 * battery.wear_cost),
     )
     market = pool_market(6, fee=0.3, dtype=np.float64)
-    scaled = best_lower_bound(
+    scaled = lower_bound(
         dataclasses.replace(community, prosumers=dear, market=market),
         dataclasses.replace(horizon, price_buy=10 * horizon.price_buy, price_sell=10 * horizon.price_sell),
+        storage_value=10 * m,
         terminal_price=10 * TERMINAL,
-        steps=100,
     )
-    np.testing.assert_allclose(scaled.value_eur, 10 * base.value_eur, rtol=1e-5)
+    np.testing.assert_allclose(scaled.value_eur, 10 * base, rtol=1e-9)
 
 
 def test_traced_once_for_new_values():
@@ -337,3 +347,15 @@ def test_traced_once_for_new_values():
         m = jnp.full(horizon.load.shape, value)
         lower_bound(community, horizon, storage_value=m, terminal_price=value)
     assert lower_bound._cache_size() <= before + 1
+
+
+def test_row_prices_without_a_feeder_are_refused():
+    community, horizon = small_case(slots=4)
+    with pytest.raises(ValueError, match="feeder"):
+        lower_bound(
+            community,
+            horizon,
+            storage_value=jnp.zeros_like(horizon.load),
+            terminal_price=TERMINAL,
+            row_price=jnp.zeros((4, 1)),
+        )

@@ -10,7 +10,7 @@ from jaxp2p.admm.problem import SlotProblem
 from jaxp2p.admm.solver import Outcome
 from jaxp2p.admm.status import Status
 from jaxp2p.prox.feeder import bus_mean, rows
-from jaxp2p.prox.response import shares_at
+from jaxp2p.prox.response import Pieces, shares_at
 from jaxp2p.prox.trades import project_trades
 
 VIOLATION_TOLERANCE = 0.05  # kW per scaled row: the pass rule of the model page
@@ -46,13 +46,10 @@ class SlotResult(NamedTuple):
     dual_res: Array  # () EUR/kWh
 
 
-def dispatch(problem: SlotProblem, outcome: Outcome) -> Dispatch:
-    """Devices from the response polyline, trades made reciprocal, the utility takes the rest: all exact."""
-    update, rho = outcome.update, outcome.state.rho
-    pieces = problem.pieces()
-    shares = shares_at(
-        pieces, problem.base, price=update.nodal_price, power=update.injection, slope=rho[1]
-    )
+def devices_of(
+    problem: SlotProblem, shares: Array, pieces: Pieces
+) -> tuple[Array, Array, Array, Array]:
+    """Load, PV used, charge and discharge, each (N,) kW, from the shares (P, N) of the device pieces."""
     gained = shares * pieces.gain
     discharge = jnp.clip(problem.discharge_min + gained[0] + gained[1], max=problem.discharge_max)
     charge = jnp.clip(problem.charge_max - gained[3], min=problem.charge_min)
@@ -60,6 +57,17 @@ def dispatch(problem: SlotProblem, outcome: Outcome) -> Dispatch:
     load = problem.load_max
     if problem.load_cost is not None:
         load = jnp.clip(load - gained[4], min=problem.load_min)
+    return load, pv_used, charge, discharge
+
+
+def dispatch(problem: SlotProblem, outcome: Outcome) -> Dispatch:
+    """Devices from the response polyline, trades made reciprocal, the utility takes the rest: all exact."""
+    update, rho = outcome.update, outcome.state.rho
+    pieces = problem.pieces()
+    shares = shares_at(
+        pieces, problem.base, price=update.nodal_price, power=update.injection, slope=rho[1]
+    )
+    load, pv_used, charge, discharge = devices_of(problem, shares, pieces)
     injection = pv_used - load + discharge - charge
     limit = problem.market.limit
     trades = project_trades(problem.market, jnp.clip(update.trades, -limit, limit))

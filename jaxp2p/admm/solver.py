@@ -30,7 +30,10 @@ class ADMM:
     """Solver configuration. Leaves may be traced, batched and differentiated; the rest is structure.
 
     Residuals in kW must fall below eps_power + eps_rel * (largest power), those in EUR/kWh below
-    eps_price + eps_rel * (price scale), each family (trades, injections, rows) for itself.
+    eps_price + eps_rel * max(b - s, 0.01), each family (trades, injections, rows) for itself. What the homes
+    inject must meet the row copies within eps_flow and eps_voltage: absolute, as grid limits are. And what the
+    primal residuals cost at the present prices must fall below eps_gap of the energy traded and consumed:
+    that is the first-order error of the executed cost.
     """
 
     rho: float | Array = 0.3  # trade penalty in units of price scale / power scale of the problem
@@ -39,9 +42,12 @@ class ADMM:
     alpha: float | Array = 1.6  # over-relaxation
     eps_power: float | Array = 2e-3  # kW
     eps_price: float | Array = 1e-4  # EUR/kWh
-    eps_rel: float | Array = 2e-3
+    eps_rel: float | Array = 1e-3
+    eps_gap: float | Array = 5e-4
+    eps_flow: float | Array = 0.02  # kW
+    eps_voltage: float | Array = 4e-5  # p.u.
     rho_clamp: float | Array = 1e3  # a penalty stays within this factor of its start
-    max_iter: int = static(default=1000)
+    max_iter: int = static(default=3000)
     check_every: int = static(default=5)
     max_rho_updates: int = static(default=8)
     adapt_every: int = static(default=4)  # checks between changes of the penalties
@@ -63,17 +69,19 @@ class State(NamedTuple):
 
 
 class Residuals(NamedTuple):
-    """Largest residuals per family: trades, injections, rows; and the largest over its tolerance."""
+    """Largest residuals per family (trades, injections, rows), and all that count over their tolerance."""
 
     prim: Array  # (3,) kW
     dual: Array  # (3,) EUR/kWh
     prim_excess: Array  # (3,) residual / tolerance
     dual_excess: Array  # (3,)
+    gap_excess: Array  # () cost of the primal residuals over its tolerance
 
     @property
     def converged(self) -> Array:
         """() bool: every residual below its tolerance."""
-        return (jnp.max(self.prim_excess) <= 1) & (jnp.max(self.dual_excess) <= 1)
+        worst = jnp.maximum(jnp.max(self.prim_excess), jnp.max(self.dual_excess))
+        return jnp.maximum(worst, self.gap_excess) <= 1
 
 
 class Outcome(NamedTuple):
@@ -206,13 +214,27 @@ def _largest(x: Array) -> Array:
     return jnp.max(jnp.abs(x), initial=0)
 
 
+def _imbalance_cost(problem: SlotProblem, price: Array, surplus: Array) -> Array:
+    """EUR/h (N,) lost when the utility takes a surplus in kW (or covers a shortage) in place of peers.
+
+    To first order: nothing where the home deals with the utility anyway (mu = b or s).
+    """
+    buy, sell = problem.price_buy, problem.price_sell
+    if problem.unserved_price is not None:
+        buy = jnp.where(price > buy, buy + problem.unserved_price, buy)
+        sell = jnp.where(price < sell, sell - problem.unserved_price, sell)
+    return jnp.maximum(surplus, 0) * (price - sell) + jnp.maximum(-surplus, 0) * (buy - price)
+
+
 def residuals(
     problem: SlotProblem, admm: ADMM, old: State, new: State, update: ProsumerUpdate
 ) -> Residuals:
     """Residuals of the step from `old` to `new`."""
-    row_gap = jnp.zeros_like(new.rows)
+    row_gap, row_tol = jnp.zeros_like(new.rows), jnp.ones_like(new.rows)
     if problem.feeder is not None:
-        row_gap = _boxed_rows(problem, old) - (new.rows + problem.row_offset)
+        executed = feeder_rows(problem.feeder, bus_mean(problem.feeder, update.injection)) + problem.row_offset
+        row_gap = _boxed_rows(problem, old) - executed
+        row_tol = _row_tolerance(problem, admm)
     flexible = jnp.ones_like(new.injection) if problem.feeder is None else problem.feeder.flexible
     imbalance = update.trades - new.trades
     prim = [_largest(imbalance), _largest((update.injection - new.injection) * flexible), _largest(row_gap)]
@@ -225,11 +247,26 @@ def residuals(
         # what a step of the rows does to the price of the homes: rho_s A^T (rows+ - rows)
         push = jnp.matmul(new.rows - old.rows, problem.feeder.matrix, precision=jax.lax.Precision.HIGHEST)
         dual[2] = old.rho[2] * _largest(push)
-    power = jnp.stack([_largest(update.trades), _largest(update.injection), _largest(new.rows)])
-    prim_tol = admm.eps_power + admm.eps_rel * power
-    dual_tol = admm.eps_price + admm.eps_rel * problem.price_scale
+    power = jnp.stack([_largest(update.trades), _largest(update.injection)])
+    spread = jnp.maximum(problem.price_buy - problem.price_sell, 0.01)
+    power_tol = admm.eps_power + admm.eps_rel * power
+    dual_tol = admm.eps_price + admm.eps_rel * spread
     prim, dual = jnp.stack(prim), jnp.stack(dual)
-    return Residuals(prim, dual, prim / prim_tol, dual / dual_tol)
+    slip = jnp.sum(_imbalance_cost(problem, update.market_price, jnp.sum(imbalance, axis=0)))
+    if problem.feeder is not None:
+        within = jnp.clip(executed, problem.row_lower, problem.row_upper)
+        slip = slip + old.rho[2] * jnp.sum(jnp.abs(new.row_dual) * jnp.abs(executed - within))
+    gap = slip / (spread * jnp.sum(jnp.abs(update.injection)) + jnp.finfo(slip.dtype).tiny)
+    prim_excess = jnp.append(prim[:2] / power_tol, _largest(row_gap / row_tol))
+    return Residuals(prim, dual, prim_excess, dual / dual_tol, gap / admm.eps_gap)
+
+
+def _row_tolerance(problem: SlotProblem, admm: ADMM) -> Array:
+    """(R,) kW: eps_flow for branch rows, eps_voltage in kW (at 1 p.u. half the squared voltage) for buses."""
+    feeder = problem.feeder
+    volts = feeder.voltage_bus.shape[0]
+    at_bus = jnp.maximum(2 * admm.eps_voltage / feeder.scale[:volts], admm.eps_flow)
+    return jnp.append(at_bus, jnp.broadcast_to(admm.eps_flow, feeder.flow_branch.shape).astype(at_bus.dtype))
 
 
 def _adapt(admm: ADMM, state: State, residuals: Residuals, due: Array) -> State:
@@ -267,7 +304,7 @@ def _no_update(problem: SlotProblem) -> ProsumerUpdate:
 
 def _no_residuals(dtype) -> Residuals:
     worst = jnp.full((3,), jnp.inf, dtype)
-    return Residuals(worst, worst, worst, worst)
+    return Residuals(worst, worst, worst, worst, worst[0])
 
 
 def solve(problem: SlotProblem, admm: ADMM, state: State) -> Outcome:

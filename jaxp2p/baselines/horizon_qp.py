@@ -141,15 +141,15 @@ def solve_horizon(data: HorizonData, network_rows: NetworkRows) -> HorizonSoluti
     big = 1 + 2 * np.maximum(-low, high).sum(1, keepdims=True)  # no useful exchange is larger
     for index, sign in terms:
         qp.put(own_rows, index, sign)
-    exchange = (  # sign in p, limit, price
+    unlimited, unserved = np.full(own.shape[1], np.inf), np.full(buy.shape, data.unserved_price)
+    for direction, limit, price in (
         (1, data.sell_max, -sell),
         (-1, data.buy_max, buy),
-        (1, np.inf, data.unserved_price),
-        (-1, np.inf, data.unserved_price),
-    )
-    for sign, limit, price in exchange:
+        (1, unlimited, unserved),  # spilled
+        (-1, unlimited, unserved),
+    ):
         index = qp.variables(own, upper=np.minimum(limit, big))
-        qp.put(own_rows, index, -sign)
+        qp.put(own_rows, index, -direction)
         qp.add_cost(index, dt * price)
     clearing = _add_trade(qp, data, (total_export, total_import), own, own_rows, special, big)
 
@@ -164,7 +164,9 @@ def solve_horizon(data: HorizonData, network_rows: NetworkRows) -> HorizonSoluti
     price_market -= found.dual(import_rows) / dt
     price_market = np.where(own, -found.dual(own_rows) / dt, price_market)
     row_dual = np.zeros(data.offset.shape)
-    np.add.at(row_dual, (network_rows.slot, network_rows.row), network_rows.side * found.dual(limit_rows) / dt)
+    np.add.at(
+        row_dual, (network_rows.slot, network_rows.row), network_rows.side * found.dual(limit_rows) / dt
+    )
     return HorizonSolution(
         curtail=found.value(curtail),
         shift=found.value(shift),
@@ -198,7 +200,11 @@ class _Trade(NamedTuple):
         worth_export = data.price_sell + found.dual(self.sold_rows) / dt
         worth_import = data.price_buy - found.dual(self.bought_rows) / dt
         price = -found.dual(self.balance_rows) / dt
-        return worth_export, worth_import, np.where(self.balance_rows >= 0, price, (worth_export + worth_import) / 2)
+        return (
+            worth_export,
+            worth_import,
+            np.where(self.balance_rows >= 0, price, (worth_export + worth_import) / 2),
+        )
 
 
 def _add_trade(qp: QuadraticProgram, data: HorizonData, totals, own, own_rows, special, big) -> _Trade:

@@ -1,13 +1,16 @@
 """From the interior-point answer of the horizon QP to an executed dispatch that balances to rounding."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxp2p.admm.status import Status
 from jaxp2p.baselines.horizon_qp import HorizonData, HorizonSolution, NetworkRows
 from jaxp2p.trajectory import Trajectory
 
 UNLIMITED = 1e6  # kW; stands for an infinite limit where shares are formed
+VISIBLE = 1e-3  # kW; beyond it the status of a slot says so
+ROUNDING = 1e-5  # kW; what an interior point leaves beyond a row that it keeps, not worth a penalty
 
 
 class Settlement(NamedTuple):
@@ -43,39 +46,43 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
     )
     excess = row_excess(data, injection)
     slots = np.zeros(len(data.price_buy))
-    in_qp = np.maximum(rows.side * excess[rows.slot, rows.row], 0).sum()
+    beyond = rows.side * excess[rows.slot, rows.row]
+    in_qp = beyond[beyond > ROUNDING].sum()
     worst = np.abs(excess).max(1, initial=0.0)
+    status = np.where(worst > VISIBLE, Status.NETWORK_VIOLATED, Status.SOLVED)
+    status = np.where(unserved.max(1, initial=0.0) > VISIBLE, Status.UNSERVED, status)
+    columns: dict[str, Any] = {
+        "injection": injection,
+        "load": load,
+        "pv_used": pv_used,
+        "charge": charge,
+        "discharge": discharge,
+        "energy": energy,
+        "trade": trade,
+        "trade_volume": np.abs(trade),
+        "buy": buy,
+        "sell": sell,
+        "cost": cost,
+        "payment": dt * found.price[:, None] * trade,
+        "price_market": found.price_market,
+        "price_nodal": price_nodal,
+        "unserved": unserved,
+        "violation": worst,
+        "violation_row": np.abs(excess).argmax(1) if excess.size else slots.astype(int),
+        "status": status.astype(np.int32),
+        "iterations": slots.astype(np.int32),
+        "prim_res": slots,
+        "dual_res": slots,
+    }
     return Settlement(
-        trajectory=Trajectory(
-            injection=injection,
-            load=load,
-            pv_used=pv_used,
-            charge=charge,
-            discharge=discharge,
-            energy=energy,
-            trade=trade,
-            trade_volume=np.abs(trade),
-            buy=buy,
-            sell=sell,
-            cost=cost,
-            payment=dt * found.price[:, None] * trade,
-            price_market=found.price_market,
-            price_nodal=price_nodal,
-            unserved=unserved,
-            violation=worst,
-            violation_row=np.abs(excess).argmax(1) if excess.size else slots.astype(int),
-            status=slots.astype(np.int32),
-            iterations=slots.astype(np.int32),
-            prim_res=slots,
-            dual_res=slots,
-        ),
+        trajectory=Trajectory(**columns),
         penalty_eur=float(dt * (data.row_penalty * in_qp + data.unserved_price * unserved.sum())),
         simultaneous_kwh=float(dt * np.minimum(charge, discharge).sum()),
     )
 
 
 def row_excess(data: HorizonData, injection: np.ndarray) -> np.ndarray:
-    """(T, R) kW beyond the limits of every network row: positive above the upper, negative below the lower."""
+    """(T, R) kW beyond the limits of every network row: positive above the upper one."""
     value = data.offset + injection @ data.response.T
     return np.maximum(value - data.upper, 0) + np.minimum(value - data.lower, 0)
 
@@ -113,8 +120,12 @@ def _trades(data: HorizonData, found: HorizonSolution, injection: np.ndarray) ->
     pays = data.price_buy - data.price_sell > data.fee
     volume = np.where(pays, np.minimum(total_export, total_import), 0.0)
     sold, bought = np.where(special, found.sold, volume), np.where(special, found.bought, volume)
-    trade = _spread(export, sold, total_export, np.where(own, 0, np.minimum(data.buy_max, UNLIMITED) - import_))
-    trade -= _spread(import_, bought, total_import, np.where(own, 0, np.minimum(data.sell_max, UNLIMITED) - export))
+    trade = _spread(
+        export, sold, total_export, np.where(own, 0, np.minimum(data.buy_max, UNLIMITED) - import_)
+    )
+    trade -= _spread(
+        import_, bought, total_import, np.where(own, 0, np.minimum(data.sell_max, UNLIMITED) - export)
+    )
     trade += found.own_trade
     out, into = np.maximum(trade, 0).sum(1), np.maximum(-trade, 0).sum(1)
     cleared = np.minimum(out, into)

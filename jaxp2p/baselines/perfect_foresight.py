@@ -3,9 +3,9 @@
     minimise  sum_t sum_i f_i  -  sum_i v_T (E_T - E_0)  +  penalties        over all slots at once,
 
 one convex QP (`horizon_qp`), solved on the host in float64. Network rows enter round by round, only where
-they are violated. Two relaxations keep the value a lower bound without making it exact: a bilateral market
-is replaced by the pool with its smallest fee, and a battery may charge and discharge at once (which can
-pay at negative prices only; `simultaneous_kwh` tells how much of it is in the answer).
+they are violated or nearly so. Two relaxations keep the value a lower bound without making it exact: a
+bilateral market is replaced by the pool with its smallest fee, and a battery may charge and discharge at
+once (which can pay at negative prices only; `simultaneous_kwh` tells how much of it is in the answer).
 """
 
 import time
@@ -14,11 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxp2p.baselines.horizon_qp import HorizonData, HorizonSolution, NetworkRows, solve_horizon
-from jaxp2p.baselines.horizon_settlement import row_excess, settle
+from jaxp2p.baselines.horizon_settlement import settle
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.trajectory import Trajectory
 
 ROWS_PER_SLOT = 8  # network rows added to a slot in one round
+NEAR = 0.1  # share of its range within which a row counts as nearly violated
 
 
 class PerfectForesight(NamedTuple):
@@ -35,7 +36,7 @@ class PerfectForesight(NamedTuple):
     row_duals: np.ndarray  # (T, R) EUR/kWh, positive at an upper limit, negative at a lower
     is_lower_bound: bool  # True: no dispatch of the real market need reach this cost
     simultaneous_kwh: float  # charged while discharging
-    status: str  # of the last QP
+    status: str  # of the last QP ("Solved", "AlmostSolved"), or "MaxRounds"
     rounds: int  # QPs solved
     rows_added: int  # network rows in the last QP
     variables: int  # of the last QP
@@ -56,8 +57,9 @@ def perfect_foresight(
     """Solve the horizon with everything known.
 
     terminal_price v_T is () or (N,) EUR/kWh, row_penalty and unserved_price EUR/kWh; a network row is added
-    when it is violated by more than `tolerance` kW, for at most `max_rounds` solves. Raises RuntimeError
-    when a QP is not solved or when rows are still missing after the last round.
+    when it is violated by more than `tolerance` kW, for at most `max_rounds` solves. Rows still missing
+    then make the answer a lower bound with the status "MaxRounds". Raises RuntimeError, with Clarabel's
+    status, when a QP is not solved.
     """
     begin = time.perf_counter()
     data, exact_market = horizon_data(
@@ -70,17 +72,15 @@ def perfect_foresight(
     nothing = NetworkRows(*(np.zeros(0, int) for _ in range(3)))
     # Most of what binds is already violated while the batteries rest: a start that saves rounds.
     rows = _missing_rows(data, data.pv - data.load, nothing, tolerance)
-    iterations = 0
-    for rounds in range(1, max_rounds + 1):
+    iterations = rounds = 0
+    while True:
         found = solve_horizon(data, rows)
         settled = settle(data, found, rows)
-        iterations += found.solver.iterations
-        missing = _missing_rows(data, settled.trajectory.injection, rows, tolerance)
-        if not missing.slot.size:
+        iterations, rounds = iterations + found.solver.iterations, rounds + 1
+        missing = _missing_rows(data, np.asarray(settled.trajectory.injection), rows, tolerance, near=NEAR)
+        if not missing.slot.size or rounds == max_rounds:
             break
         rows = NetworkRows(*(np.concatenate(pair) for pair in zip(rows, missing, strict=True)))
-    else:
-        raise RuntimeError(f"{missing.slot.size} network rows still violated after {max_rounds} rounds")
 
     energy_end = settled.trajectory.energy[-1]
     cost = float(settled.trajectory.cost.sum())
@@ -91,14 +91,14 @@ def perfect_foresight(
         terminal_eur=terminal,
         penalty_eur=settled.penalty_eur,
         objective_eur=cost + terminal + settled.penalty_eur,
-        dual_objective_eur=found.solver.dual_objective + idle_terminal,
+        dual_objective_eur=float(found.solver.dual_objective) + idle_terminal,
         trajectory=settled.trajectory,
         storage_duals=_storage_duals(data, found),
         market_price=found.price,
         row_duals=found.row_dual,
-        is_lower_bound=not exact_market or settled.simultaneous_kwh > 1e-6,
+        is_lower_bound=not exact_market or settled.simultaneous_kwh > 1e-6 or bool(missing.slot.size),
         simultaneous_kwh=settled.simultaneous_kwh,
-        status=found.solver.status,
+        status="MaxRounds" if missing.slot.size else found.solver.status,
         rounds=rounds,
         rows_added=len(rows.slot),
         variables=len(found.solver.x),
@@ -185,18 +185,24 @@ def _network_rows(community: Community, horizon: Horizon):
     reactive = _float(horizon.flow_reactive)[:, branch]
     room = np.sqrt(np.maximum(_float(network.rating)[branch] ** 2 - reactive**2, 0))
     offset = np.concatenate([_float(horizon.voltage_base)[:, bus], _float(horizon.flow_base)[:, branch]], 1)
-    v_min, v_max = (np.tile(_float(v)[bus] ** 2, (slots, 1)) for v in (network.voltage_min, network.voltage_max))
+    v_min, v_max = (
+        np.tile(_float(v)[bus] ** 2, (slots, 1)) for v in (network.voltage_min, network.voltage_max)
+    )
     lower, upper = np.concatenate([v_min, -room], 1), np.concatenate([v_max, room], 1)
     response = _float(feeder.matrix)[:, np.asarray(feeder.group)] * _float(feeder.flexible)
     scale = _float(feeder.scale)
     return response, offset / scale, lower / scale, upper / scale
 
 
-def _missing_rows(data: HorizonData, injection: np.ndarray, rows: NetworkRows, tolerance: float) -> NetworkRows:
+def _missing_rows(
+    data: HorizonData, injection: np.ndarray, rows: NetworkRows, tolerance: float, *, near: float = 0.0
+) -> NetworkRows:
     """In every slot a few violated rows that are not in the QP yet and not settled by each other.
 
     Neighbouring rows are nearly parallel and all of them are dense, so not every violated row is added: the
-    worst one is projected away, a step of Kaczmarz's method on p, and then the worst of what is left.
+    worst one is projected away, a step of Kaczmarz's method on p, and then the worst of what is left. With
+    `near`, rows within that share of their range of a limit come along, as the next round would find them
+    violated: several in a slot with violations, one in the others (stored energy moves there).
     """
     response = data.response[:, data.response.any(0)]
     gram = response @ response.T
@@ -206,23 +212,26 @@ def _missing_rows(data: HorizonData, injection: np.ndarray, rows: NetworkRows, t
     added = [np.zeros((3, 0), int)]
     slot = np.arange(len(value))
     for _ in range(ROWS_PER_SLOT if value.size else 0):
-        over = np.where(present[1, slot], 0.0, value - data.upper[slot])
-        under = np.where(present[0, slot], 0.0, data.lower[slot] - value)
+        over = np.where(present[1, slot], -np.inf, value - data.upper[slot])
+        under = np.where(present[0, slot], -np.inf, data.lower[slot] - value)
         excess = np.maximum(over, under)
         worst = excess.argmax(1)
         number = np.arange(len(slot))
         size = excess[number, worst]
-        missing = size > tolerance
-        slot, value, worst, size = slot[missing], value[missing], worst[missing], size[missing]
-        side = np.where(over[missing][np.arange(len(slot)), worst] == size, 1, -1)
-        added.append(np.stack([slot, worst, side]))
-        present[(side > 0).astype(int), slot, worst] = True
-        value = value - (side * size / gram[worst, worst])[:, None] * gram[worst]
+        if len(added) == 1 and not np.any(size > tolerance):
+            break
+        side = np.where(over[number, worst] >= under[number, worst], 1, -1)
+        wanted = size > tolerance - near * (data.upper - data.lower)[slot, worst]
+        added.append(np.stack([slot, worst, side])[:, wanted])
+        present[(side[wanted] > 0).astype(int), slot[wanted], worst[wanted]] = True
+        value = value - (side * np.maximum(size, 0) / gram[worst, worst])[:, None] * gram[worst]
+        going_on = wanted & (size > tolerance) if len(added) == 2 else wanted
+        slot, value = slot[going_on], value[going_on]
     return NetworkRows(*np.concatenate(added, axis=1))
 
 
 def _storage_duals(data: HorizonData, found: HorizonSolution) -> np.ndarray:
-    """m (T, N); a battery without power gets v_T sigma^(T-1-t), which makes its share of any dual bound exact."""
+    """m (T, N); without power it is v_T sigma^(T-1-t), which makes the share in a dual bound exact."""
     slots = len(found.storage_dual)
     ages = np.arange(slots - 1, -1, -1)[:, None]
     return np.where(data.storage, found.storage_dual, data.terminal_price * data.retention**ages)

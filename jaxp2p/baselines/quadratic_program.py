@@ -36,10 +36,13 @@ class QPSolution(NamedTuple):
 class QuadraticProgram:
     """Collects triplets; see the module docstring."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.size, self.row_count, self.constant = 0, 0, 0.0
-        self._lower, self._upper, self._quadratic = [], [], []
-        self._rhs, self._is_equality = [], []
+        self._lower: list[np.ndarray] = []
+        self._upper: list[np.ndarray] = []
+        self._quadratic: list[np.ndarray] = []
+        self._rhs: list[np.ndarray] = []
+        self._is_equality: list[np.ndarray] = []
         self._triplets: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._costs: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -84,7 +87,9 @@ class QuadraticProgram:
         Raises RuntimeError, naming the status, when Clarabel reaches no solution in two attempts.
         """
         if self.size == 0:
-            return QPSolution(np.zeros(0), np.zeros(self.row_count), self.constant, self.constant, "Solved", 0, 0.0)
+            return QPSolution(
+                np.zeros(0), np.zeros(self.row_count), self.constant, self.constant, "Solved", 0, 0.0
+            )
         matrix, bound, equalities, order = self._standard_form()
         cost = np.zeros(self.size)
         for columns, coefficients in self._costs:
@@ -105,11 +110,13 @@ class QuadraticProgram:
             if str(result.status) in ("Solved", "AlmostSolved"):
                 break
         else:
-            raise RuntimeError(f"Clarabel ended with status {result.status} on a QP with {self.size} variables")
+            raise RuntimeError(
+                f"Clarabel ended with status {result.status} on a QP with {self.size} variables"
+            )
         dual = np.zeros(self.row_count)
         dual[order[order >= 0]] = np.asarray(result.z)[order >= 0] * scale
         return QPSolution(
-            x=np.asarray(result.x),
+            x=np.clip(result.x, np.concatenate(self._lower), np.concatenate(self._upper)),
             row_dual=dual,
             objective=result.obj_val * scale + self.constant,
             dual_objective=result.obj_val_dual * scale + self.constant,

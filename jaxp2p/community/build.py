@@ -68,17 +68,17 @@ def build_community(
         retention=jnp.asarray(retention, kind),
         wear_cost=column("wear_cost_eur_per_kwh"),
     )
-    elastic = (homes["load_flex_share"] > 0).any()
-    limited = np.isfinite(homes[["buy_max_kw", "sell_max_kw"]].to_numpy(float)).any()
     prosumers = Prosumers(
         bus=jnp.asarray(bus, jnp.int32),
         pv_peak=column("pv_kw"),
         curtailment_cost=column("curtailment_cost_eur_per_kwh"),
         load_flex_share=column("load_flex_share"),
-        load_flex_cost=column("load_flex_cost_eur_per_kw2h") if elastic else None,
-        buy_max=column("buy_max_kw") if limited else None,
-        sell_max=column("sell_max_kw") if limited else None,
+        load_flex_cost=column("load_flex_cost_eur_per_kw2h"),
+        buy_max=column("buy_max_kw"),
+        sell_max=column("sell_max_kw"),
         battery=battery,
+        elastic=bool((homes["load_flex_share"] > 0).any()),
+        limited=bool(np.isfinite(homes[["buy_max_kw", "sell_max_kw"]].to_numpy(float)).any()),
         ids=tuple(homes["prosumer_id"]),
     )
     grid = _network(tables, bus_ids, kind)

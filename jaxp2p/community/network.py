@@ -82,16 +82,22 @@ def row_limits(
 ) -> tuple[Array, Array, Array]:
     """Offset, lower and upper limit of every row, each (..., R) in kW, of one slot or of many.
 
-    voltage_base (..., B) p.u.^2, flow_base (..., L) kW, flow_reactive (..., L) kvar.
+    voltage_base (..., B) p.u.^2, flow_base (..., L) kW, flow_reactive (..., L) kvar. Voltage rows count from
+    the slack's voltage: as a power, 1 p.u. would be so large that float32 lost what the homes do.
     """
     volt, branch = feeder.voltage_bus, feeder.flow_branch
-    room = jnp.sqrt(jnp.maximum(network.rating[branch] ** 2 - flow_reactive[..., branch] ** 2, 0))
-    lead = jnp.broadcast_shapes(voltage_base.shape[:-1], flow_base.shape[:-1])
-    v_lo = jnp.broadcast_to(network.voltage_min[volt] ** 2, (*lead, *volt.shape))
-    v_hi = jnp.broadcast_to(network.voltage_max[volt] ** 2, (*lead, *volt.shape))
-    scale = jnp.broadcast_to(feeder.scale, (*lead, *feeder.scale.shape))
-    offset = jnp.concatenate([voltage_base[..., volt], flow_base[..., branch]], -1) / scale
-    return offset, jnp.concatenate([v_lo, -room], -1) / scale, jnp.concatenate([v_hi, room], -1) / scale
+    lead = voltage_base.shape[:-1]
+    spread = lambda x: jnp.broadcast_to(x, (*lead, *x.shape))
+    slack = network.slack_voltage**2
+    room = jnp.sqrt(jnp.maximum(spread(network.rating[branch]) ** 2 - flow_reactive[..., branch] ** 2, 0))
+    lowest, highest = (spread(limit[volt] ** 2 - slack) for limit in (network.voltage_min, network.voltage_max))
+    scale = spread(feeder.scale)
+    offset = jnp.concatenate([voltage_base[..., volt] - slack, flow_base[..., branch]], -1) / scale
+    return (
+        offset,
+        jnp.concatenate([lowest, -room], -1) / scale,
+        jnp.concatenate([highest, room], -1) / scale,
+    )
 
 
 def network_state(network: Network, horizon: Horizon, injection: Array, bus: Array) -> tuple[Array, Array]:
@@ -105,4 +111,4 @@ def network_state(network: Network, horizon: Horizon, injection: Array, bus: Arr
     squared = horizon.voltage_base + 2 * jnp.matmul(at_bus, network.resistance, precision=Precision.HIGHEST)
     flow = horizon.flow_base + jnp.matmul(at_bus, network.downstream.T, precision=Precision.HIGHEST)
     apparent = jnp.sqrt(flow**2 + horizon.flow_reactive**2)
-    return jnp.sqrt(squared), apparent / network.rating[None, :]
+    return jnp.sqrt(jnp.maximum(squared, 0)), apparent / network.rating[None, :]

@@ -33,10 +33,12 @@ class Prosumers:
     pv_peak: Array  # (N,) kW, 0 without PV; only says who can ever generate
     curtailment_cost: Array  # (N,) EUR/kWh
     load_flex_share: Array  # (N,) load may move within (1 +- share) of its reference
-    load_flex_cost: Array | None  # (N,) EUR/(kW^2 h), a_i; None: no home has elastic load
-    buy_max: Array | None  # (N,) kW, inf when unlimited; None: nobody has a connection limit
-    sell_max: Array | None  # (N,) kW
+    load_flex_cost: Array  # (N,) EUR/(kW^2 h), a_i
+    buy_max: Array  # (N,) kW, inf when unlimited
+    sell_max: Array  # (N,) kW, inf when unlimited
     battery: Battery
+    elastic: bool = static(default=True)  # False: load_flex_share is 0 everywhere, and the solver skips it
+    limited: bool = static(default=True)  # False: nobody has a connection limit, and the solver skips them
     ids: tuple[str, ...] = static(default=())
 
 

@@ -14,7 +14,7 @@ than D_l,
 
 which is all that the guarantees need. They hold slot by slot, so theta and V may change between slots.
 
-Sources: model.md section 5; Neely, Stochastic Network Optimization (2010); Urgaonkar, Urgaonkar, Neely,
+Sources: Neely, Stochastic Network Optimization (2010); Urgaonkar, Urgaonkar, Neely,
 Sivasubramaniam (2011) for the linear method; Qin, Chow, Yang, Rajagopal (2016) for theta, leakage and
 the network.
 """
@@ -151,7 +151,7 @@ def theta_range_standard(battery: Battery, v, price_min, price_max, *, slot_hour
 
 
 def slot_energy(battery: Battery, slot_hours) -> tuple[Array, Array]:
-    """(dt eta_c c_max, dt d_max / eta_d), (N,) kWh: the most that one slot can add to or take from the cells."""
+    """(dt eta_c c_max, dt d_max / eta_d), (N,) kWh: the most that a slot adds to or takes from the cells."""
     hours = jnp.asarray(slot_hours, battery.energy_max.dtype)
     charge = hours * battery.charge_efficiency * battery.charge_max
     return charge, hours * battery.discharge_max / battery.discharge_efficiency

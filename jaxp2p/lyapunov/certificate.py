@@ -13,16 +13,16 @@ the cost, so the slot's total is at most that of the best policy that looks at t
 That policy has E u = (1 - sigma) e for some mean energy e in [E_min, E_max] and u in [u_lo, u_hi], thus
 
     V (f - f_opt + L' - L) <= 1/2 [-(1 - sigma^2) x^2 + 2 sigma (1 - sigma) x (e - theta) + E w^2]
-                           <= 1/2 E w^2 + sigma^2 (1 - sigma) / (2 (1 + sigma)) (e - theta)^2          (best x)
+                           <= 1/2 E w^2 + sigma^2 (1 - sigma) / (2 (1 + sigma)) (e - theta)^2   (best x)
     E w^2 = E u^2 - 2 (1 - sigma)^2 theta e + (1 - sigma)^2 theta^2
-    E u^2 <= (u_lo + u_hi) (1 - sigma) e - u_lo u_hi          (Bhatia and Davis)
+    E u^2 <= (u_lo + u_hi) (1 - sigma) e - u_lo u_hi   (Bhatia and Davis)
 
 convex in e, so M is the larger of the two ends. For sigma = 1: M = 1/2 |u_lo| u_hi, which is below the
 usual 1/2 max(u)^2. The standard method does not weigh its own u^2 and keeps 1/2 max(u)^2 in its place.
 
 S = max over E_T of L(E_0) - L(E_T) - v_T (E_T - E_0): what the start and the valued end can add, once.
 
-Sources: model.md section 5; Neely (2010), theorem 4.2; Qin, Chow, Yang, Rajagopal (2016) for leakage.
+Sources: Neely (2010), theorem 4.2; Qin, Chow, Yang, Rajagopal (2016) for leakage.
 """
 
 import jax.numpy as jnp

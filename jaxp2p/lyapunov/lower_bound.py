@@ -3,7 +3,7 @@
 The horizon's dual: with multipliers m_t of E_{t+1} - sigma E_t - u_t = 0 (EUR per kWh in the cells),
 
     LB = sum_t dt D_t(m_t)
-       + sum_i [ - sigma m_0 E_0 + v_T E_0 + min_E (m_{T-1} - v_T) E + sum_{1<=t<T} min_E (m_{t-1} - sigma m_t) E ]
+       + sum_i [sum_{1<=t<T} min_E (m_{t-1} - sigma m_t) E + min_E (m_{T-1} - v_T) E + (v_T - sigma m_0) E_0]
 
 each min over E_min <= E <= E_max, and D_t the dual of one slot with the storage replaced by the price m_t:
 
@@ -17,9 +17,9 @@ d are independent in phi, D_t is never a primal value, and rounding is the only 
 -p(nu) its slope, so the best mu_i is the place where the home's own balance p(nu) changes sign, clipped
 to its interval: closed form, and pi_t by bisection.
 
-Differs from model.md section 6: the term + v_T E_0, since a policy pays -v_T (E_T - E_0). Finite exchange
-or trade limits are relaxed (the bound stays valid and is looser where they bind). A bilateral market is
-relaxed to the pool with its smallest fee. Source: Lagrangian duality; model.md section 6.
+The term v_T E_0 is there because every policy is paid v_T (E_T - E_0). Finite exchange or trade limits are
+relaxed (the bound stays valid and is looser where they bind). A bilateral market is relaxed to the pool
+with its smallest fee. Source: Lagrangian duality (Boyd and Vandenberghe 2004, section 5.1).
 """
 
 from functools import partial
@@ -110,12 +110,11 @@ def _own_balance_price(homes: _Homes, m: Array) -> Array:
     return best
 
 
-def _market_value(homes: _Homes, m: Array, price: Array, buy: Array, sell: Array) -> Array:
+def _market_value(homes: _Homes, m: Array, own: Array, price: Array, buy: Array, sell: Array) -> Array:
     """max over mu of phi(mu - shift) in each home's interval around the pool price, (T, n) EUR/h.
 
-    The best mu is a constant for differentiation (envelope theorem), the ends of its interval are not.
+    `own` is `_own_balance_price(homes, m) + shift`, which does not depend on the pool price.
     """
-    own = jax.lax.stop_gradient(_own_balance_price(homes, m) + homes.shift)
     low = jnp.maximum(sell[:, None], price[:, None] - homes.half_fee[None, :])
     high = jnp.minimum(buy[:, None], price[:, None] + homes.half_fee[None, :])
     return _device_value(homes, m, jnp.clip(own, low, high) - homes.shift)
@@ -162,6 +161,8 @@ def _homes(community: Community, horizon: Horizon, row_price: Array | None) -> _
     prosumers, feeder = community.prosumers, community.feeder
     shift = jnp.zeros_like(horizon.load)
     if row_price is not None:
+        if feeder is None:
+            raise ValueError("row_price needs a community with a feeder")
         per_bus = jnp.matmul(row_price, feeder.matrix, precision=Precision.HIGHEST)
         shift = per_bus[:, feeder.group] * feeder.flexible[None, :]
     return _Homes(
@@ -196,14 +197,16 @@ def lower_bound(
     homes = _homes(community, horizon, row_price)
     buy, sell = horizon.price_buy, horizon.price_sell
 
+    own = _own_balance_price(homes, storage_value) + homes.shift
+
     def market_value(price):
-        return _market_value(homes, storage_value, price, buy, sell)
+        return _market_value(homes, storage_value, own, price, buy, sell)
 
     price = _best_price(market_value, buy, sell)
     slot = jnp.sum(market_value(price), axis=1)
-    if row_price is not None:
+    if row_price is not None and community.feeder is not None:
         limits = (horizon.voltage_base, horizon.flow_base, horizon.flow_reactive)
-        offset, lower, upper = row_limits(community.network, community.feeder, *limits)
+        offset, lower, upper = jax.vmap(partial(row_limits, community.network, community.feeder))(*limits)
         # an unlimited row has y = 0, and 0 inf is no number
         at_upper = jnp.where(row_price > 0, row_price * upper, 0.0)
         at_lower = jnp.where(row_price < 0, -row_price * lower, 0.0)
@@ -226,29 +229,20 @@ def best_lower_bound(
     """The best bound that `steps` supergradient steps find; never worse than the one it starts from.
 
     It starts from `storage_value` (such as the duals of perfect foresight, which are optimal) or from
-    the best constant m. See `lower_bound` for the arguments.
+    v_T everywhere. See `lower_bound` for the arguments.
     """
     homes = _homes(community, horizon, row_price)
-    active, surplus, deficit = _split(homes, horizon)
-    start, dtype = storage_value, horizon.load.dtype
+    index, owners, surplus, deficit = _split(homes, horizon)
+    start = storage_value
     if start is None:
-        lowest, highest = jnp.min(horizon.price_sell), jnp.max(horizon.price_buy)
-        start = _best_constant(
-            active[1],
-            surplus,
-            deficit,
-            horizon,
-            terminal_price,
-            jnp.linspace(lowest, highest, 9, dtype=dtype),
-        )
-        start = jnp.full(horizon.load.shape, start, dtype)
+        start = jnp.full(horizon.load.shape, terminal_price, horizon.load.dtype)
     first = lower_bound(
         community, horizon, storage_value=start, terminal_price=terminal_price, row_price=row_price
     )
-    index, owners = active
     if index.size == 0:
         return first
-    improved = _ascend(owners, surplus, deficit, horizon, terminal_price, start[:, index], steps=steps)
+    x = (first.market_price, start[:, index])
+    improved = _ascend(owners, surplus, deficit, horizon, terminal_price, *x, steps=steps)
     last = lower_bound(
         community,
         horizon,
@@ -259,62 +253,28 @@ def best_lower_bound(
     return last if last.value_eur > first.value_eur else first
 
 
-def _split(homes: _Homes, horizon: Horizon) -> tuple[tuple[np.ndarray, _Homes], Array, Array]:
-    """Homes that decide something, and the summed surplus and deficit (T,) of the others, on the host.
+def _split(homes: _Homes, horizon: Horizon) -> tuple[np.ndarray, _Homes, np.ndarray, np.ndarray]:
+    """Index and data of the homes that decide something, and the surplus and deficit of the others, (T,) kW.
 
-    A home without battery and elastic load whose PV is used at every price it can see has a fixed p.
+    On the host. A home without battery and elastic load has a fixed p if its PV is used at every price.
     """
+    homes = jax.tree.map(np.asarray, homes)
     battery = homes.battery
-    decides = (np.asarray(battery.charge_max) > 0) | (np.asarray(battery.discharge_max) > 0)
-    decides |= (np.asarray(homes.share) > 0) & (np.asarray(homes.load) != 0).any(axis=0)
-    lowest = np.asarray(horizon.price_sell)[:, None] - np.asarray(homes.shift)
-    curtails = (np.asarray(homes.pv) > 0) & (lowest < -np.asarray(homes.curtailment_cost)[None, :])
-    index = np.flatnonzero(decides | curtails.any(axis=0))
-    rest = np.flatnonzero(~(decides | curtails.any(axis=0)))
-    net = homes.pv[:, rest] - homes.load[:, rest]
-    slots = homes.load.shape[0]
-    selected = jax.tree.map(
-        lambda x: x[:, index] if x.shape[:1] == (slots,) and x.ndim == 2 else x[index], homes
-    )
-    return (index, selected), jnp.sum(jnp.maximum(net, 0), axis=1), jnp.sum(jnp.maximum(-net, 0), axis=1)
-
-
-def _objective(owners: _Homes, surplus: Array, deficit: Array, horizon: Horizon, terminal_price):
-    """(per-slot value of prices and m, whole bound) of the deciding homes and the summed others."""
-    buy, sell = horizon.price_buy, horizon.price_sell
-    half_fee = jnp.min(owners.half_fee, initial=jnp.inf)  # of the summed homes: too small is still a bound
-    terminal_price = jnp.asarray(terminal_price, buy.dtype)
-
-    def slots(price, m):
-        value = jnp.sum(_market_value(owners, m, price, buy, sell), axis=1)
-        bought = deficit * jnp.minimum(buy, price + half_fee)
-        return value + bought - surplus * jnp.maximum(sell, price - half_fee)
-
-    def total(price, m):
-        stored = jnp.sum(_storage_terms(owners.battery, m, terminal_price))
-        return horizon.slot_hours * jnp.sum(slots(price, m)) + stored
-
-    return slots, total
-
-
-@jax.jit
-def _best_constant(owners, surplus, deficit, horizon, terminal_price, candidates) -> Array:
-    """The candidate with the best bound when every battery has it in every slot."""
-    slots, total = _objective(owners, surplus, deficit, horizon, terminal_price)
-
-    def score(constant):
-        m = jnp.full(owners.load.shape, constant, constant.dtype)
-        price = _best_price(lambda p: slots(p, m), horizon.price_buy, horizon.price_sell)
-        return total(price, m)
-
-    return candidates[jnp.argmax(jax.lax.map(score, candidates))]
+    decides = (battery.charge_max > 0) | (battery.discharge_max > 0)
+    decides |= (homes.share > 0) & (homes.load != 0).any(axis=0)
+    lowest = np.asarray(horizon.price_sell)[:, None] - homes.shift
+    decides |= ((homes.pv > 0) & (lowest < -homes.curtailment_cost[None, :])).any(axis=0)
+    index = np.flatnonzero(decides)
+    net = homes.pv[:, ~decides] - homes.load[:, ~decides]
+    owners = jax.tree.map(lambda x: x[..., index], homes)
+    return index, owners, np.maximum(net, 0).sum(axis=1), np.maximum(-net, 0).sum(axis=1)
 
 
 _LEVELS = (1, 8, 64, 512)  # slots that share a correction of m
 
 
 @partial(jax.jit, static_argnames="steps")
-def _ascend(owners, surplus, deficit, horizon, terminal_price, start, *, steps: int) -> Array:
+def _ascend(owners, surplus, deficit, horizon, terminal_price, price, start, *, steps: int) -> Array:
     """Adam (Kingma and Ba 2015) on the bound in m and pi jointly, best iterate kept; (T, n) EUR/kWh.
 
     The optimal m only moves where a battery is full or empty, so single entries of m would have to
@@ -322,9 +282,24 @@ def _ascend(owners, surplus, deficit, horizon, terminal_price, start, *, steps: 
     over 1, 8, 64 and 512 slots. Steps shrink from 3 % to 0.03 % of the price range.
     """
     buy, sell = horizon.price_buy, horizon.price_sell
-    slots, total = _objective(owners, surplus, deficit, horizon, terminal_price)
     length, dtype = start.shape[0], start.dtype
+    terminal_price = jnp.asarray(terminal_price, dtype)
+    half_fee = jnp.min(owners.half_fee)  # of the summed homes: too small is still a bound
     scale = jnp.maximum(jnp.max(buy) - jnp.min(sell), jnp.asarray(1e-6, dtype))
+
+    def bound(price, m):
+        # Where the best mu sits at a threshold of the home's own battery, phi has a kink in mu, and the
+        # envelope theorem (mu held still) would give the slope in m of a full charge where only the
+        # surplus is charged. So mu moves with the threshold; its other places do not depend on m, or
+        # have d phi / d mu = 0 (elastic load).
+        own = jax.lax.stop_gradient(_own_balance_price(owners, m))
+        charge, discharge, _ = _thresholds(owners, m)
+        own = jnp.where(own == charge, charge, jnp.where(own == discharge, discharge, own)) + owners.shift
+        value = jnp.sum(_market_value(owners, m, own, price, buy, sell), axis=1)
+        value += deficit * jnp.minimum(buy, price + half_fee)
+        value -= surplus * jnp.maximum(sell, price - half_fee)
+        stored = jnp.sum(_storage_terms(owners.battery, m, terminal_price))
+        return horizon.slot_hours * jnp.sum(value) + stored
 
     def m_of(levels):
         m = start
@@ -332,7 +307,7 @@ def _ascend(owners, surplus, deficit, horizon, terminal_price, start, *, steps: 
             m = m + jnp.repeat(level, width, axis=0)[:length]
         return m
 
-    ascent = jax.value_and_grad(lambda x: total(x[0], m_of(x[1])))
+    ascent = jax.value_and_grad(lambda x: bound(x[0], m_of(x[1])))
 
     def step(carry, count):
         x, mean, square, best, best_value = carry
@@ -348,12 +323,12 @@ def _ascend(owners, surplus, deficit, horizon, terminal_price, start, *, steps: 
         def move(v, a, q):
             return v + rate * (a / fade) / (jnp.sqrt(q / fade_square) + 1e-12)
 
-        price, levels = jax.tree.map(move, x, mean, square)
-        x = (jnp.clip(price, sell, buy), levels)
+        pool, levels = jax.tree.map(move, x, mean, square)
+        x = (jnp.clip(pool, sell, buy), levels)
         return (x, mean, square, best, jnp.maximum(value, best_value)), None
 
     levels = [jnp.zeros((-(-length // width), start.shape[1]), dtype) for width in _LEVELS]
-    x = (_best_price(lambda p: slots(p, start), buy, sell), levels)
+    x = (price, levels)
     zero = jax.tree.map(jnp.zeros_like, x)
     carry = (x, zero, zero, x, jnp.asarray(-jnp.inf, dtype))
     (_, _, _, best, _), _ = jax.lax.scan(step, carry, jnp.arange(steps))

@@ -67,10 +67,10 @@ def sorted_rows(x: Array) -> Array:
 
 
 def bracket(position: Array, target: Array, values: Array) -> tuple[Array, Array]:
-    """For coordinates `values` (M, ...) that rise with `position` (M, N): those of the two corners around
+    """For coordinates `values` (M, P, N) that rise with `position` (M, N): those of the two corners around
     target (N,). Below the first corner both are the first, above the last both are the last.
 
-    Leading axes of the values broadcast. Needs no ordering: along a monotone polyline the nearest corner below has the largest value of all
+    Needs no ordering: along a monotone polyline the nearest corner below has the largest value of all
     corners below, in every coordinate.
     """
     least, most = values[0], values[0]
@@ -78,8 +78,9 @@ def bracket(position: Array, target: Array, values: Array) -> tuple[Array, Array
         least, most = jnp.where(value < least, value, least), jnp.where(value > most, value, most)
     lower, upper = least, most
     for place, value in zip(position, values, strict=True):
-        lower = jnp.where((place <= target) & (value > lower), value, lower)
-        upper = jnp.where((place >= target) & (value < upper), value, upper)
+        below, above = (place <= target)[None, :], (place >= target)[None, :]
+        lower = jnp.where(below & (value > lower), value, lower)
+        upper = jnp.where(above & (value < upper), value, upper)
     return lower, upper
 
 
@@ -93,7 +94,7 @@ def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array, slope:
     powers = base[None, :] + jnp.sum(shares * pieces.gain[None, :, :], axis=1)
     position = jnp.concatenate([pieces.start, pieces.end]) + slope * powers
     target = price + slope * power
-    low, high = bracket(position, target, powers)
+    low, high = (end[0] for end in bracket(position, target, powers[:, None, :]))
     share_low, share_high = bracket(position, target, shares)
     span = high - low
     part = jnp.clip((power - low) / jnp.where(span > 0, span, 1), 0, 1)

@@ -1,0 +1,366 @@
+"""The commands and their options; the work is done in the modules beside this one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jaxp2p.cli.console import USAGE, fail, guarded
+from jaxp2p.cli.source import DEFAULT_CASE, Source
+
+HELP = """Real-time peer-to-peer energy trading with batteries on a radial feeder.
+
+A community of homes with PV and batteries is cleared slot by slot, within the limits of its grid, by
+Lyapunov control and consensus ADMM, and set beside simple policies and perfect foresight.
+
+\b
+  jaxp2p run                                 one summer week of a real village, all policies
+  jaxp2p run rural1 --market pool --days 2   an overloaded transformer; one price for all
+  jaxp2p run rural3 --pv-share 0.6 --battery-share 0.4 --price dynamic
+  jaxp2p export rural3 my-village            the same as CSV files, to be edited
+  jaxp2p check my-village                    is it right? what is in it?
+  jaxp2p run my-village --json result.json
+
+Powers are in kW, energies in kWh, voltages in p.u., money in EUR, prices in EUR/kWh.
+
+\b
+Exit codes:
+  0  done
+  1  verify: a slot differs from the reference by more than the pass rule allows
+  2  wrong usage or bad input; every fault of the input is named
+  3  run: more than 1 % of the slots of a policy were not solved to the tolerance, or perfect foresight
+     could not be solved
+  4  files cannot be read or written (no space, no permission)
+  130  interrupted
+"""
+
+app = typer.Typer(
+    name="jaxp2p",
+    help=HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+CaseOrFolder = Annotated[
+    str,
+    typer.Argument(
+        metavar="[CASE|DIR]", help="rural3, rural1 or ieee33 (see `jaxp2p cases`), or a folder of tables."
+    ),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATE", help="First day, such as 2016-01-18.  [default: 2016-07-04, else the first]"
+    ),
+]
+Days = Annotated[float, typer.Option(min=0, help="Number of days.")]
+Market = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND", help="bilateral (along a trading graph), pool (one price) or none (utility only)."
+    ),
+]
+Partners = Annotated[int, typer.Option(min=0, help="Partners per member in the bilateral market.")]
+Fee = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="EUR/KWH",
+        help="Fee of a trade, half to each side.  [default: 0.01]",
+        show_default=False,
+    ),
+]
+Graph = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="Trading graph: regular (random), nearest (electrically), complete, or table (the trades table)."
+        "  [default: table where there is one, else regular]",
+    ),
+]
+Network = Annotated[
+    bool,
+    typer.Option(
+        "--network/--no-network", help="Keep to the limits of the grid, or only report what it carries."
+    ),
+]
+Tolerance = Annotated[
+    float,
+    typer.Option(metavar="FACTOR", help="Factor on the solver's tolerances; 0.1 is ten times as exact."),
+]
+Dtype = Annotated[str, typer.Option(metavar="TYPE", help="float32 or float64.")]
+Seed = Annotated[int, typer.Option(min=0, help="For the trading graph, added devices, prices and homes.")]
+Price = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Synthetic tariff: tou, tou_noise or dynamic.  [default: tou; for DIR its own prices]",
+    ),
+]
+PvShare = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, metavar="0..1", help="Give PV to more members, up to this share."),
+]
+BatteryShare = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, metavar="0..1", help="Give batteries to more members, up to this share."),
+]
+Homes = Annotated[
+    int | None, typer.Option(min=1, help="Number of homes of ieee33.  [default: 300]", show_default=False)
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"jaxp2p {version('jaxp2p')}")
+        except PackageNotFoundError:
+            typer.echo("jaxp2p (not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+common.__doc__ = HELP
+
+
+@app.command(short_help="Clear some days with every policy; table, files, pictures.")
+@guarded
+def run(
+    source: CaseOrFolder = DEFAULT_CASE,
+    *,
+    start: Start = None,
+    days: Days = 7,
+    market: Market = "bilateral",
+    partners: Partners = 6,
+    fee: Fee = None,
+    graph: Graph = None,
+    policies: Annotated[
+        str, typer.Option(metavar="NAME,NAME,...", help="Policies to run; their names are in the table.")
+    ] = "all",
+    network: Network = True,
+    tolerance: Tolerance = 1.0,
+    dtype: Dtype = "float32",
+    seed: Seed = 0,
+    price: Price = None,
+    pv_share: PvShare = None,
+    battery_share: BatteryShare = None,
+    pv_scale: Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")] = 1.0,
+    battery_scale: Annotated[
+        float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")
+    ] = 1.0,
+    load_scale: Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads.")] = 1.0,
+    homes: Homes = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the results; older results there are replaced, anything else is left alone."
+            "  [default: jaxp2p-results/CASE-DATE]",
+        ),
+    ] = None,
+    format: Annotated[
+        str, typer.Option(metavar="NAME", help="Format of the tables: parquet or csv.")
+    ] = "parquet",
+    per_home: Annotated[
+        bool, typer.Option("--per-home", help="Also save every home in every slot (large).")
+    ] = False,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a short summary as JSON; - for standard output.")
+    ] = None,
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw pictures.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
+) -> None:
+    """Clear the chosen days with every policy; print a table, save tables and pictures.
+
+    \b
+    Policies, all under the same market and the same grid:
+      no_storage_no_trade         everybody with the utility only, batteries absent
+      no_trade                    everybody for himself, batteries by modified Lyapunov control
+      no_storage                  trade only
+      greedy                      the cheapest slot now, whatever comes
+      self_consumption            every battery follows its own meter
+      community_self_consumption  all batteries follow the surplus of the community
+      lyapunov_standard           Lyapunov control with the usual linear bound
+      lyapunov                    modified Lyapunov control with the exact drift
+      perfect_foresight           everything known in advance: no policy can do better
+    """
+    from jaxp2p.cli import running
+
+    options = running.Options(
+        market=market,
+        partners=partners,
+        fee=fee,
+        graph=graph,
+        policies=policies,
+        network=network,
+        tolerance=tolerance,
+        dtype=dtype,
+        out=out,
+        format=format,
+        homes_tables=per_home,
+        json=json,
+        pictures=pictures,
+        quiet=quiet,
+    )
+    chosen = Source(
+        name=source,
+        start=start,
+        days=days,
+        price=price,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        load_scale=load_scale,
+        homes=homes,
+        seed=seed,
+    )
+    raise typer.Exit(running.run(chosen, options))
+
+
+@app.command()
+@guarded
+def cases() -> None:
+    """List the embedded communities."""
+    from jaxp2p.cli import inspecting
+
+    inspecting.cases()
+
+
+@app.command(short_help="Write an embedded community as files to edit.")
+@guarded
+def export(
+    case: Annotated[str, typer.Argument(metavar="CASE", help="rural3, rural1 or ieee33.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; must be absent or empty.")],
+    *,
+    start: Start = None,
+    days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Number of days.  [default: the whole year]", show_default=False),
+    ] = None,
+    price: Price = None,
+    pv_share: PvShare = None,
+    battery_share: BatteryShare = None,
+    pv_scale: Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")] = 1.0,
+    battery_scale: Annotated[
+        float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")
+    ] = 1.0,
+    homes: Homes = None,
+    seed: Seed = 0,
+    format: Annotated[str, typer.Option(metavar="NAME", help="csv or parquet.")] = "csv",
+) -> None:
+    """Write an embedded community as files that can be edited and run.
+
+    \b
+    jaxp2p export rural1 my-village --days 7
+    jaxp2p check my-village
+    jaxp2p run my-village
+    """
+    from jaxp2p.cli import inspecting
+
+    if start is not None and days is None:
+        fail("--start needs --days", USAGE)
+    chosen = Source(
+        name=case,
+        start=start,
+        days=days,
+        price=price,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        homes=homes,
+        seed=seed,
+    )
+    inspecting.export(chosen, folder, format=format)
+
+
+@app.command(short_help="Name every fault of a folder, or say what is in it.")
+@guarded
+def check(
+    source: Annotated[
+        str | None, typer.Argument(metavar="[DIR]", help="A folder of tables, or the name of a case.")
+    ] = None,
+    *,
+    columns: Annotated[
+        bool, typer.Option("--columns", help="Explain every table and column, with unit and default.")
+    ] = False,
+) -> None:
+    """Check a folder of tables: name every fault, or say what was found."""
+    from jaxp2p.cli import inspecting
+
+    if columns:
+        inspecting.columns()
+    if source is not None:
+        inspecting.check(source)
+    elif not columns:
+        fail("name a folder to check, or ask for --columns", USAGE)
+
+
+@app.command(short_help="Compare random slots with an independent solver.")
+@guarded
+def verify(
+    source: CaseOrFolder = DEFAULT_CASE,
+    *,
+    slots: Annotated[int, typer.Option(min=1, help="Number of random slots.")] = 20,
+    market: Market = "bilateral",
+    partners: Partners = 6,
+    start: Start = None,
+    days: Days = 7,
+    network: Network = True,
+    tolerance: Tolerance = 1.0,
+    seed: Seed = 0,
+    dtype: Dtype = "float32",
+) -> None:
+    """Solve random slots by an independent solver (Clarabel) as well and compare.
+
+    A slot passes when its cost is within 0.1 % of the optimum and no limit is passed by more than 0.05 kW or
+    1e-4 p.u.; storage limits hold exactly. Exit code 1 when a slot does not pass.
+    """
+    from jaxp2p.cli import inspecting
+
+    chosen = Source(name=source, start=start, days=days, seed=seed)
+    code = inspecting.verify(
+        chosen,
+        slots=slots,
+        market=market,
+        partners=partners,
+        network=network,
+        tolerance=tolerance,
+        dtype=dtype,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+@guarded
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="DIR", help="Results of one run.")],
+    second: Annotated[Path, typer.Argument(metavar="DIR", help="Results of another run.")],
+    *,
+    all_figures: Annotated[
+        bool, typer.Option("--all", help="Also figures that differ by less than 0.1 %, and run times.")
+    ] = False,
+) -> None:
+    """Show the figures in which two results differ."""
+    from jaxp2p.cli import inspecting
+
+    inspecting.compare(first, second, everything=all_figures)
+
+
+def main() -> None:
+    """Entry point of the command `jaxp2p`."""
+    app()

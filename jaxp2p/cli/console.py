@@ -1,0 +1,115 @@
+"""Exit codes, errors without tracebacks, and the progress bar."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import NoReturn, ParamSpec
+
+import typer
+
+OK, VERIFICATION_FAILED, USAGE, UNSOLVED, FILE_TROUBLE = 0, 1, 2, 3, 4
+INTERRUPTED = 130
+
+P = ParamSpec("P")
+
+
+class UsageError(Exception):
+    """Something the user can put right; the text is all that is shown."""
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print to stderr and leave with an exit code."""
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """A command whose expected troubles end in a message and an exit code.
+
+    Anything else is a fault of this program and keeps its traceback.
+    """
+
+    @wraps(command)
+    def wrapped(*args: P.args, **options: P.kwargs) -> None:
+        try:
+            command(*args, **options)
+        except UsageError as error:
+            fail(str(error), USAGE)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+            fail(str(error), USAGE)
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader of a pipe has gone; nobody is left to be told
+            raise typer.Exit(OK) from None
+        except OSError as error:
+            fail(f"file trouble: {error}", FILE_TROUBLE)
+        except KeyboardInterrupt:
+            typer.echo("error: interrupted", err=True)
+            sys.stdout.flush()
+            # a compilation may still run in a thread; an orderly exit of Python would crash under it
+            os._exit(INTERRUPTED)
+
+    return wrapped
+
+
+@contextmanager
+def user_input() -> Iterator[None]:
+    """Within this block a ValueError (InputError is one) is the user's input at fault."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def one_of(value: str, known: Iterable[str], *, option: str) -> str:
+    """The value if it is known, else a UsageError that suggests the nearest."""
+    names = list(known)
+    if value in names:
+        return value
+    near = difflib.get_close_matches(value, names, n=1)
+    hint = f'; did you mean "{near[0]}"?' if near else ""
+    raise UsageError(f"{option}: unknown value {value!r}{hint} (there are {', '.join(names)})")
+
+
+class RunProgress:
+    """Progress of all policies together on stderr, with the time that is left."""
+
+    def __init__(self, policies: Iterable[str], slots: int, *, quiet: bool):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeRemainingColumn as Remaining
+
+        self._done = dict.fromkeys(policies, 0)
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            Remaining(compact=True),
+        )
+        console = Console(stderr=True)
+        silent = quiet or not console.is_terminal  # a log file has no use for a moving bar
+        self._bar = Progress(*columns, console=console, transient=True, disable=silent)
+        self._task = self._bar.add_task("starting", total=max(slots * len(self._done), 1))
+
+    def __enter__(self) -> "RunProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """What is going on, where nothing can be counted."""
+        self._bar.update(self._task, description=text)
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """What `jaxp2p.run.run` reports: a policy's name (or a stage) and its slots."""
+        if name in self._done:
+            self._done[name] = done
+        text = name.replace("_", " ")
+        self._bar.update(self._task, description=text, completed=sum(self._done.values()))

@@ -1,0 +1,258 @@
+"""The work behind `jaxp2p run`: clear the days with every policy, print, save."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, UsageError, one_of, user_input
+from jaxp2p.cli.source import Source, load
+
+if TYPE_CHECKING:
+    from jaxp2p.admm.solver import ADMM
+    from jaxp2p.data import Tables
+    from jaxp2p.report.canvas import PictureData
+
+DTYPES = ("float32", "float64")
+FORMATS = ("parquet", "csv")
+SMALLEST_FACTOR = {"float32": 0.1, "float64": 1e-6}  # below it rounding keeps the residuals up
+UNSOLVED_SHARE = 0.01  # of a policy's slots that may stop at the iteration limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Everything `jaxp2p run` can be told besides the source."""
+
+    market: str
+    partners: int
+    fee: float | None
+    graph: str | None
+    policies: str
+    network: bool
+    tolerance: float
+    dtype: str
+    out: Path | None
+    format: str
+    homes_tables: bool
+    json: str | None
+    pictures: bool
+    quiet: bool
+
+
+def run(source: Source, options: Options) -> int:
+    """Do it all; returns the exit code."""
+    one_of(options.dtype, DTYPES, option="--dtype")
+    one_of(options.format, FORMATS, option="--format")
+    with RunProgress((), 0, quiet=options.quiet) as progress:
+        progress.say("reading the community")
+        tables = load(source)
+        case = str(tables.meta.get("name", Path(source.name).name)) if not source.embedded else source.name
+        time = tables.profiles["time"]
+        out = options.out or Path("jaxp2p-results") / f"{case}-{time.iloc[0]:%Y-%m-%d}"
+        use_dtype(options.dtype)
+        from jaxp2p.results import check_target
+        from jaxp2p.run import POLICIES
+
+        check_target(out)  # before the work, not after it
+        names = _policies(options.policies, POLICIES)
+        admm = solver_settings(options.tolerance, options.dtype)
+        with user_input():
+            community, horizon = build(tables, source, options)
+    from jaxp2p.kpis import evaluate
+    from jaxp2p.run import run as run_policies
+
+    with RunProgress(names, horizon.slots, quiet=options.quiet) as progress:
+        progress.say("compiling")
+        try:
+            result = run_policies(
+                community,
+                horizon,
+                policies=names,
+                admm=admm,
+                progress=progress,
+                slot_of_day=_first_slot(time),
+            )
+        except RuntimeError as error:
+            # perfect foresight names what its solver could not do
+            typer.echo(f"error: {error}", err=True)
+            return UNSOLVED
+        progress.say("figures")
+        evaluations = evaluate(community, horizon, result)
+        progress.say("tables and pictures")
+        written = _save(
+            out, source, options, tables=tables, case=case, made=(community, horizon, result, evaluations)
+        )
+    kpis = {name: evaluation.kpis for name, evaluation in evaluations.items()}
+    if not options.quiet and options.json != "-":
+        _print(case, time, community, result, kpis, out, written)
+    return _verdict(kpis, horizon.slots)
+
+
+def use_dtype(dtype: str) -> None:
+    """Switch JAX to 64 bits where they are asked for; must come before the first array."""
+    if dtype == "float64":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+
+
+def solver_settings(tolerance: float, dtype: str) -> "ADMM":
+    """The solver's default tolerances times a factor. Raises UsageError below what the dtype can reach."""
+    from dataclasses import replace
+
+    from jaxp2p.admm.solver import ADMM
+
+    if not tolerance >= SMALLEST_FACTOR[dtype]:
+        hint = "; try --dtype float64" if dtype == "float32" else ""
+        raise UsageError(
+            f"--tolerance: {tolerance:g} is out of reach in {dtype}, "
+            f"the smallest factor is {SMALLEST_FACTOR[dtype]:g}{hint}"
+        )
+    plain = ADMM()
+    names = ("eps_power", "eps_price", "eps_rel")
+    return replace(plain, **{name: getattr(plain, name) * tolerance for name in names})
+
+
+def build(tables: "Tables", source: Source, options: Options) -> tuple[Any, Any]:
+    """Community and horizon."""
+    from jaxp2p.community.build import GRAPHS, MARKETS, build_community, build_horizon
+
+    one_of(options.market, MARKETS, option="--market")
+    if options.graph is not None:
+        one_of(options.graph, GRAPHS, option="--graph")
+    chosen = {"fee": options.fee} if options.fee is not None else {}
+    community = build_community(
+        tables,
+        market=options.market,
+        graph=options.graph,
+        partners=options.partners,
+        seed=source.seed,
+        network=options.network,
+        dtype=options.dtype,
+        **chosen,
+    )
+    return community, build_horizon(community, tables)
+
+
+def picture_data(
+    tables: "Tables", community: Any, horizon: Any, result: Any, evaluations: Any, case: str
+) -> "PictureData":
+    """What the pictures need, with the coordinates of the buses in the order of the network."""
+    from jaxp2p.report.canvas import PictureData
+
+    time = tables.profiles["time"]
+    places = tables.buses.set_index("bus_id").loc[list(community.network.bus_ids), ["x", "y"]]
+    days = len(time) * float(horizon.slot_hours) / 24
+    span = "1 day" if days == 1 else f"{days:g} days"
+    return PictureData(
+        community=community,
+        horizon=horizon,
+        trajectories=result.trajectories,
+        evaluations=evaluations,
+        time=time,
+        terminal_price=result.terminal_price,
+        title=f"{case}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
+        coordinates=places.to_numpy(float),
+    )
+
+
+def _policies(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Names in the usual order; "all" for every one."""
+    asked = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
+    if asked == ["all"]:
+        return known
+    if not asked:
+        raise UsageError("--policies: name at least one policy")
+    chosen = {one_of(name, known, option="--policies") for name in asked}
+    return tuple(name for name in known if name in chosen)
+
+
+def _first_slot(time: Any) -> int:
+    """Number of the first slot within its day, for policies that follow the time of day."""
+    midnight = time.iloc[0].normalize()
+    return round((time.iloc[0] - midnight) / (time.iloc[1] - time.iloc[0]))
+
+
+def _save(
+    out: Path,
+    source: Source,
+    options: Options,
+    *,
+    tables: "Tables",
+    case: str,
+    made: tuple[Any, Any, Any, Any],
+) -> list[str]:
+    """Write the folder and the JSON file; returns the names of the pictures."""
+    from jaxp2p.results import PICTURES, json_report, results_folder, write_json, write_results
+
+    settings = asdict(source) | asdict(options) | {"out": str(out), "synthetic": tables.meta.get("synthetic")}
+    pictures: list[str] = []
+    with results_folder(out) as folder:
+        write_results(
+            folder,
+            *made,
+            time=tables.profiles["time"],
+            case=case,
+            settings=settings,
+            seed=source.seed,
+            format=options.format,  # type: ignore[arg-type]
+            homes=options.homes_tables,
+        )
+        if options.pictures:
+            from jaxp2p.report.pictures import write_pictures
+
+            files = write_pictures(folder / PICTURES, picture_data(tables, *made, case))
+            pictures = [f"{PICTURES}/{file.name}" for file in files]
+    if options.json is not None:
+        report = json_report(*made, case=case)
+        if options.json == "-":
+            from jaxp2p.results import json_text
+
+            typer.echo(json_text(report), nl=False)
+        else:
+            write_json(options.json, report)
+    return pictures
+
+
+def _print(
+    case: str, time: Any, community: Any, result: Any, kpis: dict, out: Path, pictures: list[str]
+) -> None:
+    import shutil
+    import textwrap
+
+    from jaxp2p.report.tables import LEGEND, notes, text_tables
+
+    width = max(shutil.get_terminal_size((100, 24)).columns, 80)
+    step = time.iloc[1] - time.iloc[0]
+    market = {"none": "no market", "pool": "pool market"}.get(community.market.kind, "bilateral market")
+    typer.echo(
+        f"{case}: {community.size} members on {len(community.network.bus_ids)} buses, {market}, "
+        f"{time.iloc[0]:%Y-%m-%d %H:%M} to {time.iloc[-1] + step:%Y-%m-%d %H:%M}, {len(time)} slots\n"
+    )
+    typer.echo(text_tables(kpis, width=width) + "\n")
+    for remark in notes(result, kpis):
+        typer.echo(textwrap.fill(remark, width=width, initial_indent="- ", subsequent_indent="  "))
+    for line in result.certificate.splitlines():
+        typer.echo(textwrap.fill(line, width=width, initial_indent="- ", subsequent_indent="  "))
+    typer.echo("\n" + textwrap.fill(LEGEND, width=width))
+    typer.echo(f"\ncompiled in {result.compile_seconds:.1f} s, ran in {sum(result.seconds.values()):.1f} s")
+    typer.echo(f"written to {out}: tables, summary.json" + (" and" if pictures else ""))
+    if pictures:
+        body = textwrap.fill(", ".join(pictures), width=width, initial_indent="  ", subsequent_indent="  ")
+        typer.echo(body)
+
+
+def _verdict(kpis: dict[str, dict[str, Any]], slots: int) -> int:
+    """UNSOLVED when a policy has more slots without a certified answer than can be overlooked."""
+    code = OK
+    for name, figures in kpis.items():
+        broken = figures["status_counts"].get("NUMERICAL_ERROR", 0)
+        if broken or figures["slots_not_solved"] > UNSOLVED_SHARE * slots:
+            typer.echo(
+                f"warning: {name}: {figures['slots_not_solved']} of {slots} slots were not solved "
+                "to the tolerance",
+                err=True,
+            )
+            code = UNSOLVED
+    return code

@@ -1,0 +1,87 @@
+"""From CASE or DIR and the options to checked tables."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxp2p.cli.console import UsageError, one_of, user_input
+
+if TYPE_CHECKING:
+    from jaxp2p.data import Tables
+
+DEFAULT_CASE = "rural3"
+CASE_NAMES = ("rural3", "rural1", "ieee33")  # as jaxp2p.data.CASES, which takes pandas to look at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the community comes from and how it is changed on the way."""
+
+    name: str = DEFAULT_CASE
+    start: str | None = None
+    days: float | None = 7
+    price: str | None = None
+    pv_share: float | None = None
+    battery_share: float | None = None
+    pv_scale: float = 1.0
+    battery_scale: float = 1.0
+    load_scale: float = 1.0
+    homes: int | None = None
+    seed: int = 0
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the name is that of an embedded case (a folder of that name is ./NAME)."""
+        return self.name in CASE_NAMES
+
+
+def load(source: Source) -> "Tables":
+    """The checked tables of the chosen days; `days` None keeps all of them.
+
+    Raises:
+        UsageError: unknown case, unreadable or faulty folder, options that do not fit.
+    """
+    from jaxp2p.data import PRICES, densify, load_case, make_prices, read_tables
+
+    if source.price is not None:
+        one_of(source.price, PRICES, option="--price")
+    if source.homes is not None and source.name != "ieee33":
+        raise UsageError("--homes only goes with the case ieee33; the other communities have their own homes")
+    devices: dict[str, Any] = {
+        "pv_share": source.pv_share,
+        "battery_share": source.battery_share,
+        "pv_scale": source.pv_scale,
+        "battery_scale": source.battery_scale,
+        "load_scale": source.load_scale,
+    }
+    with user_input():
+        if source.embedded:
+            homes: dict[str, int] = {} if source.homes is None else {"homes": source.homes}
+            price = source.price or "tou"
+            tables = load_case(source.name, price=price, seed=source.seed, **homes, **devices)
+        else:
+            tables = densify(read_tables(_folder(source.name)), seed=source.seed, **devices)
+            if source.price is not None:
+                prices = make_prices(tables.profiles["time"], source.price, seed=source.seed)
+                note = f"prices ({source.price}, seed {source.seed})"
+                synthetic = [*tables.meta.get("synthetic", []), note]
+                tables = tables.replace(prices=prices, meta={**tables.meta, "synthetic": synthetic})
+        return tables if source.days is None else _window(tables, source.start, source.days)
+
+
+def _window(tables: "Tables", start: str | None, days: float) -> "Tables":
+    from jaxp2p.data import window
+    from jaxp2p.data.validation import slot_hours
+
+    time = tables.profiles["time"]
+    whole = len(time) * slot_hours(time) / 24
+    # a folder with less than the usual week is run as it is
+    return window(tables, start=start, days=min(days, whole) if start is None else days)
+
+
+def _folder(name: str) -> Path:
+    path = Path(name)
+    if path.exists() or any(sign in name for sign in "/\\."):
+        return path  # read_tables explains what is wrong with it
+    one_of(name, CASE_NAMES, option="CASE|DIR")
+    return path

@@ -1,0 +1,128 @@
+"""What all pictures share: the data they show, colours, axes and saving.
+
+Matplotlib is used through its object-oriented interface only (no pyplot, no global state), so pictures can
+be made in any thread and beside a notebook.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+
+from jaxp2p.community.types import Community, Horizon
+from jaxp2p.kpis import OPTIMUM, Evaluation
+from jaxp2p.trajectory import Trajectory
+
+DPI = 120
+# Okabe and Ito 2008: can be told apart with any colour vision; grey and black for the references
+COLOURS = {
+    "no_storage_no_trade": "#999999",
+    "no_trade": "#CC79A7",
+    "no_storage": "#56B4E9",
+    "greedy": "#F0E442",
+    "self_consumption": "#E69F00",
+    "community_self_consumption": "#D55E00",
+    "lyapunov_standard": "#0072B2",
+    "lyapunov": "#009E73",
+    "perfect_foresight": "#000000",
+}
+DASHES = {"no_storage_no_trade": ":", "greedy": "--", "no_storage": "-", "perfect_foresight": "--"}
+LIMIT = "#C0392B"  # limits and tariffs that must not be passed
+SOFT = "#4C72B0"
+
+FAVOURITES = ("lyapunov", "community_self_consumption", "self_consumption", "no_storage")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureData:
+    """A finished run as the pictures need it."""
+
+    community: Community
+    horizon: Horizon
+    trajectories: Mapping[str, Trajectory]
+    evaluations: Mapping[str, Evaluation]
+    time: pd.Series  # (T,) start of every slot
+    terminal_price: float  # EUR/kWh
+    title: str  # case and days, for the head of every picture
+    coordinates: np.ndarray | None = None  # (B, 2), None or NaN: a tree is drawn instead
+
+    @property
+    def hours(self) -> float:
+        """Length of a slot."""
+        return float(self.horizon.slot_hours)
+
+    @property
+    def ends(self) -> np.ndarray:
+        """(T,) datetime64, end of every slot."""
+        return self.time.to_numpy() + np.timedelta64(round(3600 * self.hours), "s")
+
+    def favourite(self) -> str:
+        """The policy that pictures of a single policy show."""
+        online = [name for name in self.trajectories if name != OPTIMUM]
+        return next((name for name in FAVOURITES if name in online), next(iter(self.trajectories)))
+
+    def unlimited(self) -> str | None:
+        """A policy to set beside the favourite: the community with neither storage nor trade."""
+        other = [name for name in ("no_storage_no_trade", "no_storage") if name in self.trajectories]
+        return next((name for name in other if name != self.favourite()), None)
+
+
+def label(policy: str) -> str:
+    """A policy's name as people write it."""
+    return policy.replace("_", " ").replace("lyapunov", "Lyapunov")
+
+
+def line_style(policy: str) -> dict[str, Any]:
+    """Colour, dashes and weight of a policy, the same in every picture."""
+    return {
+        "color": COLOURS.get(policy, SOFT),
+        "linestyle": DASHES.get(policy, "-"),
+        "linewidth": 2.2 if policy in ("lyapunov", OPTIMUM) else 1.5,
+        "zorder": 4 if policy in ("lyapunov", OPTIMUM) else 3,
+    }
+
+
+def canvas(
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    size: tuple[float, float] = (10, 5),
+    share_x: bool = False,
+    **options: Any,
+) -> tuple[Figure, np.ndarray]:
+    """A figure with its own Agg canvas, and its axes (rows, columns)."""
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=share_x, **options)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(True, color="#DDDDDD", linewidth=0.6)
+        axis.set_axisbelow(True)
+    return figure, axes
+
+
+def time_axis(axis: Axes, time: np.ndarray) -> None:
+    """Few, short, readable dates, exactly from the first to the last."""
+    locator = AutoDateLocator(minticks=4, maxticks=9)
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axis.set_xlim(time[0], time[-1])
+
+
+def outside_legend(axis: Axes, **options: Any) -> None:
+    """A legend to the right of the axes, where it hides nothing."""
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, **options)
+
+
+def save(figure: Figure, folder: Path, name: str) -> Path:
+    """Write `name`.png into the folder."""
+    file = folder / f"{name}.png"
+    figure.savefig(file, dpi=DPI)
+    return file

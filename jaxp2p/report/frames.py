@@ -1,0 +1,121 @@
+"""Runs as pandas tables: figures per policy, bills per member, series per slot and per home."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxp2p.admm.status import Status
+from jaxp2p.community.types import Community, Horizon
+from jaxp2p.kpis import Evaluation
+from jaxp2p.trajectory import Trajectory
+
+
+def kpi_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
+    """One row per policy; the counts by status become the columns `slots_<status>`."""
+    rows = []
+    for name, evaluation in evaluations.items():
+        figures = dict(evaluation.kpis)
+        counts = figures.pop("status_counts")
+        figures |= {f"slots_{kind.name.lower()}": counts.get(kind.name, 0) for kind in Status}
+        rows.append({"policy": name, **figures})
+    frame = pd.DataFrame(rows)
+    numbers = [column for column in frame.columns if column != "policy"]
+    return frame.astype(dict.fromkeys(numbers, float))  # None becomes NaN in a column of numbers
+
+
+def member_table(community: Community, evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
+    """One row per member: where, what devices, and the bill `bill_<policy>_eur`."""
+    homes, buses = community.prosumers, community.network.bus_ids
+    bus = np.asarray(homes.bus)
+    columns: dict[str, Any] = {
+        "member": list(homes.ids),
+        "bus": [buses[n] for n in bus] if buses else bus,
+        "pv_kw": np.asarray(homes.pv_peak, float),
+        "battery_kwh": np.asarray(homes.battery.energy_max, float),
+    }
+    columns |= {f"bill_{name}_eur": evaluation.bill for name, evaluation in evaluations.items()}
+    return pd.DataFrame(columns)
+
+
+def slot_table(
+    community: Community,
+    horizon: Horizon,
+    trajectory: Trajectory,
+    evaluation: Evaluation,
+    time: pd.Series,
+    row_names: tuple[str, ...] = (),
+) -> pd.DataFrame:
+    """One row per slot: sums over the community, extremes of prices and grid, and how the solver ended."""
+    t, grid = trajectory, evaluation.grid
+    network = community.network
+    volts_low = np.maximum(np.asarray(network.voltage_min) - grid.voltage, 0)
+    volts_high = np.maximum(grid.voltage - np.asarray(network.voltage_max), 0)
+    total = lambda x: np.asarray(x, float).sum(1)
+    transformer = np.array(network.branch_kinds or ("line",) * grid.loading.shape[1]) == "transformer"
+    price = np.asarray(t.price_market, float)
+    violated = np.asarray(t.violation, float) > 0
+    rows = np.asarray(t.violation_row, int)
+    return pd.DataFrame(
+        {
+            "time": time.to_numpy(),
+            "load_kw": total(t.load),
+            "pv_available_kw": total(horizon.pv),
+            "pv_used_kw": total(t.pv_used),
+            "charge_kw": total(t.charge),
+            "discharge_kw": total(t.discharge),
+            "stored_kwh": total(t.energy),
+            "buy_kw": total(t.buy),
+            "sell_kw": total(t.sell),
+            "p2p_kw": total(t.trade_volume) / 2,
+            "unserved_kw": total(np.abs(np.asarray(t.unserved))),
+            "cost_eur": total(t.cost),
+            "cumulative_cost_eur": np.cumsum(total(t.cost)),
+            "price_buy_eur_per_kwh": np.asarray(horizon.price_buy, float),
+            "price_sell_eur_per_kwh": np.asarray(horizon.price_sell, float),
+            "price_mean_eur_per_kwh": price.mean(1),
+            "price_min_eur_per_kwh": price.min(1),
+            "price_max_eur_per_kwh": price.max(1),
+            "voltage_min_pu": grid.voltage.min(1),
+            "voltage_max_pu": grid.voltage.max(1),
+            "voltage_violation_pu": np.maximum(volts_low, volts_high).max(1),
+            "line_loading": grid.loading[:, ~transformer].max(1, initial=0),
+            "transformer_loading": grid.loading[:, transformer].max(1, initial=0),
+            "line_violation_kw": grid.excess.max(1, initial=0),
+            "market_violation_kw": np.asarray(t.violation, float),
+            "binding_row": [
+                row_names[r] if v and r < len(row_names) else "" for v, r in zip(violated, rows, strict=True)
+            ],
+            "status": [Status(int(s)).name for s in np.asarray(t.status)],
+            "iterations": np.asarray(t.iterations, int),
+            "prim_res_kw": np.asarray(t.prim_res, float),
+            "dual_res_eur_per_kwh": np.asarray(t.dual_res, float),
+        }
+    )
+
+
+def home_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
+    """One row per slot and member, in this order; powers in kW, energy in kWh at the end of the slot."""
+    slots, size = np.asarray(trajectory.injection).shape
+    units = {
+        "load": "kw",
+        "pv_used": "kw",
+        "charge": "kw",
+        "discharge": "kw",
+        "energy": "kwh",
+        "trade": "kw",
+        "buy": "kw",
+        "sell": "kw",
+        "cost": "eur",
+        "payment": "eur",
+        "price_market": "eur_per_kwh",
+        "price_nodal": "eur_per_kwh",
+    }
+    columns: dict[str, Any] = {
+        "time": np.repeat(time.to_numpy(), size),
+        "member": np.tile(np.array(community.prosumers.ids, dtype=object), slots),
+    }
+    for name, unit in units.items():
+        columns[f"{name}_{unit}"] = np.asarray(getattr(trajectory, name)).ravel()
+    return pd.DataFrame(columns)

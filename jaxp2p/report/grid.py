@@ -1,0 +1,205 @@
+"""Pictures of the feeder: voltages, loading, and the whole tree at its worst slot."""
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+
+from jaxp2p.community.types import Network
+from jaxp2p.report.canvas import LIMIT, PictureData, canvas, label, line_style, outside_legend, time_axis
+
+# without the palest yellows, which vanish on white
+LOADING_COLOURS = ListedColormap(colormaps["YlOrRd"](np.linspace(0.22, 1, 256)))
+
+
+def voltages(data: PictureData) -> Figure:
+    """Range of the bus voltages over time against the limits, and how long each extreme lasted."""
+    network = data.community.network
+    low, high = float(np.min(network.voltage_min)), float(np.max(network.voltage_max))
+    figure, [[left, right]] = canvas(1, 2, size=(13, 4.8), sharey=True, width_ratios=[2.2, 1])
+    shown = [name for name in (data.unlimited(), data.favourite()) if name is not None]
+    time = data.time.to_numpy()
+    for name in shown:
+        volts = data.evaluations[name].grid.voltage
+        colour, text = line_style(name)["color"], f"{label(name)}: lowest to highest bus"
+        if name == data.favourite():
+            left.fill_between(
+                time,
+                volts.min(1),
+                volts.max(1),
+                step="post",
+                color=colour,
+                alpha=0.5,
+                linewidth=0,
+                label=text,
+            )
+        else:
+            left.step(time, volts.min(1), where="post", color="#555555", linewidth=0.8, label=text)
+            left.step(time, volts.max(1), where="post", color="#555555", linewidth=0.8)
+    hours = np.arange(1, len(time) + 1) * data.hours
+    for name, evaluation in data.evaluations.items():
+        volts = evaluation.grid.voltage
+        right.plot(hours, np.sort(volts.max(1))[::-1], label=label(name), **line_style(name))
+        right.plot(hours, np.sort(volts.min(1)), **line_style(name))
+    seen = [data.evaluations[name].grid.voltage for name in data.evaluations]
+    bottom, top = min(v.min() for v in seen), max(v.max() for v in seen)
+    for axis in (left, right):
+        for limit in (low, high):
+            axis.axhline(limit, color=LIMIT, linewidth=1.2, linestyle=(0, (6, 3)))
+    # limits far away from every voltage would flatten the picture: they are named instead of shown
+    room = max(0.25 * (top - bottom), 0.003)
+    near = [limit for limit in (low, high) if bottom - 3 * room < limit < top + 3 * room]
+    lowest = min([bottom - room, *(limit - room / 2 for limit in near)])
+    left.set_ylim(lowest, max([top + 1.5 * room, *(limit + room for limit in near)]))
+    left.set_ylabel("voltage in p.u.")
+    left.set_title(f"Bus voltages (limits {low:g} and {high:g} p.u.)\n{data.title}", fontsize=11)
+    left.legend(loc="upper left", frameon=False, ncols=2)
+    time_axis(left, time)
+    right.set_xlabel("hours at or beyond")
+    right.set_title("Duration of the highest and lowest voltage", fontsize=11)
+    outside_legend(right, fontsize=8)
+    return figure
+
+
+def loading(data: PictureData) -> Figure | None:
+    """Loading of the most loaded branches over time, and the duration for every policy."""
+    network = data.community.network
+    if not np.isfinite(np.asarray(network.rating)).any():
+        return None
+    name = data.favourite()
+    figure, [[left, right]] = canvas(1, 2, size=(13, 4.8), sharey=True, width_ratios=[2.2, 1])
+    share = 100 * data.evaluations[name].grid.loading
+    time = data.time.to_numpy()
+    kinds = np.array(network.branch_kinds or ("line",) * share.shape[1])
+    for kind, colour in (("transformer", "#D55E00"), ("line", "#0072B2")):
+        rated = np.flatnonzero((kinds == kind) & np.isfinite(np.asarray(network.rating)))
+        if rated.size:
+            text = f"{kind}" if rated.size == 1 else f"most loaded of {rated.size} {kind}s"
+            left.step(time, share[:, rated].max(1), where="post", color=colour, linewidth=1.2, label=text)
+    hours = np.arange(1, len(time) + 1) * data.hours
+    for policy, evaluation in data.evaluations.items():
+        worst = 100 * np.sort(evaluation.grid.loading.max(1))[::-1]
+        right.plot(hours, worst, label=label(policy), **line_style(policy))
+    for axis in (left, right):
+        axis.axhline(100, color=LIMIT, linewidth=1.2, linestyle=(0, (6, 3)))
+    left.set_ylim(0, 1.2 * max(100.0, max(100 * e.grid.loading.max() for e in data.evaluations.values())))
+    left.set_ylabel("loading in % of the rating")
+    left.set_title(f"Branch loading: {label(name)}\n{data.title}", fontsize=11)
+    left.legend(loc="upper left", frameon=False, ncols=2)
+    time_axis(left, time)
+    right.set_xlabel("hours at or above")
+    right.set_title("Duration, highest of all branches", fontsize=11)
+    outside_legend(right, fontsize=8)
+    return figure
+
+
+def branch_ends(network: Network) -> tuple[np.ndarray, np.ndarray]:
+    """Upper and lower bus (L,) of every branch, read off the incidence of a tree rooted at bus 0."""
+    downstream = np.asarray(network.downstream) > 0
+    depth = downstream.sum(0)
+    lower = np.where(downstream, depth, depth.max() + 1).argmin(1)
+    feeding = np.zeros(downstream.shape[1], int)  # branch that feeds a bus
+    feeding[lower] = np.arange(len(lower))
+    upper = np.zeros(len(lower), int)
+    for branch, bus in enumerate(lower):
+        path = np.flatnonzero(downstream[:, bus])
+        above = path[path != branch]
+        upper[branch] = lower[above[depth[lower[above]].argmax()]] if above.size else 0
+    return upper, lower
+
+
+def tree_layout(upper: np.ndarray, lower: np.ndarray, buses: int) -> np.ndarray:
+    """(B, 2) places of a tree that grows to the right; siblings stand below each other, leaves 1 apart."""
+    children: list[list[int]] = [[] for _ in range(buses)]
+    for a, b in zip(upper, lower, strict=True):
+        children[a].append(int(b))
+    order, depth = [0], np.zeros(buses)
+    for bus in order:
+        depth[children[bus]] = depth[bus] + 1
+        order += children[bus]
+    leaves = np.zeros(buses, int)
+    for bus in reversed(order):
+        leaves[bus] = sum(leaves[child] for child in children[bus]) or 1
+    height, first = np.zeros(buses), np.zeros(buses)
+    for bus in order:
+        offset = first[bus]
+        for child in sorted(children[bus], key=lambda c: leaves[c]):
+            first[child] = offset
+            offset += leaves[child]
+        height[bus] = first[bus] + (leaves[bus] - 1) / 2
+    return np.stack([depth, -height], 1)
+
+
+def bus_places(data: PictureData, upper: np.ndarray, lower: np.ndarray) -> tuple[np.ndarray, bool]:
+    """(B, 2) where the buses are drawn, and whether that is a map: coordinates if they can be used."""
+    places, buses = data.coordinates, data.community.network.voltage_min.shape[0]
+    # many buses in one place would hide each other
+    if places is None or not np.isfinite(places).all() or len(np.unique(places, axis=0)) <= 0.5 * buses:
+        return tree_layout(upper, lower, buses), False
+    places = np.array(places, float)
+    if (places[1:] == places[0]).all(1).any():
+        # SimBench puts the slack bus onto a bus of the feeder: move it out above the bus that it feeds
+        fed = places[lower[upper == 0][0]]
+        away = fed - places[1:].mean(0)
+        step = 0.12 * np.ptp(places, axis=0).max()
+        places[0] = fed + step * away / max(float(np.hypot(*away)), 1e-12)
+    return places, True
+
+
+def feeder(data: PictureData) -> Figure:
+    """The feeder at the slot nearest to (or furthest beyond) a limit: voltage per bus, loading per branch."""
+    network, name = data.community.network, data.favourite()
+    grid = data.evaluations[name].grid
+    low, high = np.asarray(network.voltage_min, float), np.asarray(network.voltage_max, float)
+    middle, half = (low + high) / 2, (high - low) / 2
+    stress = np.maximum((np.abs(grid.voltage - middle) / half).max(1), grid.loading.max(1, initial=0))
+    slot = int(stress.argmax())
+    upper, lower = branch_ends(network)
+    places, mapped = bus_places(data, upper, lower)
+    figure, [[axis]] = canvas(size=(11, 7))
+    share, volts = 100 * grid.loading[slot], grid.voltage[slot]
+    order = np.argsort(share, kind="stable")  # the most loaded branches on top
+    segments, share = np.stack([places[upper], places[lower]], 1)[order], share[order]
+    rated = np.isfinite(np.asarray(network.rating))[order]
+    scale = Normalize(0, max(100.0, float(share.max(initial=0))))
+    plain = LineCollection(list(segments[~rated]), colors="#BBBBBB", linewidths=2.5, zorder=1)
+    lines = LineCollection(
+        list(segments[rated]), array=share[rated], cmap=LOADING_COLOURS, norm=scale, linewidths=3.5, zorder=2
+    )
+    axis.add_collection(plain)
+    axis.add_collection(lines)
+    size = 55 if len(volts) < 60 else 28
+    # at least 0.01 p.u. wide: a stiff feeder should look like one
+    mean, reach = (volts.min() + volts.max()) / 2, max(float(np.ptp(volts)) / 2, 0.005)
+    points = axis.scatter(
+        *places.T,
+        c=volts,
+        cmap="viridis",
+        norm=Normalize(mean - reach, mean + reach),
+        s=size,
+        edgecolors="#333333",
+        linewidths=0.5,
+        zorder=3,
+    )
+    slack = {"facecolors": "none", "edgecolors": "k", "linewidths": 1.6, "zorder": 4}
+    axis.scatter(*places[0], marker="s", s=3 * size, **slack)
+    axis.annotate("grid above", places[0], xytext=(8, 8), textcoords="offset points", fontsize=9)
+    outside = (volts < low - 1e-4) | (volts > high + 1e-4)
+    if outside.any():
+        ring = {"facecolors": "none", "edgecolors": LIMIT, "linewidths": 1.5, "zorder": 4}
+        axis.scatter(*places[outside].T, s=3 * size, label="voltage outside its limits", **ring)
+        axis.legend(frameon=False, loc="best")
+    figure.colorbar(points, ax=axis, label="voltage in p.u. (circles)", shrink=0.85, pad=0.01)
+    if rated.any():
+        figure.colorbar(lines, ax=axis, label="loading in % of the rating (lines)", shrink=0.85, pad=0.02)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.grid(False)
+    axis.spines[:].set_visible(False)
+    axis.margins(0.05)
+    if mapped:
+        axis.set_aspect("equal", adjustable="datalim")
+    when = str(data.time.iloc[slot])[:16]
+    axis.set_title(f"The feeder at its most stressed slot, {when}: {label(name)}\n{data.title}", fontsize=11)
+    return figure

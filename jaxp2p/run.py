@@ -1,0 +1,215 @@
+"""All policies on one community and horizon, with the bounds that say how good they were."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxp2p import simulate as simulation
+from jaxp2p.admm.solver import ADMM
+from jaxp2p.baselines.perfect_foresight import PerfectForesight, perfect_foresight
+from jaxp2p.community.types import Community, Horizon
+from jaxp2p.lyapunov.bounds import can_earn, lyapunov_parameters, nodal_price_bounds, stored_value_range
+from jaxp2p.lyapunov.certificate import Certificate, certificate
+from jaxp2p.lyapunov.lower_bound import best_lower_bound
+from jaxp2p.policy import Policy, baseline_policies, lyapunov, suggest_penalties
+from jaxp2p.trajectory import Trajectory
+
+POLICIES = (
+    "no_storage_no_trade",
+    "no_trade",
+    "no_storage",
+    "greedy",
+    "self_consumption",
+    "community_self_consumption",
+    "lyapunov_standard",
+    "lyapunov",
+    "perfect_foresight",
+)
+PIECE = 96  # slots per compiled call: one program for any horizon, and a progress bar that moves
+
+Progress = Callable[[str, int, int], None]
+
+
+class Run(NamedTuple):
+    """Everything a run leaves behind, on the host."""
+
+    trajectories: dict[str, Trajectory]  # numpy leaves
+    seconds: dict[str, float]  # per policy, compilation not counted
+    compile_seconds: float
+    perfect_foresight_eur: float | None  # with the worth of the stored energy
+    perfect_foresight_is_bound: bool  # True: no dispatch of the real market need reach it
+    lower_bound_eur: float | None
+    terminal_price: float  # EUR/kWh
+    certificate: str
+    row_names: tuple[str, ...]
+
+
+def price_bounds(horizon: Horizon) -> tuple[float, float]:
+    """Lowest sell and highest buy price of the tariffs, EUR/kWh: what a member's price can ever be."""
+    return float(jnp.min(horizon.price_sell)), float(jnp.max(horizon.price_buy))
+
+
+def suggest_terminal_price(community: Community, horizon: Horizon) -> float:
+    """v_T: the middle between what a stored kWh can cost and can earn (D_l, D_h), mean over the batteries."""
+    battery = community.prosumers.battery
+    low, high = price_bounds(horizon)
+    owners = np.asarray(can_earn(battery, low, high))
+    if not owners.any():
+        return 0.0
+    ends = stored_value_range(battery, low, high)
+    return float(np.mean([np.asarray(end, float)[owners] for end in ends]))
+
+
+def make_policies(community: Community, horizon: Horizon) -> dict[str, Policy]:
+    """Every online policy by name, with the certified V_max and theta of the tariffs' price range."""
+    battery = community.prosumers.battery
+    low, high = price_bounds(horizon)
+    parameters = partial(lyapunov_parameters, battery, low, high, horizon.slot_hours)
+    modified = lyapunov(parameters(method="exact"))
+    policies = baseline_policies(community.size, horizon.load.dtype, own=modified)
+    return policies | {"lyapunov_standard": lyapunov(parameters(method="standard")), "lyapunov": modified}
+
+
+def run(
+    community: Community,
+    horizon: Horizon,
+    *,
+    policies: Sequence[str] = POLICIES,
+    admm: ADMM | None = None,
+    terminal_price: float | None = None,
+    slot_of_day: int = 0,
+    progress: Progress | None = None,
+    lower_bound: bool = True,
+) -> Run:
+    """Run the named policies slot by slot; perfect foresight and the lower bound see the whole horizon.
+
+    terminal_price in EUR/kWh values the stored energy at the end for every policy alike; by default the
+    middle of what a stored kWh can cost and earn. Raises ValueError for an unknown policy.
+    """
+    unknown = [name for name in policies if name not in POLICIES]
+    if unknown:
+        raise ValueError(f"unknown policies {', '.join(unknown)}: choose from {', '.join(POLICIES)}")
+    admm = admm or ADMM()
+    report = progress or (lambda name, done, total: None)
+    if terminal_price is None:
+        terminal_price = suggest_terminal_price(community, horizon)
+    trajectories, seconds, compile_seconds = _online(community, horizon, policies, admm, slot_of_day, report)
+
+    foresight = None
+    if "perfect_foresight" in policies:
+        report("perfect_foresight", 0, horizon.slots)
+        penalties = suggest_penalties(horizon)
+        foresight = perfect_foresight(
+            community,
+            horizon,
+            terminal_price=terminal_price,
+            row_penalty=float(penalties.row),
+            unserved_price=float(penalties.unserved),
+        )
+        trajectories["perfect_foresight"] = foresight.trajectory
+        seconds["perfect_foresight"] = foresight.seconds
+        report("perfect_foresight", horizon.slots, horizon.slots)
+    bound = _lower_bound(community, horizon, terminal_price, foresight) if lower_bound else None
+    return Run(
+        trajectories=trajectories,
+        seconds=seconds,
+        compile_seconds=compile_seconds,
+        perfect_foresight_eur=None if foresight is None else foresight.objective_eur,
+        perfect_foresight_is_bound=foresight is not None and foresight.is_lower_bound,
+        lower_bound_eur=bound,
+        terminal_price=terminal_price,
+        certificate=make_certificate(community, horizon, terminal_price).explain(),
+        row_names=row_names(community),
+    )
+
+
+_start = jax.jit(simulation.init)
+_advance = jax.jit(simulation.simulate)
+
+
+def _online(community, horizon, policies, admm, slot_of_day, report):
+    """The online policies one after the other, through the same compiled programs."""
+    known = make_policies(community, horizon)
+    penalties = suggest_penalties(horizon)
+    ends = [*range(0, horizon.slots, PIECE), horizon.slots]
+    pieces = [horizon.slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+    def follow(policy: Policy, pieces: Sequence[Horizon], admm: ADMM, told: Callable[[int], None]):
+        first = jax.tree.map(lambda x: x[0], simulation.slots(pieces[0]))
+        state = _start(community, penalties, policy, admm, first, jnp.asarray(slot_of_day, jnp.int32))
+        parts, done = [], 0
+        for piece in pieces:
+            state, part = _advance(community, piece, penalties, policy, admm, state=state)
+            parts.append(jax.device_get(part))
+            done += piece.slots
+            told(done)
+        return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+
+    names = [name for name in policies if name in known]
+    begin = time.perf_counter()
+    if names:
+        # Tolerances are leaves: with infinite ones the programs are compiled and run in no time.
+        report("compiling", 0, 1)
+        loose = ADMM(**{**admm.__dict__, "eps_power": jnp.inf, "eps_price": jnp.inf})
+        follow(known[names[0]], [pieces[0], pieces[-1]], loose, lambda done: None)
+        report("compiling", 1, 1)
+    compile_seconds = time.perf_counter() - begin
+    trajectories, seconds = {}, {}
+    for name in names:
+        begin = time.perf_counter()
+        report(name, 0, horizon.slots)
+        told = lambda done, name=name: report(name, done, horizon.slots)
+        trajectories[name] = follow(known[name], pieces, admm, told)
+        seconds[name] = time.perf_counter() - begin
+    return trajectories, seconds, compile_seconds
+
+
+def _lower_bound(
+    community: Community, horizon: Horizon, terminal_price: float, foresight: PerfectForesight | None
+) -> float:
+    """EUR, proved a posteriori; the duals of perfect foresight, where known, are the best start."""
+    if foresight is None:
+        best = best_lower_bound(community, horizon, terminal_price=terminal_price)
+        return float(best.value_eur)
+    dtype = horizon.load.dtype
+    rows = None if community.feeder is None else jnp.asarray(foresight.row_duals, dtype)
+    return float(
+        best_lower_bound(
+            community,
+            horizon,
+            terminal_price=terminal_price,
+            storage_value=jnp.asarray(foresight.storage_duals, dtype),
+            row_price=rows,
+            steps=0,
+        ).value_eur
+    )
+
+
+def make_certificate(community: Community, horizon: Horizon, terminal_price: float) -> Certificate:
+    """What the modified controller guarantees for prices within the tariffs, network surcharges excluded."""
+    battery = community.prosumers.battery
+    low, high = price_bounds(horizon)
+    return certificate(
+        battery,
+        lyapunov_parameters(battery, low, high, horizon.slot_hours),
+        low,
+        high,
+        slot_hours=horizon.slot_hours,
+        slots=horizon.slots,
+        terminal_price=terminal_price,
+    )
+
+
+def row_names(community: Community) -> tuple[str, ...]:
+    """Names of the network rows: "voltage BUS", "line ID", "transformer ID"."""
+    feeder, grid = community.feeder, community.network
+    if feeder is None:
+        return ()
+    volts = [f"voltage at bus {grid.bus_ids[b]}" for b in np.asarray(feeder.voltage_bus)]
+    flows = [f"{grid.branch_kinds[b]} {grid.branch_ids[b]}" for b in np.asarray(feeder.flow_branch)]
+    return tuple(volts + flows)

@@ -1,0 +1,184 @@
+"""Results folders: nothing lost, nothing half written, nothing foreign overwritten."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_runs import fake_run
+
+from jaxp2p import results
+from jaxp2p.community.build import build_community, build_horizon
+from jaxp2p.data import load_case, window
+from jaxp2p.kpis import evaluate
+from jaxp2p.results import (
+    JSON_FIGURES,
+    check_target,
+    compare_results,
+    json_report,
+    json_text,
+    load_results,
+    save_results,
+    write_json,
+)
+
+
+@pytest.fixture(scope="module")
+def made():
+    tables = window(load_case("rural1"), days=0.5)
+    community = build_community(tables)
+    horizon = build_horizon(community, tables)
+    run = fake_run(community, horizon)
+    return (community, horizon, run, evaluate(community, horizon, run)), tables.profiles["time"]
+
+
+def save(made, path, **options):
+    arguments, time = made
+    return save_results(path, *arguments, time=time, case="rural1", **({"seed": 3} | options))
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+def test_round_trip(made, tmp_path, format):
+    (community, horizon, run, evaluations), time = made
+    back = load_results(save(made, tmp_path / "out", format=format, homes=True, settings={"days": 0.5}))
+    assert back.summary["seed"] == 3
+    assert back.summary["case"] == "rural1"
+    assert back.summary["settings"] == {"days": 0.5}
+    assert back.summary["start"] == str(time.iloc[0])
+    assert set(back.tables) == {"kpis", "members"} | {
+        f"{k}_{n}" for k in ("slots", "homes") for n in evaluations
+    }
+    assert list(back.kpis.index) == list(evaluations)
+    for name, evaluation in evaluations.items():
+        assert back.kpis.at[name, "cost_eur"] == pytest.approx(evaluation.kpis["cost_eur"], rel=1e-14)
+        np.testing.assert_allclose(back.tables["members"][f"bill_{name}_eur"], evaluation.bill, rtol=1e-14)
+        slots = back.tables[f"slots_{name}"]
+        pd.testing.assert_series_equal(slots["time"], time, check_dtype=False, check_names=False)
+        assert slots["cost_eur"].sum() == pytest.approx(evaluation.kpis["energy_cost_eur"], rel=1e-12)
+        assert slots["p2p_kw"].sum() * 0.25 == pytest.approx(evaluation.kpis["p2p_kwh"], rel=1e-12)
+        homes = back.tables[f"homes_{name}"]
+        assert len(homes) == horizon.slots * community.size
+        second = homes[homes["member"] == community.prosumers.ids[1]]
+        np.testing.assert_allclose(second["energy_kwh"], run.trajectories[name].energy[:, 1], rtol=1e-14)
+
+
+def test_nothing_but_the_folder_is_left(made, tmp_path):
+    save(made, tmp_path / "deep" / "out")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["deep"]
+    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["out"]
+
+
+def test_older_results_are_replaced(made, tmp_path):
+    save(made, tmp_path / "out", format="csv")
+    save(made, tmp_path / "out", format="parquet")
+    assert not list((tmp_path / "out").glob("*.csv"))
+    assert load_results(tmp_path / "out").summary["format"] == "parquet"
+
+
+def test_foreign_files_are_safe(made, tmp_path):
+    save(made, tmp_path / "out")
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(FileExistsError, match=r"thesis\.tex"):
+        save(made, tmp_path / "out")
+    other = tmp_path / "other"
+    other.mkdir()
+    assert check_target(other) == other  # an empty folder may be filled
+    (other / "summary.json").write_text('{"kind": "something else"}')
+    with pytest.raises(FileExistsError, match="something else than results"):
+        save(made, other)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="not a folder"):
+        check_target(tmp_path / "file")
+
+
+def test_a_failure_leaves_the_older_results(made, tmp_path, monkeypatch):
+    save(made, tmp_path / "out", seed=1)
+
+    def broken(*args, **options):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(results, "write_json", broken)
+    with pytest.raises(OSError, match="no space"):
+        save(made, tmp_path / "out", seed=2)
+    with pytest.raises(OSError, match="no space"):
+        save(made, tmp_path / "new", seed=2)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
+    assert load_results(tmp_path / "out").summary["seed"] == 1
+
+
+def test_unknown_format(made, tmp_path):
+    with pytest.raises(ValueError, match="choose from parquet, csv"):
+        save(made, tmp_path / "out", format="xlsx")
+    assert not any(tmp_path.iterdir())
+
+
+def test_loading_something_else(made, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no summary\.json"):
+        load_results(tmp_path)
+    (tmp_path / "summary.json").write_text("[]")
+    with pytest.raises(ValueError, match="not a summary"):
+        load_results(tmp_path)
+    out = save(made, tmp_path / "out")
+    (out / "members.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="members"):
+        load_results(out)
+
+
+def test_json_report_has_the_promised_keys(made, tmp_path):
+    arguments, _ = made
+    report = json.loads(write_json(tmp_path / "r.json", json_report(*arguments, case="rural1")).read_text())
+    assert list(report) == [
+        "version",
+        "case",
+        "slots",
+        "prosumers",
+        "buses",
+        "dtype",
+        "policies",
+        "perfect_foresight_eur",
+        "lower_bound_eur",
+    ]
+    assert (report["slots"], report["prosumers"], report["buses"]) == (48, 28, 15)
+    assert report["dtype"] == "float32"
+    for figures in report["policies"].values():
+        assert tuple(figures) == JSON_FIGURES
+    assert report["policies"]["perfect_foresight"]["iterations_median"] is None
+
+
+def test_json_has_null_and_no_nan():
+    text = json_text({"a": math.nan, "b": np.float32(np.inf), "c": [np.int64(2), np.bool_(True)], "d": "ü"})
+    assert json.loads(text) == {"a": None, "b": None, "c": [2, True], "d": "ü"}
+    assert "ü" in text
+
+
+def test_json_is_written_as_a_whole(tmp_path, monkeypatch):
+    file = write_json(tmp_path / "x.json", {"a": 1})
+
+    def broken(*arguments):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(results.os, "replace", broken)
+    with pytest.raises(OSError, match="no space"):
+        write_json(file, {"a": 2})
+    assert json.loads(file.read_text()) == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_compare(made, tmp_path):
+    (community, horizon, run, evaluations), time = made
+    one = save(made, tmp_path / "one")
+    assert compare_results(one, one).empty
+    kpis = {**evaluations["greedy"].kpis, "cost_eur": evaluations["greedy"].kpis["cost_eur"] + 2}
+    changed = {**evaluations, "greedy": evaluations["greedy"]._replace(kpis=kpis)}
+    less = {name: t for name, t in run.trajectories.items() if name != "lyapunov"}
+    changed.pop("lyapunov")
+    arguments = (community, horizon, run._replace(trajectories=less), changed)
+    two = save((arguments, time), tmp_path / "two")
+    frame = compare_results(one, two)
+    assert list(frame["policy"]) == ["greedy", "lyapunov"]
+    assert frame.loc[0, "figure"] == "cost_eur"
+    assert frame.loc[0, "difference"] == pytest.approx(2)
+    assert (frame.loc[1, "a"], frame.loc[1, "b"]) == ("present", "missing")

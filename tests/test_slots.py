@@ -1,0 +1,83 @@
+"""The slot solver against Clarabel on seeded random slots: the pass rule, in float32 and float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracle import judge, reference
+from random_slots import random_slot
+
+from jaxp2p.admm import execute, solver
+from jaxp2p.admm.solver import ADMM
+from jaxp2p.admm.status import Status
+
+FAMILIES, MEMBERS = 24, 9  # 216 slots; those of a family share their shapes and one compiled program
+ENDED = {Status.SOLVED, Status.NETWORK_VIOLATED, Status.UNSERVED}
+TIGHT = ADMM(eps_power=1e-6, eps_price=1e-7, eps_rel=1e-7, eps_gap=1e-7, eps_flow=1e-5, eps_voltage=1e-8, max_iter=30_000)
+
+
+@jax.jit
+def solve(problem, admm):
+    outcome = solver.solve(problem, admm, solver.init(problem, admm))
+    return execute.finish(problem, outcome)
+
+
+def inside_limits(problem, d, slack):
+    pairs = [
+        (problem.charge_min, d.charge, problem.charge_max),
+        (problem.discharge_min, d.discharge, problem.discharge_max),
+        (jnp.zeros_like(d.pv_used), d.pv_used, problem.pv_max),
+        (problem.load_min, d.load, problem.load_max),
+    ]
+    return all(bool(jnp.all(x >= low - slack) & jnp.all(x <= high + slack)) for low, x, high in pairs)
+
+
+@pytest.mark.parametrize("family", range(FAMILIES))
+def test_default_tolerance_in_float32_passes_the_rule(family):
+    for seed in range(family, FAMILIES * MEMBERS, FAMILIES):
+        problem = random_slot(seed, dtype=jnp.float32)
+        result = solve(problem, ADMM())
+        verdict = judge(problem, result, reference(problem))
+        assert Status(int(result.status)) in ENDED, seed
+        assert abs(verdict.gap) < 1e-3, (seed, verdict)
+        assert verdict.network_excess < 0.05, (seed, verdict)
+        assert verdict.voltage_excess < 1e-4, (seed, verdict)
+        assert verdict.balance < 2e-5, (seed, verdict)
+        assert verdict.reciprocity < 2e-5, (seed, verdict)
+        assert inside_limits(problem, result.dispatch, 0.0), seed
+
+
+@pytest.mark.parametrize("family", range(FAMILIES))
+def test_tight_tolerance_in_float64_is_a_thousand_times_closer(family):
+    for seed in range(family, FAMILIES * MEMBERS, FAMILIES):
+        problem = random_slot(seed, dtype=jnp.float64)
+        result = solve(problem, TIGHT)
+        best = reference(problem)
+        verdict = judge(problem, result, best)
+        assert Status(int(result.status)) in ENDED, seed
+        assert abs(verdict.gap) < 1e-6, (seed, verdict)
+        assert verdict.network_excess < 1e-4, (seed, verdict)
+        assert max(verdict.balance, verdict.reciprocity) < 1e-12, (seed, verdict)
+        assert inside_limits(problem, result.dispatch, 1e-12), seed
+
+
+def test_a_third_of_the_slots_have_a_binding_network():
+    binding = 0
+    for seed in range(FAMILIES * MEMBERS):
+        problem = random_slot(seed, dtype=jnp.float64)
+        if problem.feeder is not None:
+            binding += bool(np.any(np.abs(reference(problem).row_duals) > 1e-6))
+    assert binding >= FAMILIES * MEMBERS / 3
+
+
+def test_the_slots_cover_what_breaks_solvers():
+    slots = [random_slot(seed) for seed in range(FAMILIES * MEMBERS)]
+    assert min(s.load.shape[0] for s in slots) == 2
+    assert max(s.load.shape[0] for s in slots) > 100
+    assert {s.market.kind for s in slots} == {"bilateral", "pool", "none"}
+    assert any(float(s.price_buy) == float(s.price_sell) for s in slots)
+    assert any(float(s.price_buy) < 0 for s in slots)
+    assert any(s.market.kind == "bilateral" and bool(jnp.any(jnp.sum(s.market.limit, 0) == 0)) for s in slots)
+    assert all(bool(jnp.any(s.charge_max + s.discharge_max == 0)) for s in slots if s.load.shape[0] > 10)
+    assert any(s.unserved_price is not None for s in slots)
+    assert any(s.load_cost is not None for s in slots)
