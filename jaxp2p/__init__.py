@@ -1,0 +1,66 @@
+"""jaxp2p: real-time peer-to-peer energy trading, online, within its grid, vectorised in JAX.
+
+    from jaxp2p import build_community, build_horizon, load_case, run, window
+
+    tables = window(load_case("rural3"), days=1)
+    community = build_community(tables, market="pool")
+    result = run(community, build_horizon(community, tables))
+
+The names below are imported when they are first used: `import jaxp2p` itself does no work.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ADMM": "admm.solver",
+    "Battery": "community.types",
+    "Community": "community.types",
+    "Horizon": "community.types",
+    "InputError": "data",
+    "Market": "community.types",
+    "Network": "community.types",
+    "POLICIES": "runner",
+    "Prosumers": "community.types",
+    "SlotProblem": "admm.problem",
+    "Status": "admm.status",
+    "Tables": "data",
+    "Trajectory": "trajectory",
+    "best_lower_bound": "lyapunov.lower_bound",
+    "build_community": "community.build",
+    "build_horizon": "community.build",
+    "certificate": "lyapunov.certificate",
+    "clear_pool": "admm.clearing",
+    "diagnose": "admm.diagnose",
+    "evaluate": "kpis",
+    "load_case": "data",
+    "load_results": "results",
+    "lyapunov_parameters": "lyapunov.bounds",
+    "make_policies": "runner",
+    "perfect_foresight": "baselines.perfect_foresight",
+    "read_tables": "data",
+    "run": "runner",
+    "simulate": "simulation",
+    "solve": "admm.solver",
+    "solve_fixed": "admm.solver",
+    "to_qp": "admm.qp",
+    "verify": "verification",
+    "window": "data",
+    "write_tables": "data",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

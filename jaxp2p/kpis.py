@@ -101,7 +101,7 @@ def policy_kpis(
 
 
 def evaluate(community: Community, horizon: Horizon, run: Any) -> dict[str, Evaluation]:
-    """Figures of every policy of a `jaxp2p.run.Run`, with saving and capture."""
+    """Figures of every policy of a `jaxp2p.runner.Run`, with saving and capture."""
     bills = {
         name: member_bills(community, horizon, trajectory, terminal_price=run.terminal_price)
         for name, trajectory in run.trajectories.items()

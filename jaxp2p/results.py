@@ -74,7 +74,7 @@ def version() -> str:
 def json_report(
     community: Community, horizon: Horizon, run: Any, evaluations: Mapping[str, Evaluation], *, case: str
 ) -> dict[str, Any]:
-    """What `--json` writes: a short, stable summary of a `jaxp2p.run.Run`."""
+    """What `--json` writes: a short, stable summary of a `jaxp2p.runner.Run`."""
     return {
         "version": version(),
         "case": case,
@@ -171,7 +171,7 @@ def write_results(
 ) -> list[Path]:
     """Write all tables and the summary into an existing folder; returns the files.
 
-    run is a `jaxp2p.run.Run`, time (T,) the starts of the slots, homes True adds one row per slot and
+    run is a `jaxp2p.runner.Run`, time (T,) the starts of the slots, homes True adds one row per slot and
     member (large). Raises ValueError for an unknown format.
     """
     if format not in FORMATS:

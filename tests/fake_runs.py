@@ -20,7 +20,7 @@ POLICIES = (
 
 
 class FakeRun(NamedTuple):
-    """The fields of jaxp2p.run.Run."""
+    """The fields of jaxp2p.runner.Run."""
 
     trajectories: dict
     seconds: dict

@@ -12,7 +12,7 @@ import pytest
 from fake_runs import POLICIES, fake_run
 from typer.testing import CliRunner
 
-import jaxp2p.run
+import jaxp2p.runner
 from jaxp2p.cli import app
 from jaxp2p.cli.source import CASE_NAMES
 from jaxp2p.data import CASES, load_case, window, write_tables
@@ -41,7 +41,7 @@ def asked(monkeypatch):
             progress(name, horizon.slots, horizon.slots)
         return fake_run(community, horizon, policies=policies)
 
-    monkeypatch.setattr(jaxp2p.run, "run", run)
+    monkeypatch.setattr(jaxp2p.runner, "run", run)
     return calls
 
 
@@ -86,7 +86,7 @@ def test_cases():
 
 
 def test_policies_are_those_of_the_library():
-    assert jaxp2p.run.POLICIES == POLICIES
+    assert jaxp2p.runner.POLICIES == POLICIES
     text = call("run", "--help").output
     assert all(name in text for name in POLICIES)
 
@@ -178,7 +178,7 @@ def test_quiet_and_json_to_stdout(asked):
     ],
 )
 def test_wrong_usage(arguments, message, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jaxp2p.verify", fake_verify(passed=True))
+    monkeypatch.setitem(sys.modules, "jaxp2p.verification", fake_verify(passed=True))
     done = call(*arguments)
     assert done.exit_code == 2, done.output
     assert message in " ".join(done.output.split())
@@ -229,7 +229,7 @@ def test_unsolved_slots_have_an_exit_code(monkeypatch):
             t.status[:2] = 1
         return result
 
-    monkeypatch.setattr(jaxp2p.run, "run", run)
+    monkeypatch.setattr(jaxp2p.runner, "run", run)
     done = call("run", "rural1", "--days", 0.5, "--policies", "greedy", "--no-pictures", "--out", "here")
     assert done.exit_code == 3
     assert "greedy: 2 of 48 slots were not solved" in done.stderr
@@ -240,7 +240,7 @@ def test_a_failed_reference_has_an_exit_code(monkeypatch, tmp_path):
     def run(*arguments, **options):
         raise RuntimeError("3 network rows still violated after 20 rounds")
 
-    monkeypatch.setattr(jaxp2p.run, "run", run)
+    monkeypatch.setattr(jaxp2p.runner, "run", run)
     done = call("run", "rural1", "--days", 0.5)
     assert done.exit_code == 3
     assert "still violated" in done.stderr
@@ -266,7 +266,7 @@ def test_columns_are_documented():
 
 
 def fake_verify(*, passed: bool) -> ModuleType:
-    module = ModuleType("jaxp2p.verify")
+    module = ModuleType("jaxp2p.verification")
 
     def verify(community, horizon, *, slots, seed, admm):
         rows = {"slot": range(slots), "gap_rel": 1e-5, "status": "SOLVED", "passed": passed}
@@ -278,7 +278,7 @@ def fake_verify(*, passed: bool) -> ModuleType:
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_verify(passed, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jaxp2p.verify", fake_verify(passed=passed))
+    monkeypatch.setitem(sys.modules, "jaxp2p.verification", fake_verify(passed=passed))
     done = call("verify", "rural1", "--slots", 4, "--days", 1, "--market", "pool")
     assert done.exit_code == (0 if passed else 1), done.output
     assert f"{4 * passed} of 4 slots passed" in done.stdout

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p import policy as policies
-from jaxp2p import simulate as simulation
 from jaxp2p.admm import execute, solver
 from jaxp2p.admm.problem import SlotProblem
 from jaxp2p.admm.solver import ADMM
@@ -21,7 +19,9 @@ from jaxp2p.community.types import Community
 from jaxp2p.data.cases import load_case, window
 from jaxp2p.data.populate import PV_PROFILES, densify, generate_homes
 from jaxp2p.data.tables import complete
-from jaxp2p.run import make_policies
+from jaxp2p.lyapunov.bounds import lyapunov_parameters
+from jaxp2p.policy import Slot, lyapunov, slot_problem, suggest_penalties
+from jaxp2p.simulation import RunState, init, slots
 
 HOMES = 3000  # that the feeder carries as it is
 START, SLOTS, PRICE = "2016-07-04 07:00", 32, "tou_noise"
@@ -30,7 +30,10 @@ BATTERY_HOURS = 6.0  # from empty to full: they are busy in the whole window
 START_SHARES = (0.0, 0.6)  # stored at the start, uniform: no two batteries value energy alike
 VOLTAGE_MAX = 1.01  # p.u.; tight, so that it binds while batteries still charge
 PARTNERS = 6
-TIGHT = ADMM(eps_power=1e-5, eps_price=1e-6, eps_rel=1e-5, max_iter=20_000)
+PLAUSIBLE = ADMM(
+    eps_power=1e-3, eps_price=1e-5, eps_rel=1e-4, max_iter=1000
+)  # fixes the stored energies only
+CERTIFYING = ADMM(eps_power=3e-4, eps_price=3e-6, eps_rel=3e-5, max_iter=2000)  # its prices give dual bounds
 
 
 class Case(NamedTuple):
@@ -41,10 +44,12 @@ class Case(NamedTuple):
     outcomes: list[tuple]  # (row prices (R,), market prices (N,), trade prices) per slot of the tight run
 
 
-def make_tables(homes: int, *, seed: int = 0, slots: int = SLOTS):
+def make_tables(homes: int, *, seed: int = 0, length: int = SLOTS):
     """The tables of the case."""
     tables = window(
-        load_case("ieee33", homes=HOMES, price=PRICE, pv_share=0, battery_share=0, seed=seed), start=START, days=slots / 96
+        load_case("ieee33", homes=HOMES, price=PRICE, pv_share=0, battery_share=0, seed=seed),
+        start=START,
+        days=length / 96,
     )
     nominal = tables.prosumers.groupby("bus_id")["load_kw"].sum()
     weights = nominal.reindex(tables.buses["bus_id"], fill_value=0.0).to_numpy(float)
@@ -82,35 +87,36 @@ def make_tables(homes: int, *, seed: int = 0, slots: int = SLOTS):
     return tables.replace(prosumers=frame)
 
 
-def make_case(homes: int, market: str, *, seed: int = 0, slots: int = SLOTS, admm: ADMM = TIGHT) -> Case:
-    """The slots: our controller runs once in float64 to a tight tolerance, which fixes all stored energies.
+def make_case(homes: int, market: str, *, seed: int = 0, length: int = SLOTS, admm: ADMM = PLAUSIBLE) -> Case:
+    """The slots: our controller runs once in float64, which fixes the stored energies for all solvers.
 
     Needs `jax_enable_x64`.
     """
-    tables = make_tables(homes, seed=seed, slots=slots)
+    tables = make_tables(homes, seed=seed, length=length)
     community = build_community(tables, market=market, partners=PARTNERS, seed=seed, dtype="float64")
     horizon = build_horizon(community, tables)
-    penalties = policies.suggest_penalties(horizon)
-    policy = make_policies(community, horizon)["lyapunov"]
+    penalties = suggest_penalties(horizon)
+    low, high = float(horizon.price_sell.min()), float(horizon.price_buy.max())
+    policy = lyapunov(lyapunov_parameters(community.prosumers.battery, low, high, horizon.slot_hours))
 
     @jax.jit
-    def clear(state: simulation.RunState, slot: policies.Slot):
-        problem = policies.slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_day)
+    def clear(state: RunState, slot: Slot):
+        problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_day)
         outcome = solver.solve(problem, admm, solver.warm(problem, admm, state.admm))
         d, battery = execute.dispatch(problem, outcome), community.prosumers.battery
         moved = d.charge * battery.charge_efficiency - d.discharge / battery.discharge_efficiency
         energy = jnp.clip(
             battery.retention * state.energy + slot.slot_hours * moved, battery.energy_min, battery.energy_max
         )
-        return simulation.RunState(energy, outcome.state, state.slot_of_day + 1), (
+        return RunState(energy, outcome.state, state.slot_of_day + 1), (
             problem,
             (d.row_price, d.market_price, d.trade_price),
             outcome.iterations,
         )
 
-    rows = simulation.slots(horizon)
-    take = lambda t: jax.tree.map(lambda x: x[t], rows)  # noqa: E731
-    state = simulation.init(community, penalties, policy, admm, take(0), jnp.asarray(0, jnp.int32))
+    rows = slots(horizon)
+    take = lambda t: jax.tree.map(lambda x: x[t], rows)
+    state = init(community, penalties, policy, admm, take(0), jnp.asarray(0, jnp.int32))
     problems, outcomes = [], []
     for t in range(horizon.slots):
         state, (problem, outcome, _) = clear(state, take(t))
@@ -123,7 +129,6 @@ def make_case(homes: int, market: str, *, seed: int = 0, slots: int = SLOTS, adm
 def cast(problem: SlotProblem, dtype: str) -> SlotProblem:
     """The same slot in another precision."""
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, problem)
-
 
 
 def dual_bounds(case: Case) -> dict[int, float]:
@@ -156,7 +161,9 @@ def dual_bounds(case: Case) -> dict[int, float]:
         push = row_price @ np.asarray(feeder.matrix, float)
         nu = mu - push[np.asarray(feeder.group)] * np.asarray(feeder.flexible, float)
         offset, upper, lower = p["row_offset"], p["row_upper"], p["row_lower"]
-        network = (row_price * offset - np.maximum(row_price, 0) * upper + np.maximum(-row_price, 0) * lower).sum()
+        network = (
+            row_price * offset - np.maximum(row_price, 0) * upper + np.maximum(-row_price, 0) * lower
+        ).sum()
         dt, eta_c, eta_d = p["slot_hours"], p["charge_efficiency"], p["discharge_efficiency"]
 
         def least(curve, slope, low, high):
@@ -166,9 +173,13 @@ def dual_bounds(case: Case) -> dict[int, float]:
             return curve / 2 * x**2 + slope * x
 
         slope, value, wear = p["value_slope"], p["value"], p["wear_cost"]
-        best = least(slope * dt / eta_d**2, (wear + value) / eta_d - nu, p["discharge_min"], p["discharge_max"])
+        best = least(
+            slope * dt / eta_d**2, (wear + value) / eta_d - nu, p["discharge_min"], p["discharge_max"]
+        )
         best += least(slope * dt * eta_c**2, eta_c * (wear - value) + nu, p["charge_min"], p["charge_max"])
-        best += least(0 * nu, -p["curtailment_cost"] - nu, 0, p["pv_max"]) + p["curtailment_cost"] * p["pv_max"]
+        best += (
+            least(0 * nu, -p["curtailment_cost"] - nu, 0, p["pv_max"]) + p["curtailment_cost"] * p["pv_max"]
+        )
         # fixed homes see mu: their load is in the network's offset, not in a column
         best += np.where(np.asarray(feeder.flexible) > 0, nu, mu) * p["load"]
         out[t] = float(dt * (best.sum() + network))

@@ -54,7 +54,9 @@ def judge(problem: SlotProblem, point: dict, optimum: float, *, bound_only: bool
     if market.kind == "pool":
         faults.append(trades.sum(keepdims=True))
     elif market.kind == "bilateral":
-        faults.append((trades + trades.reshape(-1)[np.asarray(market.reverse)]) * (np.asarray(market.limit) > 0))
+        faults.append(
+            (trades + trades.reshape(-1)[np.asarray(market.reverse)]) * (np.asarray(market.limit) > 0)
+        )
     faults += [point["pv_used"] - p["pv_max"], -point["pv_used"], -point["buy"], -point["sell"]]
     power = max(float(np.abs(f).max()) for f in faults[:-4])
     power = max(power, *(float(f.max()) for f in faults[-4:]))
@@ -64,7 +66,7 @@ def judge(problem: SlotProblem, point: dict, optimum: float, *, bound_only: bool
     row = (np.asarray(feeder.matrix, float) @ at_bus + p["row_offset"]) * np.asarray(feeder.scale, float)
     low, high = (p[k] * np.asarray(feeder.scale, float) for k in ("row_lower", "row_upper"))
     volts = feeder.voltage_bus.shape[0]
-    root = lambda v: np.sqrt(np.maximum(v[:volts], 0))  # noqa: E731
+    root = lambda v: np.sqrt(np.maximum(v[:volts], 0))
     voltage = float(max(0, (root(row) - root(high)).max(), (root(low) - root(row)).max()))
     flow = np.maximum(row - high, low - row)[volts:]
     power = max(power, float(flow.max(initial=0)))

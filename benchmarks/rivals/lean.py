@@ -1,6 +1,6 @@
 """The slots as small, equivalent quadratic programs with a fixed structure, for the rivals.
 
-    minimise 1/2 x' diag(P) x + q' x     subject to     A x = b,   h_lower <= G x <= h_upper,   lower <= x <= upper
+    minimise 1/2 x' diag(P) x + q' x   subject to   A x = b,  h_lower <= G x <= h_upper,  lower <= x <= upper
 
 P, A, G are the same in all slots; q, b, h and the bounds move, so every rival updates vectors only. Much
 smaller than `SlotProblem.to_qp`, which keeps every column that any community may need:
@@ -48,7 +48,9 @@ class Layout(NamedTuple):
     """Where the columns are, to read a solution."""
 
     devices: dict[str, tuple[slice, np.ndarray]]  # columns, homes
-    edges: tuple[slice, slice, np.ndarray, np.ndarray] | None  # sales, purchases, seller's and buyer's flat slot
+    edges: (
+        tuple[slice, slice, np.ndarray, np.ndarray] | None
+    )  # sales, purchases, seller's and buyer's flat slot
     blocks: dict[str, slice]
 
 
@@ -65,7 +67,9 @@ def _device_data(p: dict) -> dict[str, tuple]:
         raise NotImplementedError("the benchmark has neither elastic loads nor connection limits")
     dt, eta_c, eta_d = p["slot_hours"], p["charge_efficiency"], p["discharge_efficiency"]
     value, slope, wear = p["value"], p["value_slope"], p["wear_cost"]
-    if (np.minimum(value - slope * dt / eta_d * p["discharge_max"], value) < 0).any() or p["discharge_min"].any():
+    if (np.minimum(value - slope * dt / eta_d * p["discharge_max"], value) < 0).any() or p[
+        "discharge_min"
+    ].any():
         # a falling discharge value is not convex in two columns only where lambda < 0; the case avoids it
         raise NotImplementedError("the benchmark has no negative value of energy")
     zero = np.zeros_like(value)
@@ -128,7 +132,7 @@ def lean(problems: list[SlotProblem], *, community: bool = True) -> tuple[LeanQP
         can_sell[devices[name][1]] = True
     price_buy = np.array([p["price_buy"] for p in slots])[:, None]
     price_sell = np.array([p["price_sell"] for p in slots])[:, None]
-    ones = lambda k: np.ones((span, k))  # noqa: E731
+    ones = lambda k: np.ones((span, k))
     edges = None
     fee, limit = np.asarray(market.fee, float), np.asarray(market.limit, float)
     sellers = np.flatnonzero(can_sell)
@@ -139,7 +143,9 @@ def lean(problems: list[SlotProblem], *, community: bool = True) -> tuple[LeanQP
         taken = columns("taken", 0, fee[0] / 2 * ones(homes), 0, limit[0])
         for where, who, sign in ((sold, sellers, -1), (bought, range(homes), 1), (given, sellers, -1),
                                  (taken, range(homes), 1)):  # fmt: skip
-            balance.append((np.array(who), np.arange(where.start, where.stop), np.full(len(who), float(sign))))
+            balance.append(
+                (np.array(who), np.arange(where.start, where.stop), np.full(len(who), float(sign)))
+            )
         for where, sign in ((given, 1.0), (taken, -1.0)):
             index = np.arange(where.start, where.stop)
             balance.append((np.full(len(index), homes), index, np.full(len(index), sign)))
@@ -162,7 +168,9 @@ def lean(problems: list[SlotProblem], *, community: bool = True) -> tuple[LeanQP
         rows = len(member)
         balance.append((np.full(len(sellers), rows), np.arange(sold.start, sold.stop), np.ones(len(sellers))))
         balance.append((np.array([rows, rows]), np.array([volume.start, out.start]), -np.ones(2)))
-        balance.append((np.full(len(member), rows + 1), np.arange(bought.start, bought.stop), np.ones(len(member))))
+        balance.append(
+            (np.full(len(member), rows + 1), np.arange(bought.start, bought.stop), np.ones(len(member)))
+        )
         balance.append((np.array([rows + 1, rows + 1]), np.array([volume.start, into.start]), -np.ones(2)))
         rhs = np.concatenate(
             [load[:, member], np.zeros((span, 1)), -load[:, ~flexible].sum(1, keepdims=True)], axis=1
@@ -201,7 +209,7 @@ def lean(problems: list[SlotProblem], *, community: bool = True) -> tuple[LeanQP
         np.add.at(fixed[t], group[member], load[t, member])
     width = slots[0]["row_offset"].shape[0]
     penalty = np.array([p["row_penalty"] for p in slots])[:, None]
-    under = columns("under", 0, penalty * ones(width), 0, np.inf)
+    columns("under", 0, penalty * ones(width), 0, np.inf)
     over = columns("over", 0, penalty * ones(width), 0, np.inf)
     size = over.stop
 
@@ -211,7 +219,8 @@ def lean(problems: list[SlotProblem], *, community: bool = True) -> tuple[LeanQP
 
     sensitivity = sp.csc_matrix(np.asarray(feeder.matrix, float))
     network = sp.hstack(
-        [sp.csc_matrix((width, at_bus.start)), sensitivity, sp.identity(width), -sp.identity(width)], format="csc"
+        [sp.csc_matrix((width, at_bus.start)), sensitivity, sp.identity(width), -sp.identity(width)],
+        format="csc",
     )
     offset = np.array([p["row_offset"] for p in slots])
     qp = LeanQP(
@@ -229,7 +238,7 @@ def lean(problems: list[SlotProblem], *, community: bool = True) -> tuple[LeanQP
 
 
 def executed(problem: SlotProblem, layout: Layout, x: np.ndarray) -> dict[str, np.ndarray]:
-    """What a rival's x does: devices clipped to their limits, trades reciprocal, the utility takes the rest."""
+    """What a rival's x does: devices within their limits, trades reciprocal, the utility takes the rest."""
     p = host(problem)
     homes = len(p["load"])
     point = {name: np.zeros(homes) for name in ("discharge", "pv_used", "charge")}
@@ -244,7 +253,7 @@ def executed(problem: SlotProblem, layout: Layout, x: np.ndarray) -> dict[str, n
         gives, takes = np.maximum(injection, 0), np.maximum(-injection, 0)
         traded = float(x[layout.blocks["volume" if "volume" in layout.blocks else "given"]].sum())
         volume = min(gives.sum(), takes.sum(), max(0.0, traded))
-        share = lambda v: v / max(v.sum(), 1e-12) * volume  # noqa: E731
+        share = lambda v: v / max(v.sum(), 1e-12) * volume
         trades = (share(gives) - share(takes))[None, :]
     else:
         forward, backward, first, other = layout.edges

@@ -1,6 +1,6 @@
 """The rivals, each behind one small class: `setup` once, then `solve` per slot with data updated in place.
 
-    python -m rivals.solvers NAME IN.npz OUT.npz        (a process of its own: killable, and without JAX)
+python -m rivals.solvers NAME IN.npz OUT.npz        (a process of its own: killable, and without JAX)
 """
 
 import pickle
@@ -30,10 +30,24 @@ class Piqp:
 
     def _vectors(self, qp, t, *, setup=False):
         if setup:
-            return (qp["q"][t], qp["A"], qp["b"][t], qp["G"], qp["h_lower"][t], qp["h_upper"][t],
-                    qp["lower"][t], qp["upper"][t])  # fmt: skip
-        return dict(c=qp["q"][t], b=qp["b"][t], h_l=qp["h_lower"][t], h_u=qp["h_upper"][t], x_l=qp["lower"][t],
-                    x_u=qp["upper"][t])  # fmt: skip
+            return (
+                qp["q"][t],
+                qp["A"],
+                qp["b"][t],
+                qp["G"],
+                qp["h_lower"][t],
+                qp["h_upper"][t],
+                qp["lower"][t],
+                qp["upper"][t],
+            )
+        return {
+            "c": qp["q"][t],
+            "b": qp["b"][t],
+            "h_l": qp["h_lower"][t],
+            "h_u": qp["h_upper"][t],
+            "x_l": qp["lower"][t],
+            "x_u": qp["upper"][t],
+        }
 
     def prepare(self, qp, t):
         return self._vectors(qp, t)
@@ -71,7 +85,7 @@ class Clarabel:
     def prepare(self, qp, t):
         low, high = self.pattern
         b = [qp["b"][t], qp["h_upper"][t], -qp["h_lower"][t], -qp["lower"][t][low], qp["upper"][t][high]]
-        return dict(q=qp["q"][t], b=np.concatenate(b))
+        return {"q": qp["q"][t], "b": np.concatenate(b)}
 
     def solve(self, data, *, cold):
         self.solver.update(**data)
@@ -92,16 +106,22 @@ class Osqp:
         data = self.prepare(qp, 0)
         self.shape = A.shape
         self.solver.setup(
-            P=sp.csc_matrix(sp.diags_array(qp["P"], format="csc")), A=A, **data, verbose=False, eps_abs=eps,
-            eps_rel=eps, max_iter=20_000, polishing=False,
-        )  # fmt: skip
+            P=sp.csc_matrix(sp.diags_array(qp["P"], format="csc")),
+            A=A,
+            **data,
+            verbose=False,
+            eps_abs=eps,
+            eps_rel=eps,
+            max_iter=20_000,
+            polishing=False,
+        )
 
     def prepare(self, qp, t):
-        return dict(
-            q=qp["q"][t],
-            l=np.concatenate([qp["b"][t], qp["h_lower"][t], qp["lower"][t]]),
-            u=np.concatenate([qp["b"][t], qp["h_upper"][t], qp["upper"][t]]),
-        )
+        return {
+            "q": qp["q"][t],
+            "l": np.concatenate([qp["b"][t], qp["h_lower"][t], qp["lower"][t]]),
+            "u": np.concatenate([qp["b"][t], qp["h_upper"][t], qp["upper"][t]]),
+        }
 
     def solve(self, data, *, cold):
         self.solver.update(**data)
@@ -118,7 +138,8 @@ class Cvxpy:
         import cvxpy as cp
 
         self.version = cp.__version__
-        self.cp, self.options = cp, dict(tol_gap_abs=eps, tol_gap_rel=eps, tol_feas=eps, max_threads=1)
+        self.cp = cp
+        self.options = {"tol_gap_abs": eps, "tol_gap_rel": eps, "tol_feas": eps, "max_threads": 1}
         data = self.prepare(qp, 0)
         self.parameters = {name: cp.Parameter(len(value)) for name, value in data.items()}
         self.x = x = cp.Variable(len(qp["P"]))
@@ -133,8 +154,14 @@ class Cvxpy:
 
     def prepare(self, qp, t):
         self.pattern = low, high = np.isfinite(qp["lower"][0]), np.isfinite(qp["upper"][0])
-        return dict(q=qp["q"][t], b=qp["b"][t], h_lower=qp["h_lower"][t], h_upper=qp["h_upper"][t],
-                    lower=qp["lower"][t][low], upper=qp["upper"][t][high])  # fmt: skip
+        return {
+            "q": qp["q"][t],
+            "b": qp["b"][t],
+            "h_lower": qp["h_lower"][t],
+            "h_upper": qp["h_upper"][t],
+            "lower": qp["lower"][t][low],
+            "upper": qp["upper"][t][high],
+        }
 
     def solve(self, data, *, cold):
         for name, value in data.items():
@@ -152,15 +179,17 @@ RIVALS = {
 }
 WARM = ("osqp",)  # the others start every slot from scratch by design: cold and warm are the same run
 VARIANTS = {
-    **{f"piqp_{k}": (lambda qp, k=k: Piqp(qp, kkt=k)) for k in
-       ("sparse_ldlt_eq_cond", "sparse_ldlt_ineq_cond", "sparse_ldlt_cond")},
+    **{
+        f"piqp_{k}": (lambda qp, k=k: Piqp(qp, kkt=k))
+        for k in ("sparse_ldlt_eq_cond", "sparse_ldlt_ineq_cond", "sparse_ldlt_cond")
+    },
     "piqp_1e-5": lambda qp: Piqp(qp, eps=1e-5),
     "piqp_1e-4": lambda qp: Piqp(qp, eps=1e-4),
     "piqp_rescale": lambda qp: Piqp(qp, reuse=False),
     "clarabel_1e-5": lambda qp: Clarabel(qp, eps=1e-5),
     "clarabel_faer": lambda qp: Clarabel(qp, method="faer"),
     "osqp_1e-4": lambda qp: Osqp(qp, eps=1e-4),
-}  # fmt: skip
+}
 
 
 def save(path, qp, *, slots, cold, repeats):
@@ -170,7 +199,7 @@ def save(path, qp, *, slots, cold, repeats):
 
 
 def main(name: str, source: str, target: str) -> None:
-    """Solve the slots one after the other; a pickled record per solved slot, so that a kill loses one only."""
+    """Solve slot after slot and pickle a record of each at once, so that a kill loses one only."""
     with open(source, "rb") as file:
         job = pickle.load(file)
     qp = job["qp"]

@@ -47,9 +47,10 @@ class ADMM:
     eps_flow: float | Array = 0.02  # kW
     eps_voltage: float | Array = 4e-5  # p.u.
     rho_clamp: float | Array = 1e3  # a penalty stays within this factor of its start
+    rho_band: float | Array = 5.0  # square root of the residual ratio beyond which a penalty changes
     max_iter: int = static(default=3000)
     check_every: int = static(default=5)
-    max_rho_updates: int = static(default=8)
+    free_rho_updates: int = static(default=4)  # changes of the penalties before their pause doubles
     adapt_every: int = static(default=4)  # checks between changes of the penalties
 
 
@@ -66,6 +67,7 @@ class State(NamedTuple):
     rho: Array  # (3,) (EUR/kWh)/kW: trades, injections, rows
     rho_start: Array  # (3,)
     rho_updates: Array  # () int32
+    rho_age: Array  # () int32, checks since the penalties last changed
 
 
 class Residuals(NamedTuple):
@@ -75,13 +77,13 @@ class Residuals(NamedTuple):
     dual: Array  # (3,) EUR/kWh
     prim_excess: Array  # (3,) residual / tolerance
     dual_excess: Array  # (3,)
-    gap_excess: Array  # () cost of the primal residuals over its tolerance
+    gap_excess: Array  # (3,) cost of the primal residuals over its tolerance; the sum counts
 
     @property
     def converged(self) -> Array:
         """() bool: every residual below its tolerance."""
         worst = jnp.maximum(jnp.max(self.prim_excess), jnp.max(self.dual_excess))
-        return jnp.maximum(worst, self.gap_excess) <= 1
+        return jnp.maximum(worst, jnp.sum(self.gap_excess)) <= 1
 
 
 class Outcome(NamedTuple):
@@ -116,6 +118,7 @@ def init(problem: SlotProblem, admm: ADMM) -> State:
         rho=rho,
         rho_start=rho,
         rho_updates=jnp.zeros((), jnp.int32),
+        rho_age=jnp.zeros((), jnp.int32),
     )
 
 
@@ -126,7 +129,8 @@ def warm(problem: SlotProblem, admm: ADMM, state: State) -> State:
     """
     ratio = state.rho / state.rho_start
     start = _start_penalties(problem, admm)
-    return rescale(state, start * ratio)._replace(rho_start=start, rho_updates=jnp.zeros((), jnp.int32))
+    none = jnp.zeros((), jnp.int32)
+    return rescale(state, start * ratio)._replace(rho_start=start, rho_updates=none, rho_age=none)
 
 
 def rescale(state: State, rho: Array) -> State:
@@ -226,6 +230,15 @@ def _imbalance_cost(problem: SlotProblem, price: Array, surplus: Array) -> Array
     return jnp.maximum(surplus, 0) * (price - sell) + jnp.maximum(-surplus, 0) * (buy - price)
 
 
+def _slackness_cost(problem: SlotProblem, price: Array, value: Array) -> Array:
+    """EUR/h (R,) between a row's price (> 0 at an upper limit) and what it does: |price| times the distance
+    to the limit that is priced. A row priced at the penalty itself may be beyond its limit at no loss.
+    """
+    beyond = jnp.where(price > 0, value - problem.row_upper, problem.row_lower - value)
+    saturated = (jnp.abs(price) > 0.999 * problem.row_penalty) & (beyond > 0)
+    return jnp.where((price == 0) | saturated, 0, jnp.abs(price) * jnp.abs(jnp.where(price == 0, 0, beyond)))
+
+
 def residuals(
     problem: SlotProblem, admm: ADMM, old: State, new: State, update: ProsumerUpdate
 ) -> Residuals:
@@ -252,11 +265,13 @@ def residuals(
     power_tol = admm.eps_power + admm.eps_rel * power
     dual_tol = admm.eps_price + admm.eps_rel * spread
     prim, dual = jnp.stack(prim), jnp.stack(dual)
-    slip = jnp.sum(_imbalance_cost(problem, update.market_price, jnp.sum(imbalance, axis=0)))
+    cost = jnp.sum(_imbalance_cost(problem, update.market_price, jnp.sum(imbalance, axis=0)))
+    slip = [cost, jnp.zeros_like(cost), jnp.zeros_like(cost)]
     if problem.feeder is not None:
-        within = jnp.clip(executed, problem.row_lower, problem.row_upper)
-        slip = slip + old.rho[2] * jnp.sum(jnp.abs(new.row_dual) * jnp.abs(executed - within))
-    gap = slip / (spread * jnp.sum(jnp.abs(update.injection)) + jnp.finfo(slip.dtype).tiny)
+        price = old.rho[2] * new.row_dual
+        price = jnp.where(jnp.abs(price) > dual_tol, price, 0)  # less would not be seen in any home's price
+        slip[2] = jnp.sum(_slackness_cost(problem, price, executed))
+    gap = jnp.stack(slip) / (spread * jnp.sum(jnp.abs(update.injection)) + jnp.finfo(cost.dtype).tiny)
     prim_excess = jnp.append(prim[:2] / power_tol, _largest(row_gap / row_tol))
     return Residuals(prim, dual, prim_excess, dual / dual_tol, gap / admm.eps_gap)
 
@@ -269,17 +284,29 @@ def _row_tolerance(problem: SlotProblem, admm: ADMM) -> Array:
     return jnp.append(at_bus, jnp.broadcast_to(admm.eps_flow, feeder.flow_branch.shape).astype(at_bus.dtype))
 
 
-def _adapt(admm: ADMM, state: State, residuals: Residuals, due: Array) -> State:
-    """Residual balancing per family (Boyd et al. 2011, section 3.4.1, with OSQP's square root)."""
+def _adapt(admm: ADMM, state: State, last: Residuals) -> State:
+    """Residual balancing per family (Boyd et al. 2011, section 3.4.1, with OSQP's square root).
+
+    The first `free_rho_updates` changes may follow each other after adapt_every checks; then the pause
+    doubles with every change, so that the penalties settle and the iteration converges.
+    """
     tiny = jnp.finfo(state.rho.dtype).tiny
-    ratio = jnp.sqrt((residuals.prim_excess + tiny) / (residuals.dual_excess + tiny))
-    unclear = (residuals.prim_excess <= 1) & (residuals.dual_excess <= 1) | ((ratio < 3) & (ratio > 1 / 3))
-    factor = jnp.where(unclear, 1, jnp.clip(ratio, 0.2, 5))
+    small = jnp.maximum(jnp.max(last.prim_excess), jnp.max(last.dual_excess)) <= 1
+    # only the cost of the residuals is left: prices creep, and a larger penalty lets them run
+    prim = jnp.where(small, jnp.maximum(last.prim_excess, last.gap_excess), last.prim_excess)
+    ratio = jnp.sqrt((prim + tiny) / (last.dual_excess + tiny))
+    fine = (prim <= jnp.where(small, 0.5, 1)) & (last.dual_excess <= 1)
+    balanced = (ratio < admm.rho_band) & (ratio > 1 / admm.rho_band)
+    factor = jnp.where(fine | balanced, 1, jnp.clip(ratio, 0.2, 5))
     clamp = jnp.asarray(admm.rho_clamp, state.rho.dtype)
     wanted = jnp.clip(state.rho * factor, state.rho_start / clamp, state.rho_start * clamp)
-    changed = due & (state.rho_updates < admm.max_rho_updates) & jnp.any(wanted != state.rho)
+    age = state.rho_age + 1
+    pause = admm.adapt_every * 2 ** jnp.clip(state.rho_updates - admm.free_rho_updates, 0, 20)
+    changed = (age >= pause) & jnp.any(wanted != state.rho) & ~last.converged
     new = rescale(state, jnp.where(changed, wanted, state.rho))
-    return new._replace(rho_updates=state.rho_updates + changed.astype(jnp.int32))
+    return new._replace(
+        rho_updates=state.rho_updates + changed.astype(jnp.int32), rho_age=jnp.where(changed, 0, age)
+    )
 
 
 def _block(
@@ -304,7 +331,7 @@ def _no_update(problem: SlotProblem) -> ProsumerUpdate:
 
 def _no_residuals(dtype) -> Residuals:
     worst = jnp.full((3,), jnp.inf, dtype)
-    return Residuals(worst, worst, worst, worst, worst[0])
+    return Residuals(worst, worst, worst, worst, worst)
 
 
 def solve(problem: SlotProblem, admm: ADMM, state: State) -> Outcome:
@@ -320,10 +347,9 @@ def solve(problem: SlotProblem, admm: ADMM, state: State) -> Outcome:
 
     def block(carry):
         state, _, _, iterations = carry
-        due = (iterations // admm.check_every) % admm.adapt_every == admm.adapt_every - 1
         state, (update, last) = _block(problem, admm, devices, state)
         return (
-            _adapt(admm, state, last, due & ~last.converged),
+            _adapt(admm, state, last),
             update,
             last,
             iterations + admm.check_every,

@@ -111,7 +111,7 @@ def verify(
     one_of(dtype, DTYPES, option="--dtype")
     use_dtype(dtype)
     from jaxp2p.community.build import MARKETS, build_community, build_horizon
-    from jaxp2p.verify import verify as compare_slots
+    from jaxp2p.verification import verify as compare_slots
 
     one_of(market, MARKETS, option="--market")
     tables = load(source)

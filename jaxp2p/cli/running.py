@@ -52,7 +52,7 @@ def run(source: Source, options: Options) -> int:
         out = options.out or Path("jaxp2p-results") / f"{case}-{time.iloc[0]:%Y-%m-%d}"
         use_dtype(options.dtype)
         from jaxp2p.results import check_target
-        from jaxp2p.run import POLICIES
+        from jaxp2p.runner import POLICIES
 
         check_target(out)  # before the work, not after it
         names = _policies(options.policies, POLICIES)
@@ -60,7 +60,7 @@ def run(source: Source, options: Options) -> int:
         with user_input():
             community, horizon = build(tables, source, options)
     from jaxp2p.kpis import evaluate
-    from jaxp2p.run import run as run_policies
+    from jaxp2p.runner import run as run_policies
 
     with RunProgress(names, horizon.slots, quiet=options.quiet) as progress:
         progress.say("compiling")

@@ -101,7 +101,7 @@ def markdown_table(kpis: Mapping[str, Figures]) -> str:
 def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
     """Remarks that belong under the table: bounds, what is not comparable, slots without an answer.
 
-    run is a `jaxp2p.run.Run`.
+    run is a `jaxp2p.runner.Run`.
     """
     remarks = []
     if run.perfect_foresight_eur is not None:

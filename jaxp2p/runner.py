@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p import simulate as simulation
+from jaxp2p import simulation
 from jaxp2p.admm.solver import ADMM
 from jaxp2p.baselines.perfect_foresight import PerfectForesight, perfect_foresight
 from jaxp2p.community.types import Community, Horizon

@@ -1,0 +1,186 @@
+"""Slots of a real run solved once more by an independent solver: the pass rule of the model page, per slot."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import clarabel
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from jaxp2p.admm import execute, solver
+from jaxp2p.admm.problem import SlotProblem
+from jaxp2p.admm.qp import to_qp
+from jaxp2p.admm.solver import ADMM
+from jaxp2p.admm.status import Status
+from jaxp2p.community.types import Community, Horizon
+from jaxp2p.policy import Slot, slot_problem, suggest_penalties
+from jaxp2p.runner import make_policies
+from jaxp2p.simulation import slots as slot_rows
+
+GAP, POWER_KW, VOLTAGE_PU, STORAGE_KWH = 1e-3, 0.05, 1e-4, 1e-5
+
+
+class Optimum(NamedTuple):
+    """Independent solution of a slot."""
+
+    objective: float  # EUR, slot cost plus drift plus penalties
+    penalty: float  # EUR of it, for violated network rows
+    dual_objective: float  # EUR
+    row_price: np.ndarray  # (R,) EUR/kWh, > 0 at an upper limit
+
+
+class Comparison(NamedTuple):
+    """An executed dispatch held against the optimum, in float64."""
+
+    gap_rel: float  # cost plus drift over the optimum / max(|optimum|, dt (b - s) sum|p|, dt 0.01 sum|p|)
+    power_violation_kw: float  # worst branch row, beyond what the optimum itself must violate
+    voltage_violation_pu: float
+    balance_error_kw: float
+    reciprocity_error_kw: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the pass rule holds (storage is judged on the run)."""
+        exact = max(self.balance_error_kw, self.reciprocity_error_kw)
+        within = self.power_violation_kw < POWER_KW and self.voltage_violation_pu < VOLTAGE_PU
+        return abs(self.gap_rel) < GAP and within and exact < POWER_KW / 100
+
+
+class VerifyReport(NamedTuple):
+    """One row per slot, and whether all passed."""
+
+    table: pd.DataFrame
+    passed: bool
+
+
+def optimum(problem: SlotProblem, *, tolerance: float = 1e-10) -> Optimum:
+    """Solve the slot's QP by Clarabel; raises RuntimeError when it does not end solved."""
+    qp = to_qp(problem)
+    boxed = qp.boxed()
+    matrix = boxed.A.tocsr()
+    equal = boxed.lower == boxed.upper
+    upper, lower = np.isfinite(boxed.upper) & ~equal, np.isfinite(boxed.lower) & ~equal
+    rows = sp.vstack([matrix[equal], matrix[upper], -matrix[lower]], format="csc")
+    bound = np.concatenate([boxed.upper[equal], boxed.upper[upper], -boxed.lower[lower]])
+    settings = clarabel.DefaultSettings()
+    settings.verbose, settings.max_threads = False, 1
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tolerance
+    cones = [clarabel.ZeroConeT(int(equal.sum())), clarabel.NonnegativeConeT(int(upper.sum() + lower.sum()))]
+    quadratic = sp.triu(boxed.P, format="csc")
+    solution = clarabel.DefaultSolver(quadratic, boxed.q, rows, bound, cones, settings).solve()
+    if str(solution.status) not in ("Solved", "AlmostSolved"):
+        raise RuntimeError(f"the reference solver ended {solution.status}")
+    x, z = np.array(solution.x), np.array(solution.z)
+    hours = float(problem.slot_hours)
+    penalty, row_price = 0.0, np.zeros(problem.row_offset.shape[0])
+    if "violation" in qp.blocks:
+        penalty = hours * float(problem.row_penalty) * float(x[qp.blocks["violation"]].sum())
+        price = np.zeros(len(boxed.upper))
+        price[upper] += z[equal.sum() : equal.sum() + upper.sum()]
+        price[lower] -= z[equal.sum() + upper.sum() :]
+        row_price = price[qp.rows["network_upper"]] + price[qp.rows["network_lower"]]
+    return Optimum(
+        objective=hours * (solution.obj_val + qp.offset),
+        penalty=penalty,
+        dual_objective=hours * (solution.obj_val_dual + qp.offset),
+        row_price=row_price,
+    )
+
+
+def executed_cost(problem: SlotProblem, d: execute.Dispatch) -> float:
+    """EUR: slot cost plus drift of a dispatch, with unserved and spilled energy, without row penalties."""
+    total = float(np.sum(np.asarray(execute.slot_cost(problem, d), float)))
+    total += float(np.sum(np.asarray(execute.storage_drift(problem, d), float)))
+    if problem.unserved_price is not None:
+        beyond, extra = np.asarray(d.unserved, float), float(problem.unserved_price)
+        short, spilled = np.maximum(beyond, 0).sum(), np.maximum(-beyond, 0).sum()
+        rate = (float(problem.price_buy) + extra) * short + (extra - float(problem.price_sell)) * spilled
+        total += float(problem.slot_hours) * float(rate)
+    return total
+
+
+def compare(problem: SlotProblem, d: execute.Dispatch, best: Optimum) -> Comparison:
+    """Hold a dispatch against the optimum of its slot."""
+    hours = float(problem.slot_hours)
+    power = float(np.abs(np.asarray(d.injection, float)).sum())
+    target = best.objective - best.penalty
+    spread = float(problem.price_buy - problem.price_sell)
+    scale = max(abs(target), hours * spread * power, hours * 0.01 * power, np.finfo(float).tiny)
+    excess = np.asarray(execute.row_excess(problem, d.injection), float)
+    allowed = best.penalty / (hours * float(problem.row_penalty))
+    excess = np.maximum(excess - allowed, 0)
+    volts = 0 if problem.feeder is None else problem.feeder.voltage_bus.shape[0]
+    squared = excess[:volts] * (np.asarray(problem.feeder.scale, float)[:volts] if volts else 1.0)
+    rest = np.asarray(d.sell, float) - np.asarray(d.buy, float) - np.asarray(d.unserved, float)
+    trades = np.asarray(d.trades, float)
+    if problem.market.kind == "bilateral":
+        twin = np.asarray(problem.market.reverse).reshape(-1)
+        reciprocity = np.abs(trades.reshape(-1) + trades.reshape(-1)[twin])
+    else:
+        reciprocity = np.abs(trades.sum(1))
+    return Comparison(
+        gap_rel=(executed_cost(problem, d) - target) / scale,
+        power_violation_kw=float(np.max(excess[volts:], initial=0)),
+        voltage_violation_pu=float(np.max(squared, initial=0)) / 2,  # at about 1 p.u.
+        balance_error_kw=float(np.abs(np.asarray(d.injection, float) - rest - trades.sum(0)).max()),
+        reciprocity_error_kw=float(np.max(reciprocity, initial=0)),
+    )
+
+
+@jax.jit
+def _solve(problem: SlotProblem, admm: ADMM) -> execute.SlotResult:
+    return execute.finish(problem, solver.solve(problem, admm, solver.init(problem, admm)))
+
+
+def verify(
+    community: Community,
+    horizon: Horizon,
+    *,
+    slots: int = 20,
+    seed: int = 0,
+    admm: ADMM | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Draw slots and states of charge, solve each with ADMM (cold) and with Clarabel, and compare.
+
+    The storage value is that of the certified modified Lyapunov controller; the energies are uniform
+    between the limits. slots: how many (without replacement, at most all of the horizon).
+    """
+    admm = admm or ADMM()
+    draw = np.random.default_rng(seed)
+    chosen = np.sort(draw.choice(horizon.slots, size=min(slots, horizon.slots), replace=False))
+    battery = community.prosumers.battery
+    policy, penalties = make_policies(community, horizon)["lyapunov"], suggest_penalties(horizon)
+    rows = slot_rows(horizon)
+    table = []
+    for done, slot in enumerate(chosen):
+        share = jnp.asarray(draw.random(community.size), battery.energy_min.dtype)
+        energy = battery.energy_min + share * (battery.energy_max - battery.energy_min)
+        row: Slot = jax.tree.map(lambda x, slot=slot: x[slot], rows)
+        problem = slot_problem(community, penalties, policy, row, energy, jnp.asarray(slot, jnp.int32))
+        result = _solve(problem, admm)
+        found = compare(problem, result.dispatch, optimum(problem))
+        d = result.dispatch
+        moved = battery.charge_efficiency * d.charge - d.discharge / battery.discharge_efficiency
+        end = np.asarray(battery.retention * energy + problem.slot_hours * moved, float)
+        beyond = np.maximum(end - np.asarray(battery.energy_max), np.asarray(battery.energy_min) - end)
+        leaked = np.asarray(battery.charge_max) > 0  # an absent battery may leak below its lower limit
+        storage = float(np.max(np.where(leaked, beyond, 0), initial=0))
+        solved = Status(int(result.status)) in (Status.SOLVED, Status.NETWORK_VIOLATED, Status.UNSERVED)
+        table.append(
+            {
+                "slot": int(slot),
+                **{name: getattr(found, name) for name in Comparison._fields},
+                "storage_violation_kwh": max(storage, 0.0),
+                "iterations": int(result.iterations),
+                "status": Status(int(result.status)).name,
+                "passed": bool(found.passed and solved and storage < STORAGE_KWH),
+            }
+        )
+        if progress is not None:
+            progress(done + 1, len(chosen))
+    frame = pd.DataFrame(table)
+    return VerifyReport(frame, bool(frame["passed"].all()))
