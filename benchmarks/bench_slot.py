@@ -456,7 +456,7 @@ def main(argv=None) -> list[dict]:
     for market in options.market:
         for homes in options.n:
             if options.quick:
-                options.budget = min(default, 4 if homes <= 300 else 12)
+                options.budget = min(default, 6 if homes <= 300 else 12)
             bench_case(market, homes, options, put)
     for line in scaling(list(lines)):
         put(line)

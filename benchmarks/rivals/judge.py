@@ -66,10 +66,10 @@ def judge(problem: SlotProblem, point: dict, optimum: float, *, bound_only: bool
     row = (np.asarray(feeder.matrix, float) @ at_bus + p["row_offset"]) * np.asarray(feeder.scale, float)
     low, high = (p[k] * np.asarray(feeder.scale, float) for k in ("row_lower", "row_upper"))
     volts = feeder.voltage_bus.shape[0]
-    root = lambda v: np.sqrt(np.maximum(v[:volts], 0))
-    voltage = float(max(0, (root(row) - root(high)).max(), (root(low) - root(row)).max()))
+    # rows may be counted from any reference, so the square is linearised: v near 1 p.u.
+    voltage = float(np.maximum(row - high, low - row)[:volts].max(initial=0)) / 2
     flow = np.maximum(row - high, low - row)[volts:]
-    power = max(power, float(flow.max(initial=0)))
+    power, voltage = max(power, float(flow.max(initial=0))), max(voltage, 0.0)
 
     over = [point[k] - p[f"{k}_max"] for k in ("charge", "discharge")]
     over += [p[f"{k}_min"] - point[k] for k in ("charge", "discharge")]

@@ -45,9 +45,10 @@ def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
         with_sales = jnp.where(price - fee / 2 > problem.price_sell, jnp.sum(sold), 0)
         return with_sales + jnp.where(price + fee / 2 < problem.price_buy, jnp.sum(bought), 0)
 
-    price = _bisect(net_sales, problem.price_sell - fee, problem.price_buy + fee, steps)
+    half = fee / 2
+    price = _bisect(net_sales, problem.price_sell - half, problem.price_buy + half, steps)
     sell, buy = bids(price)
-    nu = jnp.clip(alone, sell, jnp.maximum(buy, sell))
+    nu = jnp.clip(alone, sell, buy)
     power = jnp.where(nu > alone, _power(problem, pieces, nu, after=True), 0)
     power = jnp.where(nu < alone, _power(problem, pieces, nu, after=False), power)
     shares = shares_at(pieces, problem.base, price=nu, power=power, slope=problem.price_scale / problem.power_scale)

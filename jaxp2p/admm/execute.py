@@ -69,7 +69,7 @@ def dispatch(problem: SlotProblem, outcome: Outcome) -> Dispatch:
     )
     load, pv_used, charge, discharge = devices_of(problem, shares, pieces)
     injection = pv_used - load + discharge - charge
-    limit = problem.market.limit
+    limit = problem.trade_limit
     trades = project_trades(problem.market, jnp.clip(update.trades, -limit, limit))
     rest = injection - jnp.sum(trades, axis=0)
     exchange, unserved = rest, jnp.zeros_like(rest)

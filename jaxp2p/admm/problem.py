@@ -96,11 +96,22 @@ class SlotProblem:
         return response(self.pieces(), self.base)
 
     @property
+    def trade_limit(self) -> Array:
+        """(K, N) kW: the market's limits, and 0 where a trade cannot pay.
+
+        Without connection limits every mu lies within the tariffs, so no two members' prices differ by more
+        than b - s: at a higher fee the optimum has no such trade.
+        """
+        limit = self.market.limit
+        if self.unserved_price is not None:
+            return limit
+        return jnp.where(self.market.fee < self.price_buy - self.price_sell, limit, 0)
+
+    @property
     def price_scale(self) -> Array:
         """() EUR/kWh: the size of the prices that decide, never zero."""
-        fee = jnp.max(self.market.fee, initial=0)
         level = jnp.maximum(jnp.abs(self.price_buy), jnp.abs(self.price_sell))
-        return jnp.maximum(jnp.maximum(self.price_buy - self.price_sell, fee), jnp.maximum(0.05 * level, 0.01))
+        return jnp.maximum(self.price_buy - self.price_sell, jnp.maximum(0.05 * level, 0.01))
 
     @property
     def power_scale(self) -> Array:

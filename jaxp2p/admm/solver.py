@@ -160,7 +160,7 @@ def _homes(problem: SlotProblem, devices: Curve, state: State) -> ProsumerUpdate
         rho=state.rho[0],
         rho_injection=state.rho[1],
         fee=problem.market.fee,
-        limit=problem.market.limit,
+        limit=problem.trade_limit,
         start=state.price,
     )
 
@@ -297,7 +297,7 @@ def _adapt(admm: ADMM, state: State, last: Residuals) -> State:
     ratio = jnp.sqrt((prim + tiny) / (last.dual_excess + tiny))
     fine = (prim <= jnp.where(small, 0.5, 1)) & (last.dual_excess <= 1)
     balanced = (ratio < admm.rho_band) & (ratio > 1 / admm.rho_band)
-    factor = jnp.where(fine | balanced, 1, jnp.clip(ratio, 0.2, 5))
+    factor = jnp.where(fine | balanced, 1, jnp.clip(ratio, 0.2, jnp.where(small, 2, 5)))
     clamp = jnp.asarray(admm.rho_clamp, state.rho.dtype)
     wanted = jnp.clip(state.rho * factor, state.rho_start / clamp, state.rho_start * clamp)
     age = state.rho_age + 1

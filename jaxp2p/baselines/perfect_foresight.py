@@ -184,9 +184,11 @@ def _network_rows(community: Community, horizon: Horizon):
     bus, branch = np.asarray(feeder.voltage_bus), np.asarray(feeder.flow_branch)
     reactive = _float(horizon.flow_reactive)[:, branch]
     room = np.sqrt(np.maximum(_float(network.rating)[branch] ** 2 - reactive**2, 0))
-    offset = np.concatenate([_float(horizon.voltage_base)[:, bus], _float(horizon.flow_base)[:, branch]], 1)
+    slack = _float(network.slack_voltage) ** 2  # voltage rows count from the slack, as in `row_limits`
+    volts = _float(horizon.voltage_base)[:, bus] - slack
+    offset = np.concatenate([volts, _float(horizon.flow_base)[:, branch]], 1)
     v_min, v_max = (
-        np.tile(_float(v)[bus] ** 2, (slots, 1)) for v in (network.voltage_min, network.voltage_max)
+        np.tile(_float(v)[bus] ** 2 - slack, (slots, 1)) for v in (network.voltage_min, network.voltage_max)
     )
     lower, upper = np.concatenate([v_min, -room], 1), np.concatenate([v_max, room], 1)
     response = _float(feeder.matrix)[:, np.asarray(feeder.group)] * _float(feeder.flexible)

@@ -1,0 +1,50 @@
+"""Two oracles for the pool without network agree with each other and with ADMM."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from random_slots import random_slot
+
+from jaxp2p.admm import execute, solver
+from jaxp2p.admm.clearing import clear_pool
+from jaxp2p.admm.solver import ADMM
+from jaxp2p.verification import executed_cost, optimum
+
+
+def pool(seed):
+    problem = random_slot(seed, dtype=jnp.float64, market="pool", binding=False, homes=12 + 17 * (seed % 3))
+    return type(problem)(**(problem.__dict__ | {"buy_max": None, "sell_max": None, "unserved_price": None}))
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_bisection_equals_clarabel(seed):
+    problem = pool(seed)
+    best = optimum(problem)
+    assert abs(float(clear_pool(problem).value) - best.objective) < 1e-6 * max(1, abs(best.objective))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_admm_equals_bisection(seed):
+    problem = pool(seed)
+    admm = ADMM(eps_power=1e-7, eps_price=1e-8, eps_rel=1e-8, eps_gap=1e-8, max_iter=20_000)
+    outcome = solver.solve(problem, admm, solver.init(problem, admm))
+    d = execute.finish(problem, outcome).dispatch
+    exact = clear_pool(problem)
+    assert abs(executed_cost(problem, d) - float(exact.value)) < 1e-5 * max(1, abs(float(exact.value)))
+    if float(jnp.sum(jnp.abs(d.trades))) > 1e-3 and 0 < float(problem.market.fee[0, 0]) < 0.1:
+        traded = float(d.trade_price[0, 0])
+        sell, buy = float(problem.price_sell), float(problem.price_buy)
+        assert min(sell, buy) - 1e-6 <= traded <= max(sell, buy) + 1e-6
+
+
+def test_other_markets_are_refused():
+    with pytest.raises(ValueError, match="pool without network"):
+        clear_pool(random_slot(0, market="none", binding=False))
+
+
+def test_price_stays_within_the_tariffs():
+    for seed in range(12):
+        problem = pool(seed)
+        price, fee = float(clear_pool(problem).price), float(problem.market.fee[0, 0])
+        assert float(problem.price_sell) - fee - 1e-9 <= price <= float(problem.price_buy) + fee + 1e-9
+        assert np.isfinite(price)
