@@ -57,7 +57,7 @@ class Penalties(NamedTuple):
 
 
 def suggest_penalties(horizon: Horizon) -> Penalties:
-    """20 times the largest price for rows, twice that for unserved energy: 5 % of influence still relieves a row."""
+    """20 times the largest price for rows (5 % of influence still relieves one), twice that for unserved."""
     largest = jnp.maximum(jnp.max(jnp.abs(horizon.price_buy)), jnp.max(jnp.abs(horizon.price_sell)))
     row = 20 * jnp.maximum(largest, 0.05)
     return Penalties(row=row, unserved=2 * row)

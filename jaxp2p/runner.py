@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ from jaxp2p import simulation
 from jaxp2p.admm.solver import ADMM
 from jaxp2p.baselines.perfect_foresight import PerfectForesight, perfect_foresight
 from jaxp2p.community.types import Community, Horizon
-from jaxp2p.lyapunov.bounds import can_earn, lyapunov_parameters, nodal_price_bounds, stored_value_range
+from jaxp2p.lyapunov.bounds import can_earn, lyapunov_parameters, stored_value_range
 from jaxp2p.lyapunov.certificate import Certificate, certificate
 from jaxp2p.lyapunov.lower_bound import best_lower_bound
 from jaxp2p.policy import Policy, baseline_policies, lyapunov, suggest_penalties
@@ -137,7 +138,7 @@ def _online(community, horizon, policies, admm, slot_of_day, report):
     known = make_policies(community, horizon)
     penalties = suggest_penalties(horizon)
     ends = [*range(0, horizon.slots, PIECE), horizon.slots]
-    pieces = [horizon.slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    pieces = [horizon.slice(a, b) for a, b in pairwise(ends)]
 
     def follow(policy: Policy, pieces: Sequence[Horizon], admm: ADMM, told: Callable[[int], None]):
         first = jax.tree.map(lambda x: x[0], simulation.slots(pieces[0]))

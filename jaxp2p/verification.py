@@ -1,4 +1,4 @@
-"""Slots of a real run solved once more by an independent solver: the pass rule of the model page, per slot."""
+"""Slots of a real run solved once more by an independent solver, and the pass rule applied to each."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -7,7 +7,15 @@ from jaxp2p.data import load_case, window
 
 
 @cache
-def small(case: str, *, market: str = "pool", days: float = 1, network: bool = True, dtype: str = "float64", **kwargs):
+def small(
+    case: str,
+    *,
+    market: str = "pool",
+    days: float = 1,
+    network: bool = True,
+    dtype: str = "float64",
+    **kwargs,
+):
     """(community, horizon) of an embedded case in summer; kwargs go to load_case."""
     tables = window(load_case(case, **kwargs), days=days)
     community = build_community(tables, market=market, network=network, dtype=dtype)

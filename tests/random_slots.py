@@ -1,6 +1,5 @@
 """Seeded random slots, from two homes to hundreds, with everything that breaks solvers."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,7 +29,12 @@ def random_network(rng: np.random.Generator, buses: int, dtype) -> Network:
 
 
 def random_slot(
-    seed: int, *, dtype=jnp.float32, market: str | None = None, binding: bool | None = None, homes: int | None = None
+    seed: int,
+    *,
+    dtype=jnp.float32,
+    market: str | None = None,
+    binding: bool | None = None,
+    homes: int | None = None,
 ) -> SlotProblem:
     """A slot of 2 to 200 homes on 2 to 60 buses; the arguments pin what a test needs pinned.
 
@@ -43,8 +47,8 @@ def random_slot(
     market = market or ("bilateral", "pool", "none")[seed % 3]
     binding = bool(shape.random() < 0.5) if binding is None else binding
     dt = rng.choice([1 / 12, 0.25, 1.0])
-    array = lambda x: jnp.asarray(x, dtype)  # noqa: E731
-    often = lambda share: shape.random(homes) < share  # noqa: E731
+    array = lambda x: jnp.asarray(x, dtype)
+    often = lambda share: shape.random(homes) < share
 
     buy = rng.uniform(0.15, 0.45)
     sell = rng.choice([rng.uniform(0.0, 0.15), -rng.uniform(0.0, 0.1), buy])
@@ -71,7 +75,9 @@ def random_slot(
     elif market == "bilateral":
         partners = int(shape.integers(1, 9))
         edges = regular_graph(homes, partners, seed=seed % 24)
-        edges = edges[~np.isin(edges, shape.integers(homes, size=max(1, homes // 10))).any(1)]  # isolated partners
+        edges = edges[
+            ~np.isin(edges, shape.integers(homes, size=max(1, homes // 10))).any(1)
+        ]  # isolated partners
         fee = rng.choice([0.0, 0.01, 0.03], len(edges))
         limit = rng.choice([0.5, 5.0, 1e6], len(edges))
         trade = market_from_edges(edges, fee, limit, size=homes, dtype=dtype)
@@ -93,12 +99,16 @@ def random_slot(
         np.add.at(nominal, bus[flexible], (pv - load)[flexible])
         swing = 2 * np.asarray(network.resistance) @ nominal
         width = max(0.5 * np.abs(swing).max(), 1e-4)
-        network = type(network)(**{
-            **network.__dict__,
-            "voltage_min": array(np.sqrt(np.maximum(voltage - width, 1e-3))),
-            "voltage_max": array(np.sqrt(voltage + width)),
-            "rating": array(np.where(np.asarray(network.rating) > 1e8, 0.6 * np.abs(base).max() + 5, np.inf)),
-        })
+        network = type(network)(
+            **{
+                **network.__dict__,
+                "voltage_min": array(np.sqrt(np.maximum(voltage - width, 1e-3))),
+                "voltage_max": array(np.sqrt(voltage + width)),
+                "rating": array(
+                    np.where(np.asarray(network.rating) > 1e8, 0.6 * np.abs(base).max() + 5, np.inf)
+                ),
+            }
+        )
         feeder = controllable_rows(network, bus, flexible, dtype)
         rows = row_limits(network, feeder, array(voltage), array(base), array(0.1 * base))
     limited = shape.random() < 0.15

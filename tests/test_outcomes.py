@@ -26,7 +26,9 @@ def noon(case="rural1", **kwargs):
     sunniest = int(jnp.argmax(jnp.sum(horizon.pv - horizon.load, axis=1)))
     slot = jax.tree.map(lambda x: x[sunniest], slots(horizon))
     policy, energy = make_policies(community, horizon)["no_storage"], community.prosumers.battery.energy_start
-    return community, slot_problem(community, suggest_penalties(horizon), policy, slot, energy, jnp.asarray(0))
+    return community, slot_problem(
+        community, suggest_penalties(horizon), policy, slot, energy, jnp.asarray(0)
+    )
 
 
 @jax.jit

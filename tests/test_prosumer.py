@@ -69,7 +69,7 @@ def brute_force(problem, arguments, steps=200):
 def test_equals_brute_force(seed):
     problem, arguments = draw(seed, partners=seed % 8)
     found = update(problem, arguments)
-    mu, power, trades = brute_force(problem, arguments)
+    _, power, trades = brute_force(problem, arguments)
     # where F is flat mu is not unique, the injection is
     np.testing.assert_allclose(found.injection, power, atol=1e-9)
     np.testing.assert_allclose(jnp.sum(found.trades, 0), trades.sum(0), atol=1e-9)
@@ -113,14 +113,23 @@ def test_vmap_equals_loop():
 
 def test_many_partners_are_summed_in_a_loop_with_the_same_result():
     problem, arguments = draw(5, partners=UNROLL_LIMIT + 4)
-    mu, power, _ = brute_force(problem, arguments)
+    _, power, _ = brute_force(problem, arguments)
     np.testing.assert_allclose(update(problem, arguments).injection, power, atol=1e-9)
 
 
 def test_powers_and_prices_scale():
     """Twice the powers at five times the prices: the injection doubles, mu is five times as high."""
     problem, arguments = draw(7)
-    by_power = ("load", "load_min", "load_max", "pv_max", "charge_min", "charge_max", "discharge_min", "discharge_max")
+    by_power = (
+        "load",
+        "load_min",
+        "load_max",
+        "pv_max",
+        "charge_min",
+        "charge_max",
+        "discharge_min",
+        "discharge_max",
+    )
     by_price = ("price_buy", "price_sell", "curtailment_cost", "wear_cost", "value")
     scaled = {name: 2 * getattr(problem, name) for name in by_power}
     scaled |= {name: 5 * getattr(problem, name) for name in by_price}

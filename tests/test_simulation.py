@@ -44,12 +44,14 @@ def test_a_day_keeps_every_limit_and_balance(day, name):
     assert (np.minimum(t.charge, t.discharge) < 1e-3).all()
     dt = float(horizon.slot_hours)
     before = np.concatenate([np.asarray(battery.energy_start)[None], t.energy[:-1]])
-    moved = t.charge * np.asarray(battery.charge_efficiency) - t.discharge / np.asarray(battery.discharge_efficiency)
+    moved = t.charge * np.asarray(battery.charge_efficiency) - t.discharge / np.asarray(
+        battery.discharge_efficiency
+    )
     np.testing.assert_allclose(t.energy, before * np.asarray(battery.retention) + dt * moved, atol=1e-4)
 
 
 def test_no_online_policy_beats_perfect_foresight(day):
-    community, horizon, result = day
+    community, _, result = day
     start = np.asarray(community.prosumers.battery.energy_start, float)
     for name in ONLINE:
         t = result.trajectories[name]

@@ -13,7 +13,15 @@ from jaxp2p.verification import compare, optimum
 
 FAMILIES, MEMBERS = 24, 9  # 216 slots; those of a family share their shapes and one compiled program
 ENDED = {Status.SOLVED, Status.NETWORK_VIOLATED, Status.UNSERVED}
-TIGHT = ADMM(eps_power=1e-6, eps_price=1e-7, eps_rel=1e-7, eps_gap=1e-7, eps_flow=1e-5, eps_voltage=1e-8, max_iter=30_000)
+TIGHT = ADMM(
+    eps_power=1e-6,
+    eps_price=1e-7,
+    eps_rel=1e-7,
+    eps_gap=1e-7,
+    eps_flow=1e-5,
+    eps_voltage=1e-8,
+    max_iter=30_000,
+)
 
 
 @jax.jit

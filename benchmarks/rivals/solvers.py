@@ -192,10 +192,13 @@ VARIANTS = {
 }
 
 
-def save(path, qp, *, slots, cold, repeats):
+def save(path, qp, *, slots, cold, repeats, seconds):
     """What the process of a rival reads; `slots` in the order in which they are solved."""
     with open(path, "wb") as file:
-        pickle.dump({"qp": qp._asdict(), "slots": list(slots), "cold": cold, "repeats": repeats}, file)
+        pickle.dump(
+            {"qp": qp._asdict(), "slots": list(slots), "cold": cold, "repeats": repeats, "seconds": seconds},
+            file,
+        )
 
 
 def main(name: str, source: str, target: str) -> None:
@@ -203,6 +206,10 @@ def main(name: str, source: str, target: str) -> None:
     with open(source, "rb") as file:
         job = pickle.load(file)
     qp = job["qp"]
+    if sys.platform != "win32":
+        import resource  # processor time: a busy machine takes no slots from a rival
+
+        resource.setrlimit(resource.RLIMIT_CPU, (job["seconds"], job["seconds"] + 1))
     begin = time.perf_counter()
     rival = (RIVALS | VARIANTS)[name](qp)
     setup = time.perf_counter() - begin

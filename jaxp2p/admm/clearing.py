@@ -26,7 +26,7 @@ class PoolClearing(NamedTuple):
 
 
 def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
-    """Clear a pool slot; raises ValueError where its one price is not enough (network, limits, other markets)."""
+    """Clear a pool slot; raises ValueError where one price is not enough (network, limits, other markets)."""
     if problem.market.kind != "pool" or problem.feeder is not None or problem.unserved_price is not None:
         raise ValueError("clear_pool needs a pool without network and without connection limits")
     pieces = problem.pieces()
@@ -36,7 +36,9 @@ def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
     alone = _balance_price(problem, pieces, lowest, highest, steps)
 
     def bids(price: Array) -> tuple[Array, Array]:
-        return jnp.maximum(problem.price_sell, price - fee / 2), jnp.minimum(problem.price_buy, price + fee / 2)
+        return jnp.maximum(problem.price_sell, price - fee / 2), jnp.minimum(
+            problem.price_buy, price + fee / 2
+        )
 
     def net_sales(price: Array) -> Array:
         sell, buy = bids(price)
@@ -51,7 +53,9 @@ def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
     nu = jnp.clip(alone, sell, buy)
     power = jnp.where(nu > alone, _power(problem, pieces, nu, after=True), 0)
     power = jnp.where(nu < alone, _power(problem, pieces, nu, after=False), power)
-    shares = shares_at(pieces, problem.base, price=nu, power=power, slope=problem.price_scale / problem.power_scale)
+    shares = shares_at(
+        pieces, problem.base, price=nu, power=power, slope=problem.price_scale / problem.power_scale
+    )
     load, pv_used, charge, discharge = devices_of(problem, shares, pieces)
     none = jnp.zeros_like(power)
     alone_dispatch = Dispatch(

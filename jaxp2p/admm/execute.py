@@ -19,7 +19,9 @@ VIOLATION_TOLERANCE = 0.05  # kW per scaled row: the pass rule of the model page
 class Dispatch(NamedTuple):
     """What every home does in the slot; powers in kW, prices in EUR/kWh."""
 
-    injection: Array  # (N,) = pv_used - load + discharge - charge = sell - buy + sum_k trades + spilled - unserved
+    injection: (
+        Array  # (N,) = pv_used - load + discharge - charge = sell - buy + sum_k trades + spilled - unserved
+    )
     load: Array  # (N,)
     pv_used: Array  # (N,)
     charge: Array  # (N,)
@@ -46,9 +48,7 @@ class SlotResult(NamedTuple):
     dual_res: Array  # () EUR/kWh
 
 
-def devices_of(
-    problem: SlotProblem, shares: Array, pieces: Pieces
-) -> tuple[Array, Array, Array, Array]:
+def devices_of(problem: SlotProblem, shares: Array, pieces: Pieces) -> tuple[Array, Array, Array, Array]:
     """Load, PV used, charge and discharge, each (N,) kW, from the shares (P, N) of the device pieces."""
     gained = shares * pieces.gain
     discharge = jnp.clip(problem.discharge_min + gained[0] + gained[1], max=problem.discharge_max)
@@ -64,9 +64,7 @@ def dispatch(problem: SlotProblem, outcome: Outcome) -> Dispatch:
     """Devices from the response polyline, trades made reciprocal, the utility takes the rest: all exact."""
     update, rho = outcome.update, outcome.state.rho
     pieces = problem.pieces()
-    shares = shares_at(
-        pieces, problem.base, price=update.nodal_price, power=update.injection, slope=rho[1]
-    )
+    shares = shares_at(pieces, problem.base, price=update.nodal_price, power=update.injection, slope=rho[1])
     load, pv_used, charge, discharge = devices_of(problem, shares, pieces)
     injection = pv_used - load + discharge - charge
     limit = problem.trade_limit
@@ -95,7 +93,7 @@ def dispatch(problem: SlotProblem, outcome: Outcome) -> Dispatch:
 
 
 def slot_cost(problem: SlotProblem, d: Dispatch) -> Array:
-    """f_i (N,) in EUR: utility, fees, wear, curtailment, discomfort. No payments, no penalties, no storage value."""
+    """f_i (N,) in EUR: utility, fees, wear, curtailment, discomfort; no payments, no storage value."""
     moved = problem.charge_efficiency * d.charge + d.discharge / problem.discharge_efficiency
     rate = problem.price_buy * d.buy - problem.price_sell * d.sell
     rate = rate + jnp.sum(problem.market.fee * jnp.abs(d.trades), axis=0) / 2

@@ -29,7 +29,7 @@ class QP(NamedTuple):
     rows: dict[str, slice]  # where every group of constraints lies in A: balance, devices, trade, network
 
     def boxed(self) -> "QP":
-        """The same program with the bounds on x as the last rows of A, for solvers without variable bounds."""
+        """The same program with the bounds on x as the last rows of A, for solvers without such bounds."""
         size = len(self.q)
         return self._replace(
             A=sp.vstack([self.A, sp.identity(size)], format="csc"),
@@ -42,7 +42,7 @@ class QP(NamedTuple):
 
 def to_qp(problem: SlotProblem) -> QP:
     """The slot as a QP. Row violations are variables priced at the penalty, so it is always feasible."""
-    take = lambda x: np.asarray(x, float)  # noqa: E731
+    take = lambda x: np.asarray(x, float)
     homes, dt = problem.load.shape[0], float(problem.slot_hours)
     eta_c, eta_d = take(problem.charge_efficiency), take(problem.discharge_efficiency)
     value, slope, wear = take(problem.value), take(problem.value_slope), take(problem.wear_cost)
@@ -100,11 +100,14 @@ def to_qp(problem: SlotProblem) -> QP:
     def constraint(**terms) -> sp.csc_matrix:
         height = next(iter(terms.values())).shape[0]
         parts = [
-            terms.get(name, sp.csc_matrix((height, blocks[name].stop - blocks[name].start))) for name in groups
+            terms.get(name, sp.csc_matrix((height, blocks[name].stop - blocks[name].start)))
+            for name in groups
         ]
         return sp.hstack(parts, format="csc")
 
-    trade = {f"sale{k}": eye for k in range(fee.shape[0])} | {f"purchase{k}": -eye for k in range(fee.shape[0])}
+    trade = {f"sale{k}": eye for k in range(fee.shape[0])} | {
+        f"purchase{k}": -eye for k in range(fee.shape[0])
+    }
     minus = {name: -matrix for name, matrix in trade.items()}
     balance = constraint(injection=eye, sell=-eye, spilled=-eye, buy=eye, unserved=eye, **minus)
     devices = constraint(
@@ -130,7 +133,10 @@ def to_qp(problem: SlotProblem) -> QP:
         reach = sp.csc_matrix(take(feeder.matrix)) @ place
         offset = take(problem.row_offset)
         slack = sp.identity(len(offset), format="csc")
-        matrices += [constraint(injection=reach, violation=-slack), constraint(injection=reach, violation=slack)]
+        matrices += [
+            constraint(injection=reach, violation=-slack),
+            constraint(injection=reach, violation=slack),
+        ]
         lows += [np.full(len(offset), -np.inf), take(problem.row_lower) - offset]
         highs += [take(problem.row_upper) - offset, np.full(len(offset), np.inf)]
         names += ["network_upper", "network_lower"]
@@ -165,7 +171,7 @@ def _value_given_up(discharge, value, fall, eta_c, eta_d) -> np.ndarray:
 
 
 def _reciprocity(problem: SlotProblem) -> list[sp.csc_matrix]:
-    """Per trade slot k the columns of e_k in: sum_i e_i = 0 (pool), e_ij + e_ji = 0 once per edge (bilateral)."""
+    """Per trade slot k the columns of e_k in: sum_i e_i = 0 (pool), e_ij + e_ji = 0 per edge (bilateral)."""
     slots, homes = problem.market.fee.shape
     if problem.market.kind == "pool":
         return [sp.csc_matrix(np.ones((1, homes)))]

@@ -24,7 +24,7 @@ _MESSAGES = {
     Status.SOLVED: "solved to the tolerance, inside all limits",
     Status.MAX_ITER: "iteration limit reached; the dispatch is balanced but may cost more than the optimum",
     Status.NUMERICAL_ERROR: "the residuals are not finite; look for extreme units in the data",
-    Status.NETWORK_VIOLATED: "solved, but a network limit is violated: `diagnose` tells whether it can be met",
+    Status.NETWORK_VIOLATED: "solved, but a network limit is violated: `diagnose` tells if it can be met",
     Status.PENALTY_TOO_SMALL: "a network limit is violated that a larger row penalty would keep",
     Status.NETWORK_INFEASIBLE: "no dispatch of the flexible homes keeps this network limit",
     Status.UNSERVED: "a connection limit leaves load unserved or generation spilled",

@@ -51,12 +51,12 @@ def build_community(
     if fee < 0 or limit < 0 or partners < 0:
         raise ValueError("fee, limit and partners must not be negative")
     kind = np.dtype(dtype)
-    homes, bus_ids, order, bus = _ordered(tables)
-    column = lambda name: jnp.asarray(homes[name].to_numpy(float), kind)  # noqa: E731
+    homes, bus_ids, _, bus = _ordered(tables)
+    column = lambda name: jnp.asarray(homes[name].to_numpy(float), kind)
     hours = slot_hours(tables.profiles["time"])
     retention = (1 - homes["self_discharge_per_day"].to_numpy(float)) ** (hours / 24)
     usable = homes["battery_kwh"].to_numpy(float) > homes["battery_min_kwh"].to_numpy(float)
-    power = lambda name: jnp.asarray(np.where(usable, homes[name].to_numpy(float), 0), kind)  # noqa: E731
+    power = lambda name: jnp.asarray(np.where(usable, homes[name].to_numpy(float), 0), kind)
     battery = Battery(
         energy_min=column("battery_min_kwh"),
         energy_max=column("battery_kwh"),
@@ -111,7 +111,7 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
     resistance, reactance = np.asarray(grid.resistance, float), np.asarray(grid.reactance, float)
     downstream = np.asarray(grid.downstream, float)
     slack = float(tables.buses.loc[tables.buses["slack"] == 1, "v_set_pu"].iloc[0])
-    array = lambda x: jnp.asarray(x, kind)  # noqa: E731
+    array = lambda x: jnp.asarray(x, kind)
     return Horizon(
         slot_hours=array(series.dt_h),
         load=array(load),
@@ -150,7 +150,7 @@ def _network(tables: Tables, bus_ids: tuple[str, ...], kind: np.dtype) -> Networ
     resistance, reactance, downstream = radial_matrices(
         tail, head, lines["r_ohm"].to_numpy(float) / base, lines["x_ohm"].to_numpy(float) / base, len(bus_ids)
     )
-    array = lambda x: jnp.asarray(x, kind)  # noqa: E731
+    array = lambda x: jnp.asarray(x, kind)
     return Network(
         resistance=array(resistance),
         reactance=array(reactance),

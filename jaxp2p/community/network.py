@@ -90,7 +90,9 @@ def row_limits(
     spread = lambda x: jnp.broadcast_to(x, (*lead, *x.shape))
     slack = network.slack_voltage**2
     room = jnp.sqrt(jnp.maximum(spread(network.rating[branch]) ** 2 - flow_reactive[..., branch] ** 2, 0))
-    lowest, highest = (spread(limit[volt] ** 2 - slack) for limit in (network.voltage_min, network.voltage_max))
+    lowest, highest = (
+        spread(limit[volt] ** 2 - slack) for limit in (network.voltage_min, network.voltage_max)
+    )
     scale = spread(feeder.scale)
     offset = jnp.concatenate([voltage_base[..., volt] - slack, flow_base[..., branch]], -1) / scale
     return (

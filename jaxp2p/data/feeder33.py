@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -m jaxp2p.data.feeder33 OUTDIR", file=sys.stderr)
         return 2
-    folder = Path(arguments[0]) / META["name"]
+    folder = Path(arguments[0]) / str(META["name"])
     folder.mkdir(parents=True, exist_ok=True)
     for table, frame in zip(("buses", "lines"), import_feeder33(), strict=True):
         write_small(complete_frame(table, frame)[0], table, folder / f"{table}.csv")

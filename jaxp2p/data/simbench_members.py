@@ -45,8 +45,8 @@ def read_members(
     owners = Owners(rows, lines)
     plants: dict[int, list[tuple[str, float]]] = defaultdict(list)
     for unit in net.sgen.loc[net.sgen["in_service"]].itertuples():
-        owner = owners.next("plant", bus_name[unit.bus])
-        plants[owner].append((str(unit.profile), round(1000 * unit.p_mw * unit.scaling, 6)))
+        home = owners.next("plant", bus_name[unit.bus])
+        plants[home].append((str(unit.profile), round(1000 * unit.p_mw * unit.scaling, 6)))
     mixed: dict[str, list] = {}
     for row, parts in plants.items():
         kinds = {profile for profile, _ in parts}
@@ -65,9 +65,8 @@ def read_members(
         }.items():
             owner[column] = round(owner.get(column, 0.0) + value, 6)
         efficiency = float(unit["efficiency_percent"])
-        efficiency = (
-            efficiency / 100 if efficiency > 1 else efficiency
-        )  # SimBench writes 0.95, the name says percent
+        if efficiency > 1:  # the name says percent, SimBench writes 0.95
+            efficiency /= 100
         owner |= {
             "charge_efficiency": efficiency,
             "discharge_efficiency": efficiency,

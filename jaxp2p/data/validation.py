@@ -88,7 +88,7 @@ def slot_hours(time: pd.Series) -> float:
 
 
 def _duplicate_faults(table: str, key: str, names: pd.Series) -> list[Fault]:
-    first = {}
+    first: dict[str, int] = {}
     for i, name in enumerate(names):
         first.setdefault(name, i)
     repeated = names.duplicated().to_numpy() & (names != "").to_numpy()

@@ -48,9 +48,7 @@ def response(pieces: Pieces, base: Array) -> Response:
     """The polyline of the homes; base (N,) is the injection at a price of minus infinity, kW."""
     shares = ramps_at_corners(pieces)
     power = base[None, :] + jnp.sum(shares * pieces.gain[None, :, :], axis=1)
-    return Response(
-        price=sorted_rows(jnp.concatenate([pieces.start, pieces.end])), power=sorted_rows(power)
-    )
+    return Response(price=sorted_rows(jnp.concatenate([pieces.start, pieces.end])), power=sorted_rows(power))
 
 
 def sorted_rows(x: Array) -> Array:
