@@ -15,7 +15,6 @@ import argparse
 import json
 import platform
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -217,14 +216,12 @@ def bound(options, put) -> None:
     for price in options.price:
         days = options.days or 7
         done = Window(options.case or "rural3", options, start=SEASONS["summer"], days=days, price=price)
-        begin = time.perf_counter()
         found = best_lower_bound(done.community, done.horizon, terminal_price=done.run.terminal_price)
         value = float(found.value_eur)
-        seconds = time.perf_counter() - begin
         gap = done.run.perfect_foresight_eur - value
         line = done.summary(part="bound", season="summer")
         line |= {"lower_bound_with_duals_eur": line.pop("lower_bound_eur"), "lower_bound_eur": value}
-        put({**line, "gap_eur": gap, "gap_share": gap / done.possible, "seconds": round(seconds, 2)})
+        put({**line, "gap_eur": gap, "gap_share": gap / done.possible})
     options.policies = policies
 
 
@@ -289,6 +286,12 @@ def season_tables(lines: list[dict]) -> list[str]:
             ["certificate / possible saving", *(number(line.get("certificate_ratio")) for line in summaries)],
             ["", *(VERDICT[line.get("vacuous")] for line in summaries)],
         ]
+        order = [
+            line.get("lower_bound_in_order") and not line["cheaper_than_perfect_foresight"]
+            for line in summaries
+        ]
+        said = {True: "yes", False: "no", None: "-"}
+        facts.append(["lower bound <= perfect foresight <= every policy", *(said[value] for value in order)])
         unsolved = [sum(r.get("slots_not_solved", 0) for r in chosen if r["season"] == s) for s in windows]
         facts.append(["slots without a certified answer, all policies", *(str(count) for count in unsolved)])
         blocks += [
@@ -308,9 +311,9 @@ def bound_tables(lines: list[dict]) -> list[str]:
     if not rows:
         return []
     shown = (("lower_bound_eur", 2), ("perfect_foresight_eur", 2), ("possible_saving_eur", 2))
-    shown += (("gap_share", 2, 100), ("seconds", 1))
+    shown += (("gap_share", 2, 100),)
     body = [[f"`{line['price']}`", *(number(line[key], *how) for key, *how in shown)] for line in rows]
-    titles = ["tariff", "lower bound EUR", "perfect foresight EUR", "possible saving EUR", "gap %", "time s"]
+    titles = ["tariff", "lower bound EUR", "perfect foresight EUR", "possible saving EUR", "gap %"]
     head = f"{rows[0]['case']}, {rows[0]['days']:g} days from {rows[0]['start']}, {rows[0]['market']} market"
     say = f"The lower bound from scratch ({head}); gap: (perfect foresight - bound) / possible saving."
     return [say, table(titles, body)]

@@ -206,17 +206,15 @@ def run_rival(name: str, qp, slots, *, cold: bool, budget: float, folder: Path, 
     source, target = folder / "in.pkl", folder / "out.pkl"
     target.unlink(missing_ok=True)
     solvers.save(source, qp, slots=slots, cold=cold, repeats=repeats, seconds=math.ceil(budget))
-    reason = None
+    reason = f"time budget of {budget:g} s"
     command = [sys.executable, "-m", "rivals.solvers", name, str(source), str(target)]
     try:
         done = subprocess.run(command, cwd=HERE, timeout=WALL * budget, capture_output=True, text=True)
-        if done.returncode in (-24, -9):  # SIGXCPU, SIGKILL
-            reason = f"time budget of {budget:g} s"
-        elif done.returncode:
+        if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             reason = f"exit {done.returncode}: {last}"[:200]
     except subprocess.TimeoutExpired:
-        reason = f"time budget of {budget:g} s"
+        pass
     head, records = None, []
     if target.exists():
         with open(target, "rb") as file:
@@ -315,7 +313,7 @@ def bench_case(market: str, homes: int, options, put) -> None:
                 **common,
                 "reference": "dual bound" if bound_only else "clarabel 1e-9",
                 "reference_slots": len(optimum),
-                **({"reference_note": reason} if reason else {}),
+                **({"reference_note": reason} if bound_only or len(optimum) < options.slots else {}),
                 "case_s": round(made, 1),
                 "lean_columns": len(qp.P),
                 "lean_rows": qp.A.shape[0] + qp.G.shape[0],
@@ -404,9 +402,9 @@ def summary(common: dict, mode: str, ours: dict, lines: list[dict]) -> dict:
             continue
         line |= {f"{key}_rival": f"{row['solver']} ({row['formulation']})", f"{key}_rival_ms": row["ms"]}
         line |= {f"{key}_rival_cpu_ms": row["cpu_ms"], f"{key}_rival_of": row["of"]}
-        ratio = round(row[clock] / ours[clock], 2)
+        ratio = float(f"{row[clock] / ours[clock]:.3g}")
         line |= (
-            {"ratio": ratio, "ratio_wall": round(row["ms"] / ours["ms"], 2)}
+            {"ratio": ratio, "ratio_wall": float(f"{row['ms'] / ours['ms']:.3g}")}
             if key == "best"
             else {f"{key}_ratio": ratio}
         )

@@ -9,15 +9,15 @@ With mu the multiplier of the market balance (the market price of the member),
 As a function of mu even the jumps of the devices have a finite slope, 1 / rho_n: the corners (nu, p) of the
 response polyline only move to mu = nu + rho_n (p - anchor). F(mu) = p(mu) - sum_k e_k(mu) is left for the
 utility, whose tariffs are a falling staircase: buy at b, sell at s <= b, nothing in between. The home's mu is
-the root of
+where F crosses it, the root of
 
     H = max(F - sell_max, min(mu - s, max(F, min(mu - b, F + buy_max))))        (= median(F, mu - s, mu - b)
                                                                                   without connection limits)
 
-F is piecewise linear, so Newton's method ends exactly, in one step from anywhere on the right piece; a
-bracket, halved where a Newton step leaves it, guards the others. Started from the last iteration's mu two or
-three steps do. The loop runs until every home is exact to rounding: a few steps too few stall the whole
-consensus (model.md, section 3).
+F is piecewise linear, so Newton's method ends exactly, in one step from anywhere on the right piece. Where F
+is flat (a fee's dead zone, devices at their limits) the step goes to the next corner, and a bracket, halved
+where a step leaves it, guards the rest. From the last iteration's mu two or three steps do. The loop runs until
+every home is exact to rounding: a few steps too few stall the whole consensus (model.md, section 3).
 """
 
 from typing import NamedTuple
@@ -81,13 +81,16 @@ def soft_threshold(x: Array, width: Array) -> Array:
 
 
 def injection_at(curve: Curve, anchor_price: Array, price: Array) -> tuple[Array, Array]:
-    """p (N,) in kW and dp/dmu at market price (N,); anchor_price is rho_n * anchor."""
+    """p (N,) in kW and dp/dmu at market price (N,); anchor_price is rho_n * anchor.
+
+    At a corner the slopes of both sides are added: too steep rather than too flat, whichever way one goes.
+    """
     power, slope = curve.first, jnp.zeros_like(price)
     at = price + anchor_price
     for position, width, rate in zip(curve.position, curve.width, curve.slope, strict=False):
         along = at - position
         power = power + rate * clamp(along, 0, width)
-        slope = slope + jnp.where((along >= 0) & (along < width), rate, 0)
+        slope = slope + jnp.where((along >= 0) & (along <= width), rate, 0)
     return power, slope
 
 
@@ -107,7 +110,7 @@ def traded_at(price: Array, target: Array, rho: Array, fee: Array, limit: Array)
         trade = soft_threshold(want, half)
         size = jnp.abs(want)
         return total + clamp(trade, -reach, reach), slope + jnp.where(
-            (size > half) & (size <= half + reach), per_rho, 0
+            (size >= half) & (size <= half + reach), per_rho, 0
         )
 
     carry = jnp.zeros_like(price), jnp.zeros_like(price)
@@ -119,11 +122,23 @@ def traded_at(price: Array, target: Array, rho: Array, fee: Array, limit: Array)
 
 
 def staircase(price: Array, rest: Array, tariff: Tariff) -> Array:
-    """H (N,): the monotone function whose root is mu, from F (`rest`) and the tariffs' staircase."""
+    """How far (N,) the home is from the staircase at mu = price with F = rest: 0 at the root, its sign that
+    of mu - root. In kW where F has to change, in EUR/kWh on a tread, where mu has to.
+
+    It rises and falls with H above, but never compares kW with EUR/kWh, which would send Newton astray.
+    """
+    sell_max = jnp.inf if tariff.sell_max is None else tariff.sell_max
+    buy_max = jnp.inf if tariff.buy_max is None else tariff.buy_max
+    bought = jnp.where(rest < -buy_max, rest + buy_max, price - tariff.buy)
+    sold = jnp.where(rest > sell_max, rest - sell_max, price - tariff.sell)
+    off = jnp.where((price >= tariff.buy) & (rest <= 0), bought, rest)
+    off = jnp.where((price <= tariff.sell) & (rest >= 0), sold, off)
     if tariff.unserved is None:
-        return jnp.maximum(jnp.minimum(rest, price - tariff.sell), price - tariff.buy)
-    middle = jnp.maximum(rest, jnp.minimum(price - tariff.buy, rest + tariff.buy_max))
-    return jnp.maximum(rest - tariff.sell_max, jnp.minimum(price - tariff.sell, middle))
+        return off
+    # the last treads: unserved above, spilled below
+    dearest, cheapest = tariff.buy + tariff.unserved, tariff.sell - tariff.unserved
+    off = jnp.where((price >= dearest) & (off < 0), price - dearest, off)
+    return jnp.where((price <= cheapest) & (off > 0), price - cheapest, off)
 
 
 def prosumer_update(
@@ -145,19 +160,55 @@ def prosumer_update(
     b = s, zero fees and negative prices.
     """
     anchor_price = rho_injection * anchor
-    beyond = 1 if tariff.unserved is None else tariff.unserved
-    lowest, highest = tariff.sell - beyond, tariff.buy + beyond
+    treads = [tariff.sell, tariff.buy]
+    if tariff.unserved is not None:
+        treads = [tariff.sell - tariff.unserved, *treads, tariff.buy + tariff.unserved]
+    # just outside of where mu can be, so that the outermost treads are still tried
+    level = jnp.maximum(jnp.abs(tariff.sell), jnp.abs(tariff.buy))
+    lowest, highest = treads[0] - level, treads[-1] + level
     eps = jnp.finfo(anchor.dtype).eps
+    # what rounding leaves of F: its terms are powers, and prices divided by penalties
     size = jnp.abs(devices.first) + jnp.sum(jnp.abs(target), axis=0) + jnp.abs(anchor)
+    size = size + level * (1 / rho_injection + target.shape[0] / rho)
 
     def evaluate(price: Array) -> tuple[Array, Array]:
         power, slope = injection_at(devices, anchor_price, price)
         traded, fall = traded_at(price, target, rho, fee, limit)
         return power - traded, slope + fall
 
+    def up_to_tread(wanted: Array, price: Array) -> Array:
+        """A step ends at the first tariff on its way: there the staircase turns."""
+        for tread in treads:
+            crossed = ((price < tread) & (wanted > tread)) | ((price > tread) & (wanted < tread))
+            wanted = jnp.where(crossed, tread, wanted)
+        return wanted
+
+    def next_corner(price: Array, off: Array, low: Array, high: Array) -> Array:
+        """Where a flat F begins to change again, in the direction of the root."""
+        up = off < 0
+        sign = jnp.where(up, 1, -1).astype(price.dtype)
+        nearest = sign * jnp.where(up, high, low)
+        here = sign * price
+
+        def nearer(nearest: Array, corner: Array) -> Array:
+            corner = sign * corner
+            return jnp.where((corner > here) & (corner < nearest), corner, nearest)
+
+        def of_partner(nearest: Array, k) -> Array:
+            middle, half, reach = rho * target[k], sign * fee[k] / 2, sign * rho * limit[k]
+            return nearer(nearer(nearest, middle + half), middle - reach - half)
+
+        for position in devices.position:
+            nearest = nearer(nearest, position - anchor_price)
+        if target.shape[0] > UNROLL_LIMIT:
+            return sign * jax.lax.fori_loop(0, target.shape[0], lambda k, n: of_partner(n, k), nearest)
+        for k in range(target.shape[0]):
+            nearest = of_partner(nearest, k)
+        return sign * nearest
+
     def pending(price, rest, low, high):
         off = jnp.abs(staircase(price, rest, tariff))
-        return (off > 32 * eps * size) & (high - low > 8 * eps * jnp.maximum(jnp.abs(low), jnp.abs(high)))
+        return (off > 8 * eps * size) & (high - low > 8 * eps * jnp.maximum(jnp.abs(low), jnp.abs(high)))
 
     def unfinished(carry):
         price, rest, _, low, high, count = carry
@@ -165,14 +216,16 @@ def prosumer_update(
 
     def improve(carry):
         price, rest, slope, low, high, count = carry
+        open_ = pending(price, rest, low, high)
         off = staircase(price, rest, tariff)
         low, high = jnp.where(off < 0, price, low), jnp.where(off > 0, price, high)
-        wanted = price - off / jnp.where(slope > 0, slope, eps)
-        # on a tread of the staircase the answer is the tariff itself
-        wanted = jnp.where((off != rest) & (off == price - tariff.sell), tariff.sell, wanted)
-        wanted = jnp.where((off != rest) & (off == price - tariff.buy), tariff.buy, wanted)
+        wanted = price - off / jnp.where(slope > 0, slope, 1)
+        wanted = jnp.where(slope > 0, wanted, next_corner(price, off, low, high))
+        for tread in treads:  # on a tread mu itself is what has to move
+            wanted = jnp.where((price != tread) & (off == price - tread), tread, wanted)
         inside = (wanted > low) & (wanted < high)
-        price = jnp.where(off == 0, price, jnp.where(inside, wanted, low + (high - low) / 2))
+        wanted = up_to_tread(jnp.where(inside, wanted, low + (high - low) / 2), price)
+        price = jnp.where(open_, wanted, price)
         rest, slope = evaluate(price)
         return price, rest, slope, low, high, count + 1
 
