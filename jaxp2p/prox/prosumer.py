@@ -16,8 +16,8 @@ where F crosses it, the root of
 
 F is piecewise linear, so Newton's method ends exactly, in one step from anywhere on the right piece. Where F
 is flat (a fee's dead zone, devices at their limits) the step goes to the next corner, and a bracket, halved
-where a step leaves it, guards the rest. From the last iteration's mu two or three steps do. The loop runs until
-every home is exact to rounding: a few steps too few stall the whole consensus (model.md, section 3).
+where a step leaves it, guards the rest. From the last iteration's mu two or three steps do. The loop runs
+until every home is exact to rounding: a few steps too few stall the whole consensus (model.md, section 3).
 """
 
 from typing import NamedTuple
@@ -122,23 +122,21 @@ def traded_at(price: Array, target: Array, rho: Array, fee: Array, limit: Array)
 
 
 def staircase(price: Array, rest: Array, tariff: Tariff) -> Array:
-    """How far (N,) the home is from the staircase at mu = price with F = rest: 0 at the root, its sign that
-    of mu - root. In kW where F has to change, in EUR/kWh on a tread, where mu has to.
+    """How far (N,) kW F = rest is from what the utility takes at mu = price: its sign is that of mu - root.
 
-    It rises and falls with H above, but never compares kW with EUR/kWh, which would send Newton astray.
+    0 at the root. It has the sign of H above, but is always in kW: next to EUR/kWh, Newton would go astray.
     """
     sell_max = jnp.inf if tariff.sell_max is None else tariff.sell_max
     buy_max = jnp.inf if tariff.buy_max is None else tariff.buy_max
-    bought = jnp.where(rest < -buy_max, rest + buy_max, price - tariff.buy)
-    sold = jnp.where(rest > sell_max, rest - sell_max, price - tariff.sell)
-    off = jnp.where((price >= tariff.buy) & (rest <= 0), bought, rest)
-    off = jnp.where((price <= tariff.sell) & (rest >= 0), sold, off)
+    off = jnp.where(price > tariff.buy, rest + buy_max, rest)
+    off = jnp.where((price == tariff.buy) & (rest <= 0), jnp.minimum(rest + buy_max, 0), off)
+    off = jnp.where(price < tariff.sell, rest - sell_max, off)
+    off = jnp.where((price == tariff.sell) & (rest >= 0), jnp.maximum(rest - sell_max, 0), off)
     if tariff.unserved is None:
         return off
     # the last treads: unserved above, spilled below
-    dearest, cheapest = tariff.buy + tariff.unserved, tariff.sell - tariff.unserved
-    off = jnp.where((price >= dearest) & (off < 0), price - dearest, off)
-    return jnp.where((price <= cheapest) & (off > 0), price - cheapest, off)
+    off = jnp.where((price >= tariff.buy + tariff.unserved) & (off < 0), 0, off)
+    return jnp.where((price <= tariff.sell - tariff.unserved) & (off > 0), 0, off)
 
 
 def prosumer_update(
@@ -221,8 +219,6 @@ def prosumer_update(
         low, high = jnp.where(off < 0, price, low), jnp.where(off > 0, price, high)
         wanted = price - off / jnp.where(slope > 0, slope, 1)
         wanted = jnp.where(slope > 0, wanted, next_corner(price, off, low, high))
-        for tread in treads:  # on a tread mu itself is what has to move
-            wanted = jnp.where((price != tread) & (off == price - tread), tread, wanted)
         inside = (wanted > low) & (wanted < high)
         wanted = up_to_tread(jnp.where(inside, wanted, low + (high - low) / 2), price)
         price = jnp.where(open_, wanted, price)
