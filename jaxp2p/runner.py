@@ -124,7 +124,9 @@ def run(
         perfect_foresight_is_bound=foresight is not None and foresight.is_lower_bound,
         lower_bound_eur=bound,
         terminal_price=terminal_price,
-        certificate=make_certificate(community, horizon, terminal_price).explain(),
+        certificate=make_certificate(community, horizon, terminal_price).explain(
+            possible_saving_eur=_possible_saving(community, trajectories, terminal_price, foresight)
+        ),
         row_names=row_names(community),
     )
 
@@ -168,6 +170,21 @@ def _online(community, horizon, policies, admm, slot_of_day, report):
         trajectories[name] = follow(known[name], pieces, admm, told)
         seconds[name] = time.perf_counter() - begin
     return trajectories, seconds, compile_seconds
+
+
+def _possible_saving(
+    community: Community,
+    trajectories: dict[str, Trajectory],
+    terminal_price: float,
+    foresight: PerfectForesight | None,
+) -> float | None:
+    """EUR that perfect control of the batteries saves on top of no_storage; None where either was not run."""
+    idle = trajectories.get("no_storage")
+    if foresight is None or idle is None:
+        return None
+    gained = np.asarray(idle.energy[-1], float) - np.asarray(community.prosumers.battery.energy_start, float)
+    cost = float(np.sum(np.asarray(idle.cost, float)) - terminal_price * gained.sum())
+    return cost - foresight.objective_eur
 
 
 def _lower_bound(

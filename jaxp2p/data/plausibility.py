@@ -185,8 +185,9 @@ def _peaks(names: pd.Series, profiles: pd.DataFrame | None) -> np.ndarray:
     """Largest absolute value of each named profile; 1 where there is none to look at."""
     peak = {}
     for name in dict.fromkeys(names):
-        known = profiles is not None and name in profiles.columns and name != "time"
-        values = profiles[name].to_numpy() if known else np.ones(1)
+        values = np.ones(1)
+        if profiles is not None and name in profiles.columns and name != "time":
+            values = profiles[name].to_numpy()
         finite = values[np.isfinite(values)]
         peak[name] = float(np.abs(finite).max()) if finite.size else 1.0
     return names.map(peak).to_numpy(float)
