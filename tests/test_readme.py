@@ -20,3 +20,4 @@ def test_the_python_example_runs(capsys):
 
 def test_no_placeholder_is_left():
     assert "RESULTS_" not in README
+    assert "_TABLE" not in README

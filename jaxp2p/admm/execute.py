@@ -53,6 +53,9 @@ def devices_of(problem: SlotProblem, shares: Array, pieces: Pieces) -> tuple[Arr
     gained = shares * pieces.gain
     discharge = jnp.clip(problem.discharge_min + gained[0] + gained[1], max=problem.discharge_max)
     charge = jnp.clip(problem.charge_max - gained[3], min=problem.charge_min)
+    # Where both jump at the same price the share is even, and energy would be burnt for nothing: net it.
+    both = jnp.minimum(charge - problem.charge_min, discharge - problem.discharge_min)
+    charge, discharge = charge - both, discharge - both
     pv_used = jnp.clip(gained[2], max=problem.pv_max)
     load = problem.load_max
     if problem.load_cost is not None:
