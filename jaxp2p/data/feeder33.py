@@ -73,6 +73,7 @@ def import_feeder33() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def main(arguments: list[str]) -> int:
+    """Write the feeder's tables under the folder named in `arguments`; returns the exit code."""
     if len(arguments) != 1:
         print("usage: python -m jaxp2p.data.feeder33 OUTDIR", file=sys.stderr)
         return 2
