@@ -117,13 +117,14 @@ def run_ours(case, *, admm, repeats: int = REPEATS):
     import numpy as np
     from rivals.case import cast
 
-    from jaxp2p.admm import execute, solver
+    from jaxp2p.admm import solver
+    from jaxp2p.slot import execute
 
     problems = [cast(p, "float32") for p in case.problems]
 
     def clear(problem, state):
         outcome = solver.solve(problem, admm, solver.warm(problem, admm, state))
-        return execute.finish(problem, outcome), outcome.state
+        return execute.finish(problem, outcome.answer), outcome.state
 
     one, start = jax.jit(clear), jax.jit(lambda problem: solver.init(problem, admm))
     first = start(problems[0])

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.admm.status import Status
 from jaxp2p.community.network import network_state
 from jaxp2p.community.types import Community, Horizon
+from jaxp2p.slot.status import Status
 from jaxp2p.trajectory import Trajectory
 
 REFERENCE = "no_storage_no_trade"  # what savings and benefits are measured against

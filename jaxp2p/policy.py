@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record
-from jaxp2p.admm.problem import SlotProblem
 from jaxp2p.baselines.rules import community_meter, own_meter
 from jaxp2p.community.network import row_limits
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.lyapunov.bounds import LyapunovParameters
+from jaxp2p.slot.problem import SlotProblem
 
 BY_VALUE, BY_OWN_METER, BY_COMMUNITY = 0, 1, 2  # what moves the batteries
 

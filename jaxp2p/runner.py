@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxp2p import simulation
-from jaxp2p.admm.solver import ADMM
 from jaxp2p.baselines.perfect_foresight import PerfectForesight, perfect_foresight
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.lyapunov.bounds import can_earn, lyapunov_parameters, stored_value_range
 from jaxp2p.lyapunov.certificate import Certificate, certificate
 from jaxp2p.lyapunov.lower_bound import best_lower_bound
 from jaxp2p.policy import Policy, baseline_policies, lyapunov, suggest_penalties
+from jaxp2p.solvers import Solver, choose_solver, scale_tolerances
 from jaxp2p.trajectory import Trajectory
 
 POLICIES = (
@@ -81,7 +81,7 @@ def run(
     horizon: Horizon,
     *,
     policies: Sequence[str] = POLICIES,
-    admm: ADMM | None = None,
+    solver: Solver | None = None,
     terminal_price: float | None = None,
     slot_of_day: int = 0,
     progress: Progress | None = None,
@@ -95,11 +95,13 @@ def run(
     unknown = [name for name in policies if name not in POLICIES]
     if unknown:
         raise ValueError(f"unknown policies {', '.join(unknown)}: choose from {', '.join(POLICIES)}")
-    admm = admm or ADMM()
+    solver = solver or choose_solver(community)
     report = progress or (lambda name, done, total: None)
     if terminal_price is None:
         terminal_price = suggest_terminal_price(community, horizon)
-    trajectories, seconds, compile_seconds = _online(community, horizon, policies, admm, slot_of_day, report)
+    trajectories, seconds, compile_seconds = _online(
+        community, horizon, policies, solver, slot_of_day, report
+    )
 
     foresight = None
     if "perfect_foresight" in policies:
@@ -135,19 +137,19 @@ _start = jax.jit(simulation.init)
 _advance = jax.jit(simulation.simulate)
 
 
-def _online(community, horizon, policies, admm, slot_of_day, report):
+def _online(community, horizon, policies, solver, slot_of_day, report):
     """The online policies one after the other, through the same compiled programs."""
     known = make_policies(community, horizon)
     penalties = suggest_penalties(horizon)
     ends = [*range(0, horizon.slots, PIECE), horizon.slots]
     pieces = [horizon.slice(a, b) for a, b in pairwise(ends)]
 
-    def follow(policy: Policy, pieces: Sequence[Horizon], admm: ADMM, told: Callable[[int], None]):
+    def follow(policy: Policy, pieces: Sequence[Horizon], solver: Solver, told: Callable[[int], None]):
         first = jax.tree.map(lambda x: x[0], simulation.slots(pieces[0]))
-        state = _start(community, penalties, policy, admm, first, jnp.asarray(slot_of_day, jnp.int32))
+        state = _start(community, penalties, policy, solver, first, jnp.asarray(slot_of_day, jnp.int32))
         parts, done = [], 0
         for piece in pieces:
-            state, part = _advance(community, piece, penalties, policy, admm, state=state)
+            state, part = _advance(community, piece, penalties, policy, solver, state=state)
             parts.append(jax.device_get(part))
             done += piece.slots
             told(done)
@@ -158,7 +160,7 @@ def _online(community, horizon, policies, admm, slot_of_day, report):
     if names:
         # Tolerances are leaves: with infinite ones the programs are compiled and run in no time.
         report("compiling", 0, 1)
-        loose = ADMM(**{**admm.__dict__, "eps_power": jnp.inf, "eps_price": jnp.inf})
+        loose = scale_tolerances(solver, jnp.inf)
         follow(known[names[0]], [pieces[0], pieces[-1]], loose, lambda done: None)
         report("compiling", 1, 1)
     compile_seconds = time.perf_counter() - begin
@@ -167,7 +169,7 @@ def _online(community, horizon, policies, admm, slot_of_day, report):
         begin = time.perf_counter()
         report(name, 0, horizon.slots)
         told = lambda done, name=name: report(name, done, horizon.slots)
-        trajectories[name] = follow(known[name], pieces, admm, told)
+        trajectories[name] = follow(known[name], pieces, solver, told)
         seconds[name] = time.perf_counter() - begin
     return trajectories, seconds, compile_seconds
 

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.admm import execute, solver
-from jaxp2p.admm.solver import ADMM, State
+from jaxp2p import solvers
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.policy import Penalties, Policy, Slot, slot_problem
+from jaxp2p.slot import execute
+from jaxp2p.solvers import Solver, State
 from jaxp2p.trajectory import Trajectory
 
 
@@ -17,26 +18,26 @@ class RunState(NamedTuple):
     """What one slot hands to the next."""
 
     energy: Array  # (N,) kWh
-    admm: State  # warm start
+    solver: State  # warm start
     slot_of_day: Array  # () int32
 
 
 def init(
-    community: Community, penalties: Penalties, policy: Policy, admm: ADMM, slot: Slot, slot_of_day: Array
+    community: Community, penalties: Penalties, policy: Policy, solver: Solver, slot: Slot, slot_of_day: Array
 ) -> RunState:
     """Batteries at their start energy and a cold solver."""
     energy = community.prosumers.battery.energy_start
     problem = slot_problem(community, penalties, policy, slot, energy, slot_of_day)
-    return RunState(energy, solver.init(problem, admm), jnp.asarray(slot_of_day, jnp.int32))
+    return RunState(energy, solvers.init(problem, solver), jnp.asarray(slot_of_day, jnp.int32))
 
 
 def step(
-    community: Community, penalties: Penalties, policy: Policy, admm: ADMM, state: RunState, slot: Slot
+    community: Community, penalties: Penalties, policy: Policy, solver: Solver, state: RunState, slot: Slot
 ) -> tuple[RunState, Trajectory]:
     """Clear one slot and execute it; the Trajectory has no time axis here."""
     problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_day)
-    outcome = solver.solve(problem, admm, solver.warm(problem, admm, state.admm))
-    result = execute.finish(problem, outcome)
+    outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state.solver))
+    result = execute.finish(problem, outcome.answer)
     d, battery = result.dispatch, community.prosumers.battery
     moved = d.charge * battery.charge_efficiency - d.discharge / battery.discharge_efficiency
     kept = battery.retention * state.energy
@@ -82,7 +83,7 @@ def simulate(
     horizon: Horizon,
     penalties: Penalties,
     policy: Policy,
-    admm: ADMM,
+    solver: Solver,
     *,
     state: RunState | None = None,
     slot_of_day: int | Array = 0,
@@ -97,10 +98,10 @@ def simulate(
     rows = slots(horizon)
     if state is None:
         first = jax.tree.map(lambda x: x[0], rows)
-        state = init(community, penalties, policy, admm, first, jnp.asarray(slot_of_day, jnp.int32))
+        state = init(community, penalties, policy, solver, first, jnp.asarray(slot_of_day, jnp.int32))
 
     def body(state: RunState, slot: Slot):
-        state, row = step(community, penalties, policy, admm, state, slot)
+        state, row = step(community, penalties, policy, solver, state, slot)
         return state, row._replace(**{name: None for name in Trajectory._fields if name not in keep})
 
     return jax.lax.scan(body, state, rows)

@@ -25,7 +25,7 @@ class Trajectory(NamedTuple):
     unserved: Array  # (T, N) kW beyond the exchange limits (0 without such limits)
     violation: Array  # (T,) kW, worst network row (0: inside all limits)
     violation_row: Array  # (T,) int32, index of that row in the Feeder
-    status: Array  # (T,) int32, jaxp2p.admm.Status
+    status: Array  # (T,) int32, jaxp2p.slot.Status
     iterations: Array  # (T,) int32
     prim_res: Array  # (T,) kW
     dual_res: Array  # (T,) EUR/kWh

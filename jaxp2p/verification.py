@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from jaxp2p.admm import execute, solver
-from jaxp2p.admm.problem import SlotProblem
-from jaxp2p.admm.qp import to_qp
-from jaxp2p.admm.solver import ADMM
-from jaxp2p.admm.status import Status
+from jaxp2p import solvers
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.policy import Slot, slot_problem, suggest_penalties
 from jaxp2p.runner import make_policies
 from jaxp2p.simulation import slots as slot_rows
+from jaxp2p.slot import execute
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.qp import to_qp
+from jaxp2p.slot.status import Status
+from jaxp2p.solvers import Solver, choose_solver
 
 GAP, POWER_KW, VOLTAGE_PU, STORAGE_KWH = 1e-3, 0.05, 1e-4, 1e-5
 
@@ -131,8 +132,8 @@ def compare(problem: SlotProblem, d: execute.Dispatch, best: Optimum) -> Compari
 
 
 @jax.jit
-def _solve(problem: SlotProblem, admm: ADMM) -> execute.SlotResult:
-    return execute.finish(problem, solver.solve(problem, admm, solver.init(problem, admm)))
+def _solve(problem: SlotProblem, solver: Solver) -> execute.SlotResult:
+    return execute.finish(problem, solvers.solve(problem, solver, solvers.init(problem, solver)).answer)
 
 
 def verify(
@@ -141,15 +142,15 @@ def verify(
     *,
     slots: int = 20,
     seed: int = 0,
-    admm: ADMM | None = None,
+    solver: Solver | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> VerifyReport:
-    """Draw slots and states of charge, solve each with ADMM (cold) and with Clarabel, and compare.
+    """Draw slots and states of charge, solve each with our solver (cold) and with Clarabel, and compare.
 
     The storage value is that of the certified modified Lyapunov controller; the energies are uniform
     between the limits. slots: how many (without replacement, at most all of the horizon).
     """
-    admm = admm or ADMM()
+    solver = solver or choose_solver(community)
     draw = np.random.default_rng(seed)
     chosen = np.sort(draw.choice(horizon.slots, size=min(slots, horizon.slots), replace=False))
     battery = community.prosumers.battery
@@ -161,7 +162,7 @@ def verify(
         energy = battery.energy_min + share * (battery.energy_max - battery.energy_min)
         row: Slot = jax.tree.map(lambda x, slot=slot: x[slot], rows)
         problem = slot_problem(community, penalties, policy, row, energy, jnp.asarray(slot, jnp.int32))
-        result = _solve(problem, admm)
+        result = _solve(problem, solver)
         found = compare(problem, result.dispatch, optimum(problem))
         d = result.dispatch
         moved = battery.charge_efficiency * d.charge - d.discharge / battery.discharge_efficiency

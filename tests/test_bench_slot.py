@@ -54,7 +54,7 @@ def test_lean_form_has_the_optimum_of_the_standard_form():
         from rivals.solvers import Clarabel
     finally:
         sys.path.remove(str(SCRIPT.parent))
-    from jaxp2p.admm.qp import to_qp
+    from jaxp2p.slot.qp import to_qp
 
     cases = {market: make_case(25, market, length=2) for market in ("pool", "bilateral")}
     for market, community in (("pool", True), ("pool", False), ("bilateral", True)):

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from random_slots import random_slot
 
-from jaxp2p.admm import execute, solver
-from jaxp2p.admm.clearing import clear_pool
+from jaxp2p.admm import solver
 from jaxp2p.admm.solver import ADMM
+from jaxp2p.slot import execute
+from jaxp2p.slot.clearing import clear_pool
 from jaxp2p.verification import executed_cost, optimum
 
 
@@ -28,7 +29,7 @@ def test_admm_equals_bisection(seed):
     problem = pool(seed)
     admm = ADMM(eps_power=1e-7, eps_price=1e-8, eps_rel=1e-8, eps_gap=1e-8, max_iter=20_000)
     outcome = solver.solve(problem, admm, solver.init(problem, admm))
-    d = execute.finish(problem, outcome).dispatch
+    d = execute.finish(problem, outcome.answer).dispatch
     exact = clear_pool(problem)
     assert abs(executed_cost(problem, d) - float(exact.value)) < 1e-5 * max(1, abs(float(exact.value)))
     if float(jnp.sum(jnp.abs(d.trades))) > 1e-3 and 0 < float(problem.market.fee[0, 0]) < 0.1:

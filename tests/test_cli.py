@@ -31,10 +31,14 @@ def asked(monkeypatch):
     """Replaces the solver; collects what it was asked for."""
     calls = []
 
-    def run(community, horizon, *, policies, admm, progress, slot_of_day):
+    def run(community, horizon, *, policies, solver, progress, slot_of_day):
         calls.append(
             SimpleNamespace(
-                community=community, horizon=horizon, policies=policies, admm=admm, slot_of_day=slot_of_day
+                community=community,
+                horizon=horizon,
+                policies=policies,
+                solver=solver,
+                slot_of_day=slot_of_day,
             )
         )
         for name in policies:
@@ -124,9 +128,9 @@ def test_run_passes_its_options_on(asked):
     assert float(one.community.market.fee[0, 0]) == pytest.approx(0.02)
     assert one.horizon.slots == 48
     assert one.slot_of_day == 24
-    from jaxp2p.admm.solver import ADMM
+    from jaxp2p.solvers import Newton, scale_tolerances
 
-    assert one.admm.eps_power == pytest.approx(0.5 * ADMM().eps_power)
+    assert one.solver == scale_tolerances(Newton(), 0.5)
     tables = load_results("here").tables
     assert {"homes_lyapunov", "slots_no_storage"} <= set(tables)
 
@@ -268,7 +272,7 @@ def test_columns_are_documented():
 def fake_verify(*, passed: bool) -> ModuleType:
     module = ModuleType("jaxp2p.verification")
 
-    def verify(community, horizon, *, slots, seed, admm):
+    def verify(community, horizon, *, slots, seed, solver):
         rows = {"slot": range(slots), "gap_rel": 1e-5, "status": "SOLVED", "passed": passed}
         return SimpleNamespace(table=pd.DataFrame(rows), passed=passed)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from fake_runs import fake_run, trajectory
 
-from jaxp2p.admm.status import Status
 from jaxp2p.community.build import build_community, build_horizon
 from jaxp2p.community.network import network_state
 from jaxp2p.data import load_case, window
 from jaxp2p.kpis import compare, evaluate, gini, grid_state, member_bills, policy_kpis
+from jaxp2p.slot.status import Status
 
 
 @pytest.fixture(scope="module")

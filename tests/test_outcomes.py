@@ -7,13 +7,14 @@ import pytest
 from communities import small
 from random_slots import random_slot
 
-from jaxp2p.admm import execute, solver
-from jaxp2p.admm.diagnose import diagnose
+from jaxp2p.admm import solver
 from jaxp2p.admm.solver import ADMM
-from jaxp2p.admm.status import Status
+from jaxp2p.diagnose import diagnose
 from jaxp2p.policy import slot_problem, suggest_penalties
 from jaxp2p.runner import make_policies, row_names
 from jaxp2p.simulation import slots
+from jaxp2p.slot import execute
+from jaxp2p.slot.status import Status
 
 
 def replace(record, **changes):
@@ -33,7 +34,7 @@ def noon(case="rural1", **kwargs):
 
 @jax.jit
 def solve(problem, admm):
-    return execute.finish(problem, solver.solve(problem, admm, solver.init(problem, admm)))
+    return execute.finish(problem, solver.solve(problem, admm, solver.init(problem, admm)).answer)
 
 
 def test_solved_keeps_the_transformer_limit():

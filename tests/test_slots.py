@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from random_slots import random_slot
 
-from jaxp2p.admm import execute, solver
+from jaxp2p.admm import solver
 from jaxp2p.admm.solver import ADMM
-from jaxp2p.admm.status import Status
+from jaxp2p.slot import execute
+from jaxp2p.slot.status import Status
 from jaxp2p.verification import compare, optimum
 
 FAMILIES, MEMBERS = 24, 9  # 216 slots; those of a family share their shapes and one compiled program
@@ -27,7 +28,7 @@ TIGHT = ADMM(
 @jax.jit
 def solve(problem, admm):
     outcome = solver.solve(problem, admm, solver.init(problem, admm))
-    return execute.finish(problem, outcome)
+    return execute.finish(problem, outcome.answer)
 
 
 def inside_limits(problem, d, slack):

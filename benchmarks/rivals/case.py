@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.admm import execute, solver
-from jaxp2p.admm.problem import SlotProblem
+from jaxp2p.admm import solver
 from jaxp2p.admm.solver import ADMM
 from jaxp2p.community.build import build_community, build_horizon
 from jaxp2p.community.types import Community
@@ -22,6 +21,8 @@ from jaxp2p.data.tables import complete
 from jaxp2p.lyapunov.bounds import lyapunov_parameters
 from jaxp2p.policy import Slot, lyapunov, slot_problem, suggest_penalties
 from jaxp2p.simulation import RunState, init, slots
+from jaxp2p.slot import execute
+from jaxp2p.slot.problem import SlotProblem
 
 HOMES = 3000  # that the feeder carries as it is
 START, SLOTS, PRICE = "2016-07-04 07:00", 32, "tou_noise"
@@ -102,8 +103,8 @@ def make_case(homes: int, market: str, *, seed: int = 0, length: int = SLOTS, ad
     @jax.jit
     def clear(state: RunState, slot: Slot):
         problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_day)
-        outcome = solver.solve(problem, admm, solver.warm(problem, admm, state.admm))
-        d, battery = execute.dispatch(problem, outcome), community.prosumers.battery
+        outcome = solver.solve(problem, admm, solver.warm(problem, admm, state.solver))
+        d, battery = execute.dispatch(problem, outcome.answer), community.prosumers.battery
         moved = d.charge * battery.charge_efficiency - d.discharge / battery.discharge_efficiency
         energy = jnp.clip(
             battery.retention * state.energy + slot.slot_hours * moved, battery.energy_min, battery.energy_max

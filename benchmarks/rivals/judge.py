@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxp2p.admm.problem import SlotProblem
+from jaxp2p.slot.problem import SlotProblem
 from rivals.lean import host
 
 GAP, POWER_KW, VOLTAGE_PU, STORAGE_KWH = 1e-3, 0.05, 1e-4, 1e-4

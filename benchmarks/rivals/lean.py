@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from jaxp2p.admm.problem import SlotProblem
+from jaxp2p.slot.problem import SlotProblem
 
 BLOCKED_COST = 5.0  # EUR/kWh
 WIDTH = 1e-3  # share of the usual width below which a device counts as blocked

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from jaxp2p.admm.problem import SlotProblem
 from jaxp2p.admm.state import ADMM, State
 from jaxp2p.prox.feeder import bus_mean, penalised_box
 from jaxp2p.prox.feeder import rows as feeder_rows
 from jaxp2p.prox.prosumer import ProsumerUpdate
+from jaxp2p.slot.problem import SlotProblem
 
 
 class Residuals(NamedTuple):

@@ -15,26 +15,44 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.admm.problem import SlotProblem
 from jaxp2p.admm.residuals import Residuals, boxed_rows, no_residuals, residuals
 from jaxp2p.admm.state import ADMM, State, init, rescale, warm
-from jaxp2p.admm.status import Status
 from jaxp2p.prox.feeder import bus_mean, feeder_solve
 from jaxp2p.prox.prosumer import Curve, ProsumerUpdate, curve, prosumer_update
-from jaxp2p.prox.response import Response
+from jaxp2p.prox.response import Response, price_on_polyline
 from jaxp2p.prox.trades import project_trades
+from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.status import Status
 
 __all__ = ["ADMM", "Outcome", "Residuals", "State", "init", "solve", "solve_fixed", "step", "warm"]
 
 
 class Outcome(NamedTuple):
-    """Where the iteration stopped; `executed` turns it into a dispatch."""
+    """Where the iteration stopped."""
 
     state: State
     update: ProsumerUpdate
     residuals: Residuals
     iterations: Array  # () int32
     status: Array  # () int32, Status
+
+    @property
+    def answer(self) -> Answer:
+        """What `execute` needs."""
+        rho, update = self.state.rho, self.update
+        return Answer(
+            injection=update.injection,
+            trades=update.trades,
+            market_price=update.market_price,
+            nodal_price=update.nodal_price,
+            trade_price=-rho[0] * self.state.trade_dual,
+            row_price=rho[2] * self.state.row_dual,
+            prim_res=jnp.max(self.residuals.prim),
+            dual_res=jnp.max(self.residuals.dual),
+            iterations=self.iterations,
+            status=self.status,
+        )
 
 
 def _anchor(problem: SlotProblem, state: State) -> Array:
@@ -161,7 +179,7 @@ def solve(problem: SlotProblem, admm: ADMM, state: State) -> Outcome:
         )
 
     carry = (state, _no_update(problem), no_residuals(problem.load.dtype), jnp.zeros((), jnp.int32))
-    return _outcome(*jax.lax.while_loop(unfinished, block, carry))
+    return _outcome(devices, *jax.lax.while_loop(unfinished, block, carry))
 
 
 def solve_fixed(problem: SlotProblem, admm: ADMM, state: State, iterations: int) -> tuple[Outcome, Residuals]:
@@ -169,19 +187,26 @@ def solve_fixed(problem: SlotProblem, admm: ADMM, state: State, iterations: int)
 
     Also returns the residual history, every leaf (iterations, 3).
     """
-    devices = curve(problem.response(), state.rho[1])
+    devices = problem.response()
+    at_rho = curve(devices, state.rho[1])
 
     def body(carry, _):
-        new, update = step(problem, admm, devices, carry[0])
+        new, update = step(problem, admm, at_rho, carry[0])
         return (new, update), residuals(problem, admm, carry[0], new, update)
 
     carry = (state, _no_update(problem))
     (state, update), history = jax.lax.scan(body, carry, length=iterations)
     last = jax.tree.map(lambda x: x[-1], history)
-    return _outcome(state, update, last, jnp.asarray(iterations, jnp.int32)), history
+    return _outcome(devices, state, update, last, jnp.asarray(iterations, jnp.int32)), history
 
 
-def _outcome(state: State, update: ProsumerUpdate, last: Residuals, iterations: Array) -> Outcome:
+def _outcome(
+    devices: Response, state: State, update: ProsumerUpdate, last: Residuals, iterations: Array
+) -> Outcome:
+    nodal_price = price_on_polyline(
+        devices, price=update.nodal_price, power=update.injection, slope=state.rho[1]
+    )
+    update = update._replace(nodal_price=nodal_price)
     status = jnp.where(last.converged, Status.SOLVED, Status.MAX_ITER)
     finite = jnp.all(jnp.isfinite(last.prim)) & jnp.all(jnp.isfinite(last.dual))
     status = jnp.where(finite, status, Status.NUMERICAL_ERROR).astype(jnp.int32)

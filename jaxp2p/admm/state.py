@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record, static
-from jaxp2p.admm.problem import SlotProblem
+from jaxp2p.slot.problem import SlotProblem
 
 
 @record

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxp2p.admm.status import Status
 from jaxp2p.baselines.horizon_qp import HorizonData, HorizonSolution, NetworkRows
+from jaxp2p.slot.status import Status
 from jaxp2p.trajectory import Trajectory
 
 UNLIMITED = 1e6  # kW; stands for an infinite limit where shares are formed

@@ -87,6 +87,13 @@ Network = Annotated[
         "--network/--no-network", help="Keep to the limits of the grid, or only report what it carries."
     ),
 ]
+Solver = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="newton (where one price decides: pool, none), admm (every market), or auto: the faster one.",
+    ),
+]
 Tolerance = Annotated[
     float,
     typer.Option(metavar="FACTOR", help="Factor on the solver's tolerances; 0.1 is ten times as exact."),
@@ -151,6 +158,7 @@ def run(
         str, typer.Option(metavar="NAME,NAME,...", help="Policies to run; their names are in the table.")
     ] = "all",
     network: Network = True,
+    solver: Solver = "auto",
     tolerance: Tolerance = 1.0,
     dtype: Dtype = "float32",
     seed: Seed = 0,
@@ -206,6 +214,7 @@ def run(
         graph=graph,
         policies=policies,
         network=network,
+        solver=solver,
         tolerance=tolerance,
         dtype=dtype,
         out=out,
@@ -321,6 +330,7 @@ def verify(
     start: Start = None,
     days: Days = 7,
     network: Network = True,
+    solver: Solver = "auto",
     tolerance: Tolerance = 1.0,
     seed: Seed = 0,
     dtype: Dtype = "float32",
@@ -339,6 +349,7 @@ def verify(
         market=market,
         partners=partners,
         network=network,
+        solver=solver,
         tolerance=tolerance,
         dtype=dtype,
     )

@@ -102,28 +102,32 @@ def verify(
     market: str,
     partners: int,
     network: bool,
+    solver: str,
     tolerance: float,
     dtype: str,
 ) -> int:
     """Compare random slots with an independent solver; returns the exit code."""
-    from jaxp2p.cli.running import DTYPES, solver_settings, use_dtype
+    from jaxp2p.cli.running import DTYPES, check_tolerance, use_dtype
 
     one_of(dtype, DTYPES, option="--dtype")
     use_dtype(dtype)
     from jaxp2p.community.build import MARKETS, build_community, build_horizon
+    from jaxp2p.solvers import SOLVERS, choose_solver, scale_tolerances
     from jaxp2p.verification import verify as compare_slots
 
     one_of(market, MARKETS, option="--market")
     tables = load(source)
-    admm = solver_settings(tolerance, dtype)
+    check_tolerance(tolerance, dtype)
+    one_of(solver, SOLVERS, option="--solver")
     with user_input():
         community = build_community(
             tables, market=market, partners=partners, seed=source.seed, network=network, dtype=dtype
         )
         horizon = build_horizon(community, tables)
+        chosen = scale_tolerances(choose_solver(community, solver), tolerance)
     if slots > horizon.slots:
         raise UsageError(f"--slots: {slots} are asked for, {source.days:g} days have {horizon.slots}")
-    report = compare_slots(community, horizon, slots=slots, seed=source.seed, admm=admm)
+    report = compare_slots(community, horizon, slots=slots, seed=source.seed, solver=chosen)
     typer.echo(f"{source.name}: {slots} random slots, {market} market, {dtype}, against Clarabel\n")
     typer.echo(report.table.to_string(index=False, float_format=lambda value: f"{value:.2e}"))
     passed = int(report.table["passed"].sum())

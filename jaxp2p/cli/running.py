@@ -10,7 +10,6 @@ from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, UsageError, one_of, us
 from jaxp2p.cli.source import Source, load
 
 if TYPE_CHECKING:
-    from jaxp2p.admm.solver import ADMM
     from jaxp2p.data import Tables
     from jaxp2p.report.canvas import PictureData
 
@@ -30,6 +29,7 @@ class Options:
     graph: str | None
     policies: str
     network: bool
+    solver: str
     tolerance: float
     dtype: str
     out: Path | None
@@ -53,12 +53,15 @@ def run(source: Source, options: Options) -> int:
         use_dtype(options.dtype)
         from jaxp2p.results import check_target
         from jaxp2p.runner import POLICIES
+        from jaxp2p.solvers import SOLVERS, choose_solver, scale_tolerances
 
         check_target(out)  # before the work, not after it
         names = _policies(options.policies, POLICIES)
-        admm = solver_settings(options.tolerance, options.dtype)
+        check_tolerance(options.tolerance, options.dtype)
+        one_of(options.solver, SOLVERS, option="--solver")
         with user_input():
             community, horizon = build(tables, source, options)
+            solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
     from jaxp2p.kpis import evaluate
     from jaxp2p.runner import run as run_policies
 
@@ -69,7 +72,7 @@ def run(source: Source, options: Options) -> int:
                 community,
                 horizon,
                 policies=names,
-                admm=admm,
+                solver=solver,
                 progress=progress,
                 slot_of_day=_first_slot(time),
             )
@@ -97,21 +100,14 @@ def use_dtype(dtype: str) -> None:
         jax.config.update("jax_enable_x64", True)
 
 
-def solver_settings(tolerance: float, dtype: str) -> "ADMM":
-    """The solver's default tolerances times a factor. Raises UsageError below what the dtype can reach."""
-    from dataclasses import replace
-
-    from jaxp2p.admm.solver import ADMM
-
+def check_tolerance(tolerance: float, dtype: str) -> None:
+    """Raises UsageError for a factor on the solver's tolerances below what the dtype can reach."""
     if not tolerance >= SMALLEST_FACTOR[dtype]:
         hint = "; try --dtype float64" if dtype == "float32" else ""
         raise UsageError(
             f"--tolerance: {tolerance:g} is out of reach in {dtype}, "
             f"the smallest factor is {SMALLEST_FACTOR[dtype]:g}{hint}"
         )
-    plain = ADMM()
-    names = ("eps_power", "eps_price", "eps_rel")
-    return replace(plain, **{name: getattr(plain, name) * tolerance for name in names})
 
 
 def build(tables: "Tables", source: Source, options: Options) -> tuple[Any, Any]:

@@ -43,6 +43,7 @@ def pool_market(size: int, *, fee: float, limit: float = np.inf, dtype: np.dtype
         fee=jnp.full((1, size), fee, dtype),
         limit=jnp.full((1, size), limit, dtype),
         kind="pool",
+        limited=bool(np.isfinite(limit)),
     )
 
 
@@ -55,6 +56,7 @@ def no_market(size: int, *, dtype: np.dtype) -> Market:
         fee=jnp.zeros((0, size), dtype),
         limit=jnp.zeros((0, size), dtype),
         kind="none",
+        limited=False,
     )
 
 

@@ -57,6 +57,7 @@ class Market:
     fee: Array  # (K, N) EUR/kWh, gamma: charged on |e_ij|, half to each side
     limit: Array  # (K, N) kW, e_max
     kind: str = static(default="bilateral")
+    limited: bool = static(default=True)  # False: no trade has a limit (it may still be closed by limit 0)
 
 
 @record

@@ -10,6 +10,7 @@ non-decreasing and piecewise linear, and the two corners of every piece are all 
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -37,18 +38,37 @@ def ramp(pieces: Pieces, price: Array, *, after: bool) -> Array:
     return jnp.where(width > 0, smooth, jump.astype(price.dtype))
 
 
-def ramps_at_corners(pieces: Pieces) -> Array:
-    """Shares (2P, P, N) of all pieces at all corners: the starts first, then the ends."""
-    starts = [ramp(pieces, price[None, :], after=False) for price in pieces.start]
-    ends = [ramp(pieces, price[None, :], after=True) for price in pieces.end]
-    return jnp.stack(starts + ends)
+def corners(pieces: Pieces, base: Array) -> Response:
+    """Corners of the polyline in the order of the pieces, the starts first, then the ends: not yet sorted.
+
+    base (N,) is the injection at a price of minus infinity, kW. One sum per corner, so that nothing of
+    shape (corners, pieces, N) is ever made.
+    """
+    width = pieces.end - pieces.start
+    per_width = jnp.where(width > 0, 1 / jnp.where(width > 0, width, 1), 0)
+    count = pieces.gain.shape[0]
+
+    def power_at(own: int, price: Array, *, after: bool) -> Array:
+        power = base + pieces.gain[own] if after else base
+        for k in range(count):
+            if k == own:  # none of it at its start, all of it at its end
+                continue
+            smooth = jnp.clip((price - pieces.start[k]) * per_width[k], 0, 1)
+            jump = (price >= pieces.start[k]) if after else (price > pieces.start[k])
+            share = jnp.where(width[k] > 0, smooth, jump.astype(price.dtype))
+            power = power + pieces.gain[k] * share
+        return power
+
+    powers = [power_at(k, pieces.start[k], after=False) for k in range(count)]
+    powers += [power_at(k, pieces.end[k], after=True) for k in range(count)]
+    return Response(price=jnp.concatenate([pieces.start, pieces.end]), power=jnp.stack(powers))
 
 
 def response(pieces: Pieces, base: Array) -> Response:
-    """The polyline of the homes; base (N,) is the injection at a price of minus infinity, kW."""
-    shares = ramps_at_corners(pieces)
-    power = base[None, :] + jnp.sum(shares * pieces.gain[None, :, :], axis=1)
-    return Response(price=sorted_rows(jnp.concatenate([pieces.start, pieces.end])), power=sorted_rows(power))
+    """The polyline of the homes, its corners in rising order."""
+    # the barrier keeps the compiler from working the corners out anew in every branch of the sorting network
+    found = jax.lax.optimization_barrier(corners(pieces, base))
+    return Response(price=sorted_rows(found.price), power=sorted_rows(found.power))
 
 
 def sorted_rows(x: Array) -> Array:
@@ -64,36 +84,46 @@ def sorted_rows(x: Array) -> Array:
     return jnp.stack(rows)
 
 
-def bracket(position: Array, target: Array, values: Array) -> tuple[Array, Array]:
-    """For coordinates `values` (M, P, N) that rise with `position` (M, N): those of the two corners around
-    target (N,). Below the first corner both are the first, above the last both are the last.
+def between(position: Array, target: Array, *values: Array) -> tuple[tuple[Array, Array], ...]:
+    """For every coordinate in `values` (M, N) its lower and upper neighbour (N,), (N,) around `target` (N,).
 
-    Needs no ordering: along a monotone polyline the nearest corner below has the largest value of all
-    corners below, in every coordinate.
+    `position` and `values` (M, N) are coordinates of the corners of a monotone polyline, in any order:
+    the nearest corner below has the largest coordinates of all below. Beyond its ends both are the end.
     """
-    least, most = values[0], values[0]
-    for value in values[1:]:
-        least, most = jnp.where(value < least, value, least), jnp.where(value > most, value, most)
-    lower, upper = least, most
-    for place, value in zip(position, values, strict=True):
-        below, above = (place <= target)[None, :], (place >= target)[None, :]
-        lower = jnp.where(below & (value > lower), value, lower)
-        upper = jnp.where(above & (value < upper), value, upper)
-    return lower, upper
+    out = []
+    for value in values:
+        least = most = value[0]
+        for x in value[1:]:
+            least, most = jnp.where(x < least, x, least), jnp.where(x > most, x, most)
+        lower, upper = least, most
+        for at, x in zip(position, value, strict=True):
+            lower = jnp.where((at <= target) & (x > lower), x, lower)
+            upper = jnp.where((at >= target) & (x < upper), x, upper)
+        out.append((lower, upper))
+    return tuple(out)
 
 
-def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array, slope: Array) -> Array:
-    """Shares (P, N) of the pieces at the point (price, power) of the polyline.
+def price_on_polyline(devices: Response, *, price: Array, power: Array, slope: Array) -> Array:
+    """(N,) the price of the polyline at power (N,), near `price` (N,): on a jump exactly the jump's.
 
     Found by price + slope * power, which is strictly increasing along the polyline, jumps included
-    (slope > 0, EUR/kWh per kW). Pieces that jump at the same price share the jump evenly.
+    (slope > 0, EUR/kWh per kW). A price that rounding put beside a jump would use all of it or nothing.
     """
-    shares = ramps_at_corners(pieces)
-    powers = base[None, :] + jnp.sum(shares * pieces.gain[None, :, :], axis=1)
-    position = jnp.concatenate([pieces.start, pieces.end]) + slope * powers
-    target = price + slope * power
-    low, high = (end[0] for end in bracket(position, target, powers[:, None, :]))
-    share_low, share_high = bracket(position, target, shares)
+    position, target = devices.price + slope * devices.power, price + slope * power
+    (left, right), (low, high) = between(position, target, devices.price, devices.power)
     span = high - low
     part = jnp.clip((power - low) / jnp.where(span > 0, span, 1), 0, 1)
-    return share_low + part[None, :] * (share_high - share_low)
+    return left + (right - left) * part
+
+
+def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array) -> Array:
+    """Shares (P, N) of the pieces where the homes answer price (N,) with power (N,) kW.
+
+    Away from jumps the price says it all. Pieces that jump at exactly this price share evenly what is missing.
+    """
+    low = ramp(pieces, price[None, :], after=False)
+    high = ramp(pieces, price[None, :], after=True)
+    least = base + jnp.sum(low * pieces.gain, axis=0)
+    span = jnp.sum((high - low) * pieces.gain, axis=0)
+    part = jnp.clip((power - least) / jnp.where(span > 0, span, 1), 0, 1)
+    return low + part[None, :] * (high - low)

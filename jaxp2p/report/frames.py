@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxp2p.admm.status import Status
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.kpis import Evaluation
+from jaxp2p.slot.status import Status
 from jaxp2p.trajectory import Trajectory
 
 

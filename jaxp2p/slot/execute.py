@@ -6,12 +6,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from jaxp2p.admm.problem import SlotProblem
-from jaxp2p.admm.solver import Outcome
-from jaxp2p.admm.status import Status
 from jaxp2p.prox.feeder import bus_mean, rows
 from jaxp2p.prox.response import Pieces, shares_at
 from jaxp2p.prox.trades import project_trades
+from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.status import Status
 
 VIOLATION_TOLERANCE = 0.05  # kW per scaled row: the pass rule of the model page
 
@@ -63,21 +63,19 @@ def devices_of(problem: SlotProblem, shares: Array, pieces: Pieces) -> tuple[Arr
     return load, pv_used, charge, discharge
 
 
-def dispatch(problem: SlotProblem, outcome: Outcome) -> Dispatch:
+def dispatch(problem: SlotProblem, answer: Answer) -> Dispatch:
     """Devices from the response polyline, trades made reciprocal, the utility takes the rest: all exact."""
-    update, rho = outcome.update, outcome.state.rho
     pieces = problem.pieces()
-    shares = shares_at(pieces, problem.base, price=update.nodal_price, power=update.injection, slope=rho[1])
+    shares = shares_at(pieces, problem.base, price=answer.nodal_price, power=answer.injection)
     load, pv_used, charge, discharge = devices_of(problem, shares, pieces)
     injection = pv_used - load + discharge - charge
     limit = problem.trade_limit
-    trades = project_trades(problem.market, jnp.clip(update.trades, -limit, limit))
+    trades = project_trades(problem.market, jnp.clip(answer.trades, -limit, limit))
     rest = injection - jnp.sum(trades, axis=0)
     exchange, unserved = rest, jnp.zeros_like(rest)
     if problem.unserved_price is not None:
         exchange = jnp.clip(rest, -problem.buy_max, problem.sell_max)
         unserved = exchange - rest
-    row_price = rho[2] * outcome.state.row_dual
     return Dispatch(
         injection=injection,
         load=load,
@@ -88,10 +86,10 @@ def dispatch(problem: SlotProblem, outcome: Outcome) -> Dispatch:
         buy=jnp.maximum(-exchange, 0),
         sell=jnp.maximum(exchange, 0),
         unserved=unserved,
-        trade_price=jnp.broadcast_to(-rho[0] * outcome.state.trade_dual, trades.shape),
-        market_price=update.market_price,
-        nodal_price=update.nodal_price,
-        row_price=row_price,
+        trade_price=jnp.broadcast_to(answer.trade_price, trades.shape),
+        market_price=answer.market_price,
+        nodal_price=answer.nodal_price,
+        row_price=answer.row_price,
     )
 
 
@@ -142,13 +140,13 @@ def row_excess(problem: SlotProblem, injection: Array) -> Array:
     return jnp.maximum(jnp.maximum(value - problem.row_upper, problem.row_lower - value), 0)
 
 
-def finish(problem: SlotProblem, outcome: Outcome) -> SlotResult:
+def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
     """Dispatch, violations and status of a slot."""
-    d = dispatch(problem, outcome)
+    d = dispatch(problem, answer)
     excess = row_excess(problem, d.injection)
     worst = jnp.max(excess, initial=0)
     row = jnp.argmax(excess).astype(jnp.int32) if excess.shape[0] else jnp.zeros((), jnp.int32)
-    status = outcome.status
+    status = answer.status
     fine = status == Status.SOLVED
     status = jnp.where(fine & (jnp.max(jnp.abs(d.unserved)) > VIOLATION_TOLERANCE), Status.UNSERVED, status)
     status = jnp.where(fine & (worst > VIOLATION_TOLERANCE), Status.NETWORK_VIOLATED, status)
@@ -157,9 +155,9 @@ def finish(problem: SlotProblem, outcome: Outcome) -> SlotResult:
         violation=worst,
         violation_row=row,
         status=status.astype(jnp.int32),
-        iterations=outcome.iterations,
-        prim_res=jnp.max(outcome.residuals.prim),
-        dual_res=jnp.max(outcome.residuals.dual),
+        iterations=answer.iterations,
+        prim_res=answer.prim_res,
+        dual_res=answer.dual_res,
     )
 
 

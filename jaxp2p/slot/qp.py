@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from jaxp2p.admm.problem import SlotProblem
+from jaxp2p.slot.problem import SlotProblem
 
 
 class QP(NamedTuple):

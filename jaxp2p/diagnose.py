@@ -5,10 +5,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxp2p.admm import execute, solver
-from jaxp2p.admm.problem import SlotProblem
-from jaxp2p.admm.solver import ADMM
-from jaxp2p.admm.status import Status
+from jaxp2p import solvers
+from jaxp2p.slot import execute
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.status import Status
+from jaxp2p.solvers import Solver
 
 FACTOR = 10
 
@@ -28,17 +29,17 @@ class Diagnosis(NamedTuple):
         return f"{row_names[self.row]}: violated by {self.violation_kw:.3g} kW; {self.status.message}"
 
 
-def diagnose(problem: SlotProblem, admm: ADMM) -> Diagnosis:
+def diagnose(problem: SlotProblem, solver: Solver) -> Diagnosis:
     """Solve the slot, and where a row is violated once more with the penalty times 10.
 
     Gone: PENALTY_TOO_SMALL. Still there: NETWORK_INFEASIBLE. Host function; costs two cold solves.
     """
-    first = _solve(problem, admm)
+    first = _solve(problem, solver)
     status = Status(int(first.status))
     if status is not Status.NETWORK_VIOLATED:
         return Diagnosis(status, -1, float(first.violation), float("nan"))
     harder = type(problem)(**{**problem.__dict__, "row_penalty": FACTOR * problem.row_penalty})
-    second = _solve(harder, admm)
+    second = _solve(harder, solver)
     gone = float(second.violation) <= execute.VIOLATION_TOLERANCE
     return Diagnosis(
         status=Status.PENALTY_TOO_SMALL if gone else Status.NETWORK_INFEASIBLE,
@@ -49,5 +50,5 @@ def diagnose(problem: SlotProblem, admm: ADMM) -> Diagnosis:
 
 
 @jax.jit
-def _solve(problem: SlotProblem, admm: ADMM) -> execute.SlotResult:
-    return execute.finish(problem, solver.solve(problem, admm, solver.init(problem, admm)))
+def _solve(problem: SlotProblem, solver: Solver) -> execute.SlotResult:
+    return execute.finish(problem, solvers.solve(problem, solver, solvers.init(problem, solver)).answer)

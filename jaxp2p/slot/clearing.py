@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.admm.execute import Dispatch, devices_of, slot_cost, storage_drift
-from jaxp2p.admm.problem import SlotProblem
 from jaxp2p.prox.response import Pieces, ramp, shares_at
+from jaxp2p.slot.execute import Dispatch, devices_of, slot_cost, storage_drift
+from jaxp2p.slot.problem import SlotProblem
 
 
 class PoolClearing(NamedTuple):
@@ -53,9 +53,7 @@ def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
     nu = jnp.clip(alone, sell, buy)
     power = jnp.where(nu > alone, _power(problem, pieces, nu, after=True), 0)
     power = jnp.where(nu < alone, _power(problem, pieces, nu, after=False), power)
-    shares = shares_at(
-        pieces, problem.base, price=nu, power=power, slope=problem.price_scale / problem.power_scale
-    )
+    shares = shares_at(pieces, problem.base, price=nu, power=power)
     load, pv_used, charge, discharge = devices_of(problem, shares, pieces)
     none = jnp.zeros_like(power)
     alone_dispatch = Dispatch(

@@ -1,0 +1,58 @@
+"""The slot solvers behind one set of functions: what a simulation calls, whichever solver it was given.
+
+`ADMM` solves every market and is differentiable step by step. `Newton` solves the markets in which one price
+decides (pool, none) in a tenth of the work. A solver is its configuration; its state is the warm start.
+"""
+
+from dataclasses import fields, replace
+
+from jax import Array
+
+from jaxp2p.admm import solver as admm
+from jaxp2p.admm.solver import ADMM
+from jaxp2p.community.types import Community
+from jaxp2p.newton import solver as newton
+from jaxp2p.newton.solver import Newton
+from jaxp2p.slot.problem import SlotProblem
+
+Solver = ADMM | Newton
+State = admm.State | newton.State
+Outcome = admm.Outcome | newton.Outcome  # both have .state and .answer
+
+SOLVERS = ("auto", "newton", "admm")
+
+
+def choose_solver(community: Community, name: str = "auto") -> Solver:
+    """The solver by name; "auto" takes Newton where one price decides.
+
+    Raises ValueError for an unknown name, and for Newton where trades have prices or limits of their own.
+    """
+    if name not in SOLVERS:
+        raise ValueError(f"unknown solver {name!r}: choose from {', '.join(SOLVERS)}")
+    suits = newton.suits(community.market, connection_limits=community.prosumers.limited)
+    if name == "newton" and not suits:
+        raise ValueError(
+            "solver 'newton' needs the market pool or none, without limits on trades or connections: use 'admm'"
+        )
+    return Newton() if suits and name != "admm" else ADMM()
+
+
+def init(problem: SlotProblem, solver: Solver) -> State:
+    """Cold start."""
+    return newton.init(problem) if isinstance(solver, Newton) else admm.init(problem, solver)
+
+
+def warm(problem: SlotProblem, solver: Solver, state: State) -> State:
+    """The state of one slot as the start of another."""
+    return state if isinstance(solver, Newton) else admm.warm(problem, solver, state)
+
+
+def solve(problem: SlotProblem, solver: Solver, state: State) -> Outcome:
+    """Iterate from `state` until the slot is solved: see the solver's own `solve`."""
+    return (newton if isinstance(solver, Newton) else admm).solve(problem, solver, state)
+
+
+def scale_tolerances(solver: Solver, factor: float | Array) -> Solver:
+    """The solver with all its tolerances times a factor."""
+    names = [field.name for field in fields(solver) if field.name.startswith("eps_")]
+    return replace(solver, **{name: getattr(solver, name) * factor for name in names})
