@@ -18,6 +18,7 @@ ORDER = [
     {"baselines"},
     {"policy"},
     {"simulation"},
+    {"scenarios"},
     {"runner"},
     {"verification", "kpis"},
     {"report"},
