@@ -185,9 +185,10 @@ def _f64(values: Any) -> np.ndarray:
 
 
 def _flexible(community: Community) -> np.ndarray:
-    homes, battery = community.prosumers, community.prosumers.battery
-    able = (homes.pv_peak, battery.charge_max, battery.discharge_max, homes.load_flex_share)
-    return np.any([np.asarray(x) > 0 for x in able], axis=0)
+    # the feeder knows what the base values leave out, also where a scenario took a home's devices away
+    if community.feeder is not None:
+        return np.asarray(community.feeder.flexible) > 0
+    return np.asarray(community.prosumers.flexible)
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -32,7 +32,8 @@ def choose_solver(community: Community, name: str = "auto") -> Solver:
     suits = newton.suits(community.market, connection_limits=community.prosumers.limited)
     if name == "newton" and not suits:
         raise ValueError(
-            "solver 'newton' needs the market pool or none, without limits on trades or connections: use 'admm'"
+            "solver 'newton' needs the market pool or none, and no limits on trades or connections: "
+            "use 'admm'"
         )
     return Newton() if suits and name != "admm" else ADMM()
 
@@ -44,7 +45,7 @@ def init(problem: SlotProblem, solver: Solver) -> State:
 
 def warm(problem: SlotProblem, solver: Solver, state: State) -> State:
     """The state of one slot as the start of another."""
-    return state if isinstance(solver, Newton) else admm.warm(problem, solver, state)
+    return admm.warm(problem, solver, state) if isinstance(solver, ADMM) else state
 
 
 def solve(problem: SlotProblem, solver: Solver, state: State) -> Outcome:

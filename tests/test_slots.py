@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from random_slots import random_slot
 
-from jaxp2p.admm import solver
+from jaxp2p import solvers
 from jaxp2p.admm.solver import ADMM
+from jaxp2p.newton.solver import Newton, suits
 from jaxp2p.slot import execute
 from jaxp2p.slot.status import Status
 from jaxp2p.verification import compare, optimum
@@ -25,10 +26,22 @@ TIGHT = ADMM(
 )
 
 
+TIGHT_NEWTON = Newton(eps_gap=1e-7, eps_flow=1e-5, eps_voltage=1e-8, max_iter=3000)
+SOLVERS = {"admm": (ADMM(), TIGHT), "newton": (Newton(), TIGHT_NEWTON)}
+
+
 @jax.jit
-def solve(problem, admm):
-    outcome = solver.solve(problem, admm, solver.init(problem, admm))
+def solve(problem, solver):
+    outcome = solvers.solve(problem, solver, solvers.init(problem, solver))
     return execute.finish(problem, outcome.answer)
+
+
+def slots_for(name, family, dtype):
+    """The slots of a family that the solver is made for."""
+    for seed in range(family, FAMILIES * MEMBERS, FAMILIES):
+        problem = random_slot(seed, dtype=dtype)
+        if name == "admm" or suits(problem.market, connection_limits=problem.unserved_price is not None):
+            yield seed, problem
 
 
 def inside_limits(problem, d, slack):
@@ -41,11 +54,11 @@ def inside_limits(problem, d, slack):
     return all(bool(jnp.all(x >= low - slack) & jnp.all(x <= high + slack)) for low, x, high in pairs)
 
 
+@pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("family", range(FAMILIES))
-def test_default_tolerance_in_float32_passes_the_rule(family):
-    for seed in range(family, FAMILIES * MEMBERS, FAMILIES):
-        problem = random_slot(seed, dtype=jnp.float32)
-        result = solve(problem, ADMM())
+def test_default_tolerance_in_float32_passes_the_rule(family, name):
+    for seed, problem in slots_for(name, family, jnp.float32):
+        result = solve(problem, SOLVERS[name][0])
         verdict = compare(problem, result.dispatch, optimum(problem))
         assert Status(int(result.status)) in ENDED, seed
         assert abs(verdict.gap_rel) < 1e-3, (seed, verdict)
@@ -56,11 +69,11 @@ def test_default_tolerance_in_float32_passes_the_rule(family):
         assert inside_limits(problem, result.dispatch, 0.0), seed
 
 
+@pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("family", range(FAMILIES))
-def test_tight_tolerance_in_float64_is_a_thousand_times_closer(family):
-    for seed in range(family, FAMILIES * MEMBERS, FAMILIES):
-        problem = random_slot(seed, dtype=jnp.float64)
-        result = solve(problem, TIGHT)
+def test_tight_tolerance_in_float64_is_a_thousand_times_closer(family, name):
+    for seed, problem in slots_for(name, family, jnp.float64):
+        result = solve(problem, SOLVERS[name][1])
         verdict = compare(problem, result.dispatch, optimum(problem))
         assert Status(int(result.status)) in ENDED, seed
         assert abs(verdict.gap_rel) < 1e-6, (seed, verdict)

@@ -20,6 +20,7 @@ ORDER = [
     {"baselines"},
     {"policy"},
     {"simulation"},
+    {"scenarios"},
     {"runner"},
     {"verification", "kpis"},
     {"report"},

@@ -82,7 +82,7 @@ def build_community(
         ids=tuple(homes["prosumer_id"]),
     )
     grid = _network(tables, bus_ids, kind)
-    flexible = flexible_homes(prosumers)
+    flexible = np.asarray(prosumers.flexible)
     feeder = controllable_rows(grid, bus, flexible, kind) if network and flexible.any() else None
     return Community(
         prosumers=prosumers,
@@ -102,7 +102,7 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
     position = {name: i for i, name in enumerate(tables.buses["bus_id"])}
     places = np.array([position[name] for name in bus_ids])
     active_base, reactive_base = -series.background_kw[:, places], -series.background_kvar[:, places]
-    fixed = ~flexible_homes(community.prosumers)
+    fixed = ~np.asarray(community.prosumers.flexible)
     member = np.zeros((len(bus), len(bus_ids)))
     member[np.arange(len(bus)), bus] = 1
     active_base = active_base - (load * fixed) @ member
@@ -122,13 +122,6 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         flow_base=array(active_base @ downstream.T),
         flow_reactive=array(reactive_base @ downstream.T),
     )
-
-
-def flexible_homes(prosumers: Prosumers) -> np.ndarray:
-    """(N,) bool: homes that can change their injection: with PV, a battery or elastic load."""
-    battery = prosumers.battery
-    powers = (prosumers.pv_peak, battery.charge_max, battery.discharge_max, prosumers.load_flex_share)
-    return np.any([np.asarray(x) > 0 for x in powers], axis=0)
 
 
 def _ordered(tables: Tables):

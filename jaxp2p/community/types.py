@@ -41,6 +41,12 @@ class Prosumers:
     limited: bool = static(default=True)  # False: nobody has a connection limit, and the solver skips them
     ids: tuple[str, ...] = static(default=())
 
+    @property
+    def flexible(self) -> Array:
+        """(N,) bool: homes that can change their injection: with PV, a battery or elastic load."""
+        moves = (self.battery.charge_max > 0) | (self.battery.discharge_max > 0)
+        return moves | (self.pv_peak > 0) | (self.load_flex_share > 0)
+
 
 @record
 class Market:

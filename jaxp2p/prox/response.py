@@ -119,7 +119,7 @@ def price_on_polyline(devices: Response, *, price: Array, power: Array, slope: A
 def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array) -> Array:
     """Shares (P, N) of the pieces where the homes answer price (N,) with power (N,) kW.
 
-    Away from jumps the price says it all. Pieces that jump at exactly this price share evenly what is missing.
+    Away from jumps the price says it all. Pieces that jump at exactly this price share the rest evenly.
     """
     low = ramp(pieces, price[None, :], after=False)
     high = ramp(pieces, price[None, :], after=True)
