@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -319,6 +318,7 @@ def test_disk_full(tmp_path, monkeypatch):
 
 def test_file_size_limit_of_the_system(tmp_path):
     """The system itself refuses to write on: what is there stays whole."""
+    resource = pytest.importorskip("resource")
     target = tmp_path / "study"
     chosen = settings(scenarios=8000, chunk=4000, policies=("lyapunov",), foresight_sample=0)
     with open_study(target, chosen) as folder:

@@ -45,6 +45,7 @@ class StudyFolder:
         self.path = path
         self.settings = settings
         self._columns: list[str] | None = None
+        self._checked: set[int] = set()  # chunks whose rows have been looked at
 
     def file(self, number: int, *, traces: bool = False) -> Path:
         """Where a chunk's figures are, or its traces."""
@@ -114,7 +115,12 @@ class StudyFolder:
             StudyError: a file is cut off, damaged or not of this study; the error names it.
         """
         chosen = self.figures() if figures is None else list(figures)
-        frames = [self._read(number, chosen) for number in self.done()]
+        frames = []
+        for number in self.done():
+            frame = self._read(number, chosen)
+            for place, values in enumerate(self.settings.rows(number)):
+                frame.insert(place, KEYS[place], values)
+            frames.append(frame)
         if not frames:
             return pd.DataFrame(columns=[*KEYS, *chosen])
         return pd.concat(frames, ignore_index=True)
@@ -127,9 +133,10 @@ class StudyFolder:
         policies = self.settings.policies
         pieces: dict[str, list[np.ndarray]] = {policy: [] for policy in policies}
         for number in self.done():
-            frame = self._read(number, [figure])
-            for policy, values in frame.groupby("policy", sort=False)[figure]:
-                pieces[str(policy)].append(values.to_numpy(float))
+            values = self._read(number, [figure])[figure].to_numpy(float)
+            names = self.settings.rows(number)[1]
+            for policy in policies:
+                pieces[policy].append(values[names == policy])
         return {policy: np.concatenate([*pieces[policy], np.empty(0)]) for policy in policies}
 
     def read_traces(self) -> pd.DataFrame | None:
@@ -186,17 +193,19 @@ class StudyFolder:
         return marks
 
     def _read(self, number: int, figures: Sequence[str]) -> pd.DataFrame:
-        """Scenario, policy and figures of one chunk; every row is checked."""
+        """The figures of one chunk, whose columns and rows are those that they must be."""
         file = self.file(number)
-        with _reading(file):
-            columns = pq.read_schema(file).names
-        if columns != [*KEYS, *self.figures()]:
-            raise _broken(file, "it has other columns than the first chunk")
-        frame = _load(file, [*KEYS, *figures])
-        for name, expected in zip(KEYS, self.settings.rows(number), strict=True):
-            if not np.array_equal(frame[name].to_numpy(expected.dtype), expected):
-                raise _broken(file, f"its column {name} is not that of the settings")
-        return frame
+        if number not in self._checked:
+            with _reading(file):
+                columns = pq.read_schema(file).names
+            if columns != [*KEYS, *self.figures()]:
+                raise _broken(file, "it has other columns than the first chunk")
+            keys = _load(file, list(KEYS))
+            for name, expected in zip(KEYS, self.settings.rows(number), strict=True):
+                if not np.array_equal(keys[name].to_numpy(expected.dtype), expected):
+                    raise _broken(file, f"its column {name} is not that of the settings")
+            self._checked.add(number)
+        return _load(file, list(figures))
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def _acquire(file: Path) -> None:
             return
     holder = _holder(file)
     raise StudyError(
-        f"process {holder.get('pid')} on {holder.get('host')} works on the study in {file.parent}; "
+        f"process {holder.get('pid', '?')} on {holder.get('host', '?')} works on the study in {file.parent}; "
         f"wait for it, or, if it is certain that it does not run, delete {file} and run again"
     )
 
