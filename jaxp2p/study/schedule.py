@@ -6,6 +6,7 @@ process, which alone writes the folder.
 """
 
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -161,6 +162,11 @@ def _on_worker(work: Work, number: int, first: int, count: int, version: str) ->
     return work(number, first, count)
 
 
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches all processes of a terminal; the client itself ends its local workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def _client(scheduler: str) -> Iterator[Any]:
     """A client of the scheduler, which is started and stopped here where it is a local one."""
@@ -182,6 +188,7 @@ def _client(scheduler: str) -> Iterator[Any]:
             ) as cluster,
             distributed.Client(cluster) as client,
         ):
+            client.run(_ignore_interrupts)
             yield client
         return
     try:
