@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as _installed_version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import pandas as pd
@@ -97,20 +97,39 @@ def json_text(content: Mapping[str, Any]) -> str:
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
-    """Write JSON (null for NaN and infinities) beside its final place, then rename it there."""
+    """Write JSON (null for NaN and infinities), as a whole file."""
+    text = json_text(content)
+    with whole_file(path) as file:
+        file.write(text.encode("utf-8"))
+    return Path(path)
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to write into that takes the name `path` when the block ends well and is removed when it fails.
+
+    It is written beside its final place, forced to disk and then renamed: whatever happens meanwhile, also a
+    loss of power, `path` is the old file or the whole new one. Temporary names begin with `.NAME-`.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = json_text(content)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.chmod(name, 0o666 & ~_umask())  # mkstemp makes a private file; the result is an ordinary one
         os.replace(name, target)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-    return target
+    if os.name == "posix":  # the rename is on disk once the folder is; elsewhere a folder cannot be synced
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:

@@ -25,6 +25,7 @@ ORDER = [
     {"verification", "kpis"},
     {"report"},
     {"results"},
+    {"study"},
     {"cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -4,10 +4,10 @@ Matplotlib is used through its object-oriented interface only (no pyplot, no glo
 be made in any thread and beside a notebook.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,8 @@ COLOURS = {
 DASHES = {"no_storage_no_trade": ":", "greedy": "--", "no_storage": "-", "perfect_foresight": "--"}
 LIMIT = "#C0392B"  # limits and tariffs that must not be passed
 SOFT = "#4C72B0"
+
+Data = TypeVar("Data")
 
 FAVOURITES = ("lyapunov", "community_self_consumption", "self_consumption", "no_storage")
 
@@ -126,3 +128,23 @@ def save(figure: Figure, folder: Path, name: str) -> Path:
     file = folder / f"{name}.png"
     figure.savefig(file, dpi=DPI)
     return file
+
+
+def save_all(
+    folder: str | Path,
+    pictures: Mapping[str, Callable[[Data], Figure | None]],
+    data: Data,
+    *,
+    done: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Draw every picture that there is data for; returns the files. `done` is called with each name."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, draw in pictures.items():
+        figure = draw(data)
+        if figure is not None:
+            files.append(save(figure, folder, name))
+        if done is not None:
+            done(name)
+    return files

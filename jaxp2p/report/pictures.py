@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from jaxp2p.report import devices, grid, money
-from jaxp2p.report.canvas import PictureData, save
+from jaxp2p.report.canvas import PictureData, save_all
 
 PICTURES: dict[str, Callable[[PictureData], Figure | None]] = {
     "cumulative_cost": money.cumulative_cost,
@@ -25,13 +25,4 @@ def write_pictures(
     folder: str | Path, data: PictureData, *, done: Callable[[str], None] | None = None
 ) -> list[Path]:
     """Draw every picture that the run has data for; returns the files. `done` is called with each name."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, draw in PICTURES.items():
-        figure = draw(data)
-        if figure is not None:
-            files.append(save(figure, folder, name))
-        if done is not None:
-            done(name)
-    return files
+    return save_all(folder, PICTURES, data, done=done)

@@ -83,10 +83,10 @@ LEGEND = (
 
 def text_tables(kpis: Mapping[str, Figures], *, width: int = 100) -> str:
     """The figures of every policy as plain text: one table where it fits into `width`, else two."""
-    whole = _aligned(kpis, (*MONEY, *TECHNICAL))
+    whole = aligned(kpis, (*MONEY, *TECHNICAL))
     if len(whole[0]) <= width:
         return "\n".join(whole)
-    return "\n".join([*_aligned(kpis, MONEY), "", *_aligned(kpis, TECHNICAL)])
+    return "\n".join([*aligned(kpis, MONEY), "", *aligned(kpis, TECHNICAL)])
 
 
 def markdown_table(kpis: Mapping[str, Figures]) -> str:
@@ -129,7 +129,7 @@ def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
     return remarks
 
 
-def _aligned(kpis: Mapping[str, Figures], columns: Sequence[ReportColumn]) -> list[str]:
+def aligned(kpis: Mapping[str, Figures], columns: Sequence[ReportColumn]) -> list[str]:
     """Lines of a table with right-aligned figures, a rule under the head."""
     head = [["policy", *(column.title[0] for column in columns)], ["", *(c.title[1] for c in columns)]]
     body = [[name, *(column.text(figures) for column in columns)] for name, figures in kpis.items()]
