@@ -44,7 +44,6 @@ def arguments(argv=None):
     parser.add_argument("--quick", action="store_true", help="N = 300 and 3,000 with small time budgets")
     parser.add_argument("--core", type=int, help="core to run on; default: the last one there is")
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"], help="where ours runs")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings of our solver")
     parser.add_argument("--out", help="file to append the lines to; default: standard output")
     options = parser.parse_args(argv)
     if options.quick:
@@ -105,7 +104,7 @@ def verdicts(judged: dict) -> dict:
     }
 
 
-def run_ours(case, *, admm, repeats: int = REPEATS):
+def run_ours(case, *, solver, repeats: int = REPEATS):
     """Our solver in float32: one jitted call per slot, cold and warm, and (warm) the slots as one scan.
 
     Yields mode, times, points, extras. A call is start, solve and executed dispatch with prices and status.
@@ -117,16 +116,16 @@ def run_ours(case, *, admm, repeats: int = REPEATS):
     import numpy as np
     from rivals.case import cast
 
-    from jaxp2p.admm import solver
+    from jaxp2p import solvers
     from jaxp2p.slot import execute
 
     problems = [cast(p, "float32") for p in case.problems]
 
     def clear(problem, state):
-        outcome = solver.solve(problem, admm, solver.warm(problem, admm, state))
+        outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state))
         return execute.finish(problem, outcome.answer), outcome.state
 
-    one, start = jax.jit(clear), jax.jit(lambda problem: solver.init(problem, admm))
+    one, start = jax.jit(clear), jax.jit(lambda problem: solvers.init(problem, solver))
     first = start(problems[0])
     begin = time.perf_counter()
     jax.block_until_ready(one(problems[0], first))
@@ -272,10 +271,8 @@ def bench_case(market: str, homes: int, options, put) -> None:
     from rivals.judge import binding, judge
     from rivals.lean import lean
 
-    from jaxp2p.admm.solver import ADMM
+    from jaxp2p.solvers import ADMM, Newton
 
-    settings = {k: (int(v) if v.isdigit() else float(v)) for k, v in (s.split("=") for s in options.set)}
-    admm = ADMM(**settings)
     begin = time.perf_counter()
     large = (
         market == "bilateral" and homes >= 3000
@@ -329,17 +326,21 @@ def bench_case(market: str, homes: int, options, put) -> None:
             }
 
         ours = {}
-        for mode, samples, mine, extras in run_ours(case, admm=admm):
-            line = {
-                **common,
-                "mode": mode,
-                "solver": "jaxp2p",
-                **timing(samples),
-                **verdicts(verdict(mine)),
-                **extras,
-            }
-            ours[mode] = line
-            put(line)
+        # the default solver of the market is what counts; ADMM in the pool is shown beside it
+        for name, solver in {"pool": {"jaxp2p-admm": ADMM(), "jaxp2p": Newton()}}.get(
+            market, {"jaxp2p": ADMM()}
+        ).items():
+            for mode, samples, mine, extras in run_ours(case, solver=solver):
+                line = {
+                    **common,
+                    "mode": mode,
+                    "solver": name,
+                    **timing(samples),
+                    **verdicts(verdict(mine)),
+                    **extras,
+                }
+                ours[mode] = line
+                put(line)
 
         lines = []
         for solver in options.rivals or solvers.RIVALS:

@@ -258,8 +258,8 @@ def _proximal_loss(problem: SlotProblem, setup: _Setup, at: _Point, centre: Arra
     """
     price = at.market_price - _surcharge(problem, at.prices[1:])
     gain = setup.pieces.gain
-    least = problem.base + jnp.sum(ramp(setup.pieces, price[None, :], after=False) * gain, axis=0)
-    most = problem.base + jnp.sum(ramp(setup.pieces, price[None, :], after=True) * gain, axis=0)
+    least = problem.base + jnp.sum(ramp(setup.pieces, price, after=False) * gain, axis=0)
+    most = problem.base + jnp.sum(ramp(setup.pieces, price, after=True) * gain, axis=0)
     away = jnp.abs(at.injection - clamp(at.injection, least, most))
     return setup.eps * jnp.sum(jnp.abs(at.injection - centre) * away)
 

@@ -21,6 +21,7 @@ class Pieces(NamedTuple):
     start: Array  # (P, N) EUR/kWh
     end: Array  # (P, N) EUR/kWh, >= start
     gain: Array  # (P, N) kW, >= 0
+    level: Array  # () EUR/kWh, size of the prices: those that differ by its rounding only are the same
 
 
 class Response(NamedTuple):
@@ -32,10 +33,21 @@ class Response(NamedTuple):
 
 def ramp(pieces: Pieces, price: Array, *, after: bool) -> Array:
     """Share (P, N) of every piece in use at price (N,); at a jump the limit from above if `after`."""
-    width = pieces.end - pieces.start
-    smooth = jnp.clip((price - pieces.start) / jnp.where(width > 0, width, 1), 0, 1)
-    jump = (price >= pieces.start) if after else (price > pieces.start)
-    return jnp.where(width > 0, smooth, jump.astype(price.dtype))
+    return _share(pieces.start, pieces.end, price[None, :], pieces.level, after=after)
+
+
+def _share(start: Array, end: Array, price: Array, level: Array, *, after: bool) -> Array:
+    """The ramp, with prices compared up to rounding.
+
+    A compiler may work the same price out twice in different orders. If the last bit decided, one part of the
+    program would see a jump used and another would not.
+    """
+    near = 8 * jnp.finfo(price.dtype).eps * (jnp.abs(price) + level)
+    width = end - start
+    wide = width > near
+    smooth = jnp.clip((price - start) / jnp.where(wide, width, 1), 0, 1)
+    jump = (price >= start - near) if after else (price > start + near)
+    return jnp.where(wide, smooth, jump.astype(price.dtype))
 
 
 def corners(pieces: Pieces, base: Array) -> Response:
@@ -44,24 +56,18 @@ def corners(pieces: Pieces, base: Array) -> Response:
     base (N,) is the injection at a price of minus infinity, kW. One sum per corner, so that nothing of
     shape (corners, pieces, N) is ever made.
     """
-    width = pieces.end - pieces.start
-    per_width = jnp.where(width > 0, 1 / jnp.where(width > 0, width, 1), 0)
-    count = pieces.gain.shape[0]
+    start, end, gain, level = pieces
+    others = [[k for k in range(len(gain)) if k != own] for own in range(len(gain))]
 
-    def power_at(own: int, price: Array, *, after: bool) -> Array:
-        power = base + pieces.gain[own] if after else base
-        for k in range(count):
-            if k == own:  # none of it at its start, all of it at its end
-                continue
-            smooth = jnp.clip((price - pieces.start[k]) * per_width[k], 0, 1)
-            jump = (price >= pieces.start[k]) if after else (price > pieces.start[k])
-            share = jnp.where(width[k] > 0, smooth, jump.astype(price.dtype))
-            power = power + pieces.gain[k] * share
-        return power
+    def power(own: int, *, after: bool) -> Array:
+        total = base + gain[own] if after else base  # all of it at its end, none at its start
+        for k in others[own]:
+            price = end[own] if after else start[own]
+            total = total + gain[k] * _share(start[k], end[k], price, level, after=after)
+        return total
 
-    powers = [power_at(k, pieces.start[k], after=False) for k in range(count)]
-    powers += [power_at(k, pieces.end[k], after=True) for k in range(count)]
-    return Response(price=jnp.concatenate([pieces.start, pieces.end]), power=jnp.stack(powers))
+    powers = [power(own, after=after) for after in (False, True) for own in range(len(gain))]
+    return Response(price=jnp.concatenate([start, end]), power=jnp.stack(powers))
 
 
 def response(pieces: Pieces, base: Array) -> Response:
@@ -119,10 +125,9 @@ def price_on_polyline(devices: Response, *, price: Array, power: Array, slope: A
 def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array) -> Array:
     """Shares (P, N) of the pieces where the homes answer price (N,) with power (N,) kW.
 
-    Away from jumps the price says it all. Pieces that jump at exactly this price share the rest evenly.
+    Away from jumps the price says it all. Pieces that jump at this price share the rest evenly.
     """
-    low = ramp(pieces, price[None, :], after=False)
-    high = ramp(pieces, price[None, :], after=True)
+    low, high = ramp(pieces, price, after=False), ramp(pieces, price, after=True)
     least = base + jnp.sum(low * pieces.gain, axis=0)
     span = jnp.sum((high - low) * pieces.gain, axis=0)
     part = jnp.clip((power - least) / jnp.where(span > 0, span, 1), 0, 1)

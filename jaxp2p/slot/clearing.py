@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.prox.response import Pieces, ramp, shares_at
+from jaxp2p.prox.response import Pieces, corners, price_on_polyline, ramp, shares_at
 from jaxp2p.slot.execute import Dispatch, devices_of, slot_cost, storage_drift
 from jaxp2p.slot.problem import SlotProblem
 
@@ -53,7 +53,9 @@ def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
     nu = jnp.clip(alone, sell, buy)
     power = jnp.where(nu > alone, _power(problem, pieces, nu, after=True), 0)
     power = jnp.where(nu < alone, _power(problem, pieces, nu, after=False), power)
-    shares = shares_at(pieces, problem.base, price=nu, power=power)
+    slope = problem.price_scale / problem.power_scale
+    exact = price_on_polyline(corners(pieces, problem.base), price=nu, power=power, slope=slope)
+    shares = shares_at(pieces, problem.base, price=exact, power=power)
     load, pv_used, charge, discharge = devices_of(problem, shares, pieces)
     none = jnp.zeros_like(power)
     alone_dispatch = Dispatch(
@@ -78,7 +80,7 @@ def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
 
 def _power(problem: SlotProblem, pieces: Pieces, price: Array, *, after: bool) -> Array:
     at = jnp.broadcast_to(price, problem.load.shape)
-    return problem.base + jnp.sum(ramp(pieces, at[None, :], after=after) * pieces.gain, axis=0)
+    return problem.base + jnp.sum(ramp(pieces, at, after=after) * pieces.gain, axis=0)
 
 
 def _bisect(rising, low: Array, high: Array, steps: int) -> Array:

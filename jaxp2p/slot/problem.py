@@ -89,7 +89,8 @@ class SlotProblem:
             start.append(2 * self.load_cost * (self.load - self.load_max))
             end.append(2 * self.load_cost * (self.load - self.load_min))
             gain.append(self.load_max - self.load_min)
-        return Pieces(jnp.stack(start), jnp.stack(end), jnp.stack(gain))
+        level = jnp.maximum(jnp.maximum(jnp.abs(self.price_buy), jnp.abs(self.price_sell)), self.price_scale)
+        return Pieces(jnp.stack(start), jnp.stack(end), jnp.stack(gain), level)
 
     def response(self) -> Response:
         """Injection of every home against its nodal price."""
