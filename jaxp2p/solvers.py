@@ -17,6 +17,7 @@ from jaxp2p.slot.problem import SlotProblem
 
 Solver = ADMM | Newton
 State = admm.State | newton.State
+Search = admm.Search | newton.Search
 Outcome = admm.Outcome | newton.Outcome  # both have .state and .answer
 
 SOLVERS = ("auto", "newton", "admm")
@@ -51,6 +52,31 @@ def warm(problem: SlotProblem, solver: Solver, state: State) -> State:
 def solve(problem: SlotProblem, solver: Solver, state: State) -> Outcome:
     """Iterate from `state` until the slot is solved: see the solver's own `solve`."""
     return (newton if isinstance(solver, Newton) else admm).solve(problem, solver, state)
+
+
+def begin(problem: SlotProblem, solver: Solver, state: State) -> Search:
+    """A slot before its first iteration, for whoever steps many of them at once (`study.engine`)."""
+    return newton.begin(problem, solver, state) if isinstance(solver, Newton) else admm.begin(problem, state)
+
+
+def running(solver: Solver, search: Search) -> Array:
+    """() bool: neither solved nor at the iteration limit."""
+    return (newton if isinstance(solver, Newton) else admm).running(solver, search)
+
+
+def advance(problem: SlotProblem, solver: Solver, search: Search) -> Search:
+    """The next iterations: one of Newton's, check_every of ADMM."""
+    return (newton if isinstance(solver, Newton) else admm).advance(problem, solver, search)
+
+
+def end(problem: SlotProblem, solver: Solver, search: Search) -> Outcome:
+    """What to execute, from wherever the search stands."""
+    return newton.end(problem, search) if isinstance(solver, Newton) else admm.end(search)
+
+
+def iterations_per_step(solver: Solver) -> int:
+    """Iterations that one `advance` makes."""
+    return 1 if isinstance(solver, Newton) else solver.check_every
 
 
 def scale_tolerances(solver: Solver, factor: float | Array) -> Solver:

@@ -25,7 +25,22 @@ from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.status import Status
 
-__all__ = ["ADMM", "Outcome", "Residuals", "State", "init", "solve", "solve_fixed", "step", "warm"]
+__all__ = [
+    "ADMM",
+    "Outcome",
+    "Residuals",
+    "Search",
+    "State",
+    "advance",
+    "begin",
+    "end",
+    "init",
+    "running",
+    "solve",
+    "solve_fixed",
+    "step",
+    "warm",
+]
 
 
 class Outcome(NamedTuple):
@@ -157,29 +172,48 @@ def _no_update(problem: SlotProblem) -> ProsumerUpdate:
     return ProsumerUpdate(zeros, jnp.zeros_like(problem.market.fee), zeros, zeros)
 
 
+class Search(NamedTuple):
+    """One slot under way."""
+
+    devices: Response
+    state: State
+    update: ProsumerUpdate
+    residuals: Residuals
+    iterations: Array  # () int32
+
+
 def solve(problem: SlotProblem, admm: ADMM, state: State) -> Outcome:
     """Iterate from `state` (see `init`, `warm`) until every residual is below its tolerance.
 
     A `while_loop`: forward only. Reverse mode goes through `solve_fixed`.
     """
-    devices = problem.response()
+    unfinished = lambda search: running(admm, search)
+    advanced = lambda search: advance(problem, admm, search)
+    return end(jax.lax.while_loop(unfinished, advanced, begin(problem, state)))
 
-    def unfinished(carry):
-        _, _, last, iterations = carry
-        return (iterations < admm.max_iter) & ~last.converged
 
-    def block(carry):
-        state, _, _, iterations = carry
-        state, (update, last) = _block(problem, admm, devices, state)
-        return (
-            _adapt(admm, state, last),
-            update,
-            last,
-            iterations + admm.check_every,
-        )
+def begin(problem: SlotProblem, state: State) -> Search:
+    """Before the first iteration; `advance` while `running`, then `end`."""
+    residuals_ = no_residuals(problem.load.dtype)
+    return Search(problem.response(), state, _no_update(problem), residuals_, jnp.zeros((), jnp.int32))
 
-    carry = (state, _no_update(problem), no_residuals(problem.load.dtype), jnp.zeros((), jnp.int32))
-    return _outcome(devices, *jax.lax.while_loop(unfinished, block, carry))
+
+def running(admm: ADMM, search: Search) -> Array:
+    """() bool: neither solved nor at the iteration limit."""
+    return (search.iterations < admm.max_iter) & ~search.residuals.converged
+
+
+def advance(problem: SlotProblem, admm: ADMM, search: Search) -> Search:
+    """A block of check_every iterations, its residuals, and penalties that follow them."""
+    state, (update, last) = _block(problem, admm, search.devices, search.state)
+    return Search(
+        search.devices, _adapt(admm, state, last), update, last, search.iterations + admm.check_every
+    )
+
+
+def end(search: Search) -> Outcome:
+    """What to execute, from wherever the search stands."""
+    return _outcome(*search)
 
 
 def solve_fixed(problem: SlotProblem, admm: ADMM, state: State, iterations: int) -> tuple[Outcome, Residuals]:

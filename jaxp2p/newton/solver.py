@@ -31,7 +31,19 @@ from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.status import Status
 
-__all__ = ["Newton", "Outcome", "State", "init", "solve", "suits"]
+__all__ = [
+    "Newton",
+    "Outcome",
+    "Search",
+    "State",
+    "advance",
+    "begin",
+    "end",
+    "init",
+    "running",
+    "solve",
+    "suits",
+]
 
 SATURATED = 0.999  # share of the row penalty from which a violated row counts as paid for
 
@@ -69,7 +81,10 @@ class _Point(NamedTuple):
     gradient: Array  # (1 + R,) kW
 
 
-class _Search(NamedTuple):
+class Search(NamedTuple):
+    """One slot under way."""
+
+    setup: _Setup
     base: _Point  # last accepted
     direction: Array  # (1 + R,)
     length: Array  # ()
@@ -266,45 +281,18 @@ def _proximal_loss(problem: SlotProblem, setup: _Setup, at: _Point, centre: Arra
 
 def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
     """Iterate from `state` until the slot is solved. `suits` must hold."""
+    unfinished = lambda search: running(newton, search)
+    advanced = lambda search: advance(problem, newton, search)
+    return end(problem, jax.lax.while_loop(unfinished, advanced, begin(problem, newton, state)))
+
+
+def begin(problem: SlotProblem, newton: Newton, state: State) -> Search:
+    """Before the first iteration; `advance` while `running`, then `end`."""
     setup = _setup(problem, newton)
-
-    def try_next(search: _Search) -> _Search:
-        at = _evaluate(problem, setup, search.trial, search.centre)
-        went = search.trial - search.base.prices
-        start, end = jnp.sum(search.base.gradient * went), jnp.sum(at.gradient * went)
-        # accept unless the derivative along the step has turned by more than half of what it was
-        accept = search.fresh | (end >= -0.5 * start) | (search.length < 0.02)
-        violation, loss = _imbalance(problem, setup, at)
-        allowed = _allowed_loss(problem, newton, at)
-        balanced = accept & (violation <= 1) & (loss <= allowed)
-        pull = jax.lax.cond(  # a pass over all devices, so only where it can decide
-            balanced,
-            lambda at: _proximal_loss(problem, setup, at, search.centre),
-            lambda at: jnp.full_like(loss, jnp.inf),
-            at,
-        )
-        done = balanced & (loss + pull <= allowed)
-        recentre = accept & ~done & (balanced | (search.inner + 1 >= newton.centre_after))
-        base = jax.tree.map(lambda a, b: jnp.where(accept, a, b), at, search.base)
-        direction = jnp.where(accept, _direction(problem, setup, newton, at), search.direction)
-        shorter = search.length * jnp.clip(start / jnp.maximum(start - end, 1e-30), 0.1, 0.6)
-        length = jnp.where(accept, 1, shorter)
-        trial = jnp.where(recentre, base.prices, _move(setup, base, length * direction))
-        return _Search(
-            base=base,
-            direction=direction,
-            length=length,
-            trial=trial,
-            centre=jnp.where(recentre, at.injection, search.centre),
-            inner=jnp.where(recentre, 0, search.inner + 1),
-            iterations=search.iterations + 1,
-            fresh=recentre,
-            done=done,
-        )
-
     prices = clamp(jnp.concatenate([state.price[None], state.row_price]), setup.lowest, setup.highest)
     homes, none = jnp.zeros_like(problem.load), jnp.zeros_like(prices)
-    search = _Search(
+    return Search(
+        setup=setup,
         base=_Point(prices, homes, homes, homes, problem.row_offset, none),
         direction=none,
         length=jnp.ones((), none.dtype),
@@ -315,12 +303,52 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
         fresh=jnp.ones((), bool),
         done=jnp.zeros((), bool),
     )
-    search = jax.lax.while_loop(lambda s: ~s.done & (s.iterations < newton.max_iter), try_next, search)
-    return _outcome(problem, setup, search)
 
 
-def _outcome(problem: SlotProblem, setup: _Setup, search: _Search) -> Outcome:
-    at = search.base
+def running(newton: Newton, search: Search) -> Array:
+    """() bool: neither solved nor at the iteration limit."""
+    return ~search.done & (search.iterations < newton.max_iter)
+
+
+def advance(problem: SlotProblem, newton: Newton, search: Search) -> Search:
+    """One iteration: everybody's answer to the trial prices, then the next trial."""
+    setup = search.setup
+    at = _evaluate(problem, setup, search.trial, search.centre)
+    went = search.trial - search.base.prices
+    start, now = jnp.sum(search.base.gradient * went), jnp.sum(at.gradient * went)
+    # accept unless the derivative along the step has turned by more than half of what it was
+    accept = search.fresh | (now >= -0.5 * start) | (search.length < 0.02)
+    violation, loss = _imbalance(problem, setup, at)
+    allowed = _allowed_loss(problem, newton, at)
+    balanced = accept & (violation <= 1) & (loss <= allowed)
+    pull = jax.lax.cond(  # a pass over all devices, so only where it can decide
+        balanced,
+        lambda at: _proximal_loss(problem, setup, at, search.centre),
+        lambda at: jnp.full_like(loss, jnp.inf),
+        at,
+    )
+    done = balanced & (loss + pull <= allowed)
+    recentre = accept & ~done & (balanced | (search.inner + 1 >= newton.centre_after))
+    base = jax.tree.map(lambda a, b: jnp.where(accept, a, b), at, search.base)
+    direction = jnp.where(accept, _direction(problem, setup, newton, at), search.direction)
+    shorter = search.length * jnp.clip(start / jnp.maximum(start - now, 1e-30), 0.1, 0.6)
+    length = jnp.where(accept, 1, shorter)
+    return search._replace(
+        base=base,
+        direction=direction,
+        length=length,
+        trial=jnp.where(recentre, base.prices, _move(setup, base, length * direction)),
+        centre=jnp.where(recentre, at.injection, search.centre),
+        inner=jnp.where(recentre, 0, search.inner + 1),
+        iterations=search.iterations + 1,
+        fresh=recentre,
+        done=done,
+    )
+
+
+def end(problem: SlotProblem, search: Search) -> Outcome:
+    """What to execute, from wherever the search stands."""
+    setup, at = search.setup, search.base
     moved = at.injection - search.centre
     nodal = at.market_price - _surcharge(problem, at.prices[1:]) - setup.eps * moved
     sold, bought = jnp.maximum(at.injection, 0), jnp.maximum(-at.injection, 0)
