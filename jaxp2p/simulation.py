@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p import solvers
-from jaxp2p.community.types import Community, Horizon
+from jaxp2p.community.types import Battery, Community, Horizon
 from jaxp2p.policy import Penalties, Policy, Slot, slot_problem
 from jaxp2p.slot import execute
 from jaxp2p.solvers import Solver, State
@@ -39,12 +39,7 @@ def step(
     outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state.solver))
     result = execute.finish(problem, outcome.answer)
     d, battery = result.dispatch, community.prosumers.battery
-    moved = d.charge * battery.charge_efficiency - d.discharge / battery.discharge_efficiency
-    kept = battery.retention * state.energy
-    # the powers were chosen to stay inside: the clip takes off rounding only (and nothing of what is kept
-    # by an absent battery that leaks below its lower limit)
-    lower, upper = jnp.minimum(battery.energy_min, kept), jnp.maximum(battery.energy_max, kept)
-    energy = jnp.clip(kept + slot.slot_hours * moved, lower, upper)
+    energy = next_energy(battery, state.energy, slot.slot_hours, d)
     row = Trajectory(
         injection=d.injection,
         load=d.load,
@@ -69,6 +64,16 @@ def step(
         dual_res=result.dual_res,
     )
     return RunState(energy, outcome.state, state.slot_of_day + 1), row
+
+
+def next_energy(battery: Battery, energy: Array, slot_hours: Array, d: execute.Dispatch) -> Array:
+    """(N,) kWh after the slot: E' = sigma E + dt (eta_c c - d / eta_d)."""
+    moved = d.charge * battery.charge_efficiency - d.discharge / battery.discharge_efficiency
+    kept = battery.retention * energy
+    # the powers were chosen to stay inside: the clip takes off rounding only (and nothing of what is kept
+    # by an absent battery that leaks below its lower limit)
+    lower, upper = jnp.minimum(battery.energy_min, kept), jnp.maximum(battery.energy_max, kept)
+    return jnp.clip(kept + slot_hours * moved, lower, upper)
 
 
 def slots(horizon: Horizon) -> Slot:

@@ -1,0 +1,317 @@
+"""The batch engine: one policy over many scenarios, on the device, without any waiting for another.
+
+The kernels know one scenario. This module alone knows the axis S, in two ways:
+
+- `free_running` (the default): scenarios run in lanes, each with its own slot counter. All lanes step
+  together (one solver step each); as soon as some of them have solved their slots, those are gathered,
+  execute their dispatch, draw their next slots and go on. A lane that ends its scenario takes the next one
+  of the batch. So a hard slot of one scenario delays nobody else, and what is computed at a time is as many
+  lanes as suit the device, however many scenarios there are.
+- `lockstep`: the simulation of one scenario, batched: every slot lasts as long as its slowest scenario.
+
+Both return the same series. A scenario is the same whatever the others are: its draws depend on the key and
+its number only, and a lane that has finished is frozen.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import Precision
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from jaxp2p import solvers
+from jaxp2p._pytree import record, static
+from jaxp2p.community.types import Community, Horizon
+from jaxp2p.policy import Penalties, Policy, slot_problem
+from jaxp2p.scenarios.model import ScenarioModel, scenario_key
+from jaxp2p.simulation import next_energy
+from jaxp2p.slot import execute
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.solvers import Solver
+
+SHARED = ("market", "feeder")  # parts of a slot that all scenarios have in common
+TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished theirs
+LANES = {"cpu": 32}  # what stays in the cache of a core
+MANY_LANES = 4096  # elsewhere
+AXIS = "scenario"
+
+
+class Series(NamedTuple):
+    """What is kept of a scenario: sums over the community in every slot. Each (S, T)."""
+
+    cost_eur: Array  # utility, fees, wear, curtailment and discomfort
+    import_kw: Array  # from the utility
+    export_kw: Array  # to the utility
+    trade_kw: Array  # between members
+    stored_kwh: Array  # at the end of the slot
+    unserved_kw: Array  # beyond the connection limits
+    price_eur_per_kwh: Array  # mean of the members' market prices
+    voltage_violation_pu: Array  # worst bus
+    line_violation_kw: Array  # worst branch
+    soc_violation_kwh: Array  # worst battery
+    balance_error_kw: Array  # worst member
+    status: Array
+    iterations: Array
+
+
+class Batch(NamedTuple):
+    """Series of all scenarios, and what it took."""
+
+    series: Series  # leaves (S, T)
+    start_kwh: Array  # (S,) stored energy of the community before the first slot
+    steps_made: Array  # (devices,) solver iterations of all lanes, those already done included
+    steps_useful: Array  # (devices,) of those, the ones that lanes needed
+
+
+@record
+class Task:
+    """Everything that the scenarios of a batch share."""
+
+    community: Community
+    horizon: Horizon
+    model: ScenarioModel
+    penalties: Penalties
+    policy: Policy
+    solver: Solver
+    key: Array  # of the study
+    first_slot_of_day: Array  # () int32
+    slots: int = static()
+
+
+class _Lane(NamedTuple):
+    """One scenario under way."""
+
+    carry: Any  # of the scenario model
+    battery: Array  # (N,) 1 where it works in this slot
+    energy: Array  # (N,) kWh before the slot
+    problem: dict[str, Array | None]  # of the slot, what is not SHARED
+    search: solvers.Search
+    slot: Array  # () int32
+    row: Array  # () int32, of the scenario in the batch; at the end of the batch: none left
+    grid: tuple[Array, Array, Array]  # base values of the network in this slot
+
+
+def _pack(problem: SlotProblem) -> dict[str, Any]:
+    return {name: value for name, value in problem.__dict__.items() if name not in SHARED}
+
+
+def _unpack(task: Task, packed: dict[str, Any]) -> SlotProblem:
+    market = task.community.market
+    limit = jnp.where(task.policy.trade > 0, market.limit, 0)
+    return SlotProblem(**packed, market=replace(market, limit=limit), feeder=task.community.feeder)
+
+
+def _open(task: Task, carry: Any, energy: Array, slot: Array):
+    """Draw slot `slot` of a scenario and pose its problem."""
+    carry, drawn = task.model.draw(task.community, task.horizon, carry, slot)
+    community = task.model.community(task.community, carry)
+    policy = replace(task.policy, storage=task.policy.storage * drawn.battery)
+    of_day = task.first_slot_of_day + slot
+    problem = slot_problem(community, task.penalties, policy, drawn.slot, energy, of_day)
+    grid = (drawn.slot.voltage_base, drawn.slot.flow_base, drawn.slot.flow_reactive)
+    return carry, drawn.battery, problem, grid
+
+
+def _first(task: Task, number: Array) -> tuple[Any, Array]:
+    """Scenario `number` before its first slot: its random state and the energies."""
+    carry = task.model.start(task.community, task.horizon, scenario_key(task.key, number))
+    return carry, task.model.community(task.community, carry).prosumers.battery.energy_start
+
+
+def _start(task: Task, row: Array, number: Array) -> _Lane:
+    carry, energy = _first(task, number)
+    slot = jnp.zeros((), jnp.int32)
+    carry, battery, problem, grid = _open(task, carry, energy, slot)
+    search = solvers.begin(problem, task.solver, solvers.init(problem, task.solver))
+    return _Lane(carry, battery, energy, _pack(problem), search, slot, row, grid)
+
+
+def _grid_violation(community: Community, grid, injection: Array) -> tuple[Array, Array]:
+    """() p.u. and () kW by which the worst bus and the worst branch are beyond their limits (LinDistFlow)."""
+    network = community.network
+    flexible = community.prosumers.flexible if community.feeder is None else community.feeder.flexible > 0
+    at_bus = jax.ops.segment_sum(
+        jnp.where(flexible, injection, 0), community.prosumers.bus, network.voltage_min.shape[0]
+    )
+    voltage_base, flow_base, reactive = grid
+    squared = voltage_base + 2 * jnp.matmul(network.resistance, at_bus, precision=Precision.HIGHEST)
+    voltage = jnp.sqrt(jnp.maximum(squared, 0))
+    beyond = jnp.maximum(voltage - network.voltage_max, network.voltage_min - voltage)
+    flow = flow_base + jnp.matmul(network.downstream, at_bus, precision=Precision.HIGHEST)
+    room = jnp.sqrt(jnp.maximum(network.rating**2 - reactive**2, 0))
+    return jnp.max(jnp.maximum(beyond, 0)), jnp.max(jnp.maximum(jnp.abs(flow) - room, 0), initial=0)
+
+
+def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tuple[_Lane, Series]:
+    """Execute the slot that the lane has solved, and open the next one, if need be of the next scenario."""
+    problem = _unpack(task, lane.problem)
+    outcome = solvers.end(problem, task.solver, lane.search)
+    result = execute.finish(problem, outcome.answer)
+    d, community = result.dispatch, task.model.community(task.community, lane.carry)
+    battery = community.prosumers.battery
+    energy = next_energy(battery, lane.energy, problem.slot_hours, d)
+    voltage, line = _grid_violation(task.community, lane.grid, d.injection)
+    owned = (battery.charge_max > 0) | (battery.discharge_max > 0)  # an absent battery may leak
+    beyond = jnp.maximum(energy - battery.energy_max, battery.energy_min - energy)
+    balance = d.injection - (d.sell - d.buy) - jnp.sum(d.trades, axis=0) + d.unserved
+    kept = Series(
+        cost_eur=jnp.sum(execute.slot_cost(problem, d)),
+        import_kw=jnp.sum(d.buy),
+        export_kw=jnp.sum(d.sell),
+        trade_kw=jnp.sum(jnp.abs(d.trades)) / 2,
+        stored_kwh=jnp.sum(energy),
+        unserved_kw=jnp.sum(jnp.abs(d.unserved)),
+        price_eur_per_kwh=jnp.mean(d.market_price),
+        voltage_violation_pu=voltage,
+        line_violation_kw=line,
+        soc_violation_kwh=jnp.max(jnp.where(owned, beyond, 0), initial=0),
+        balance_error_kw=jnp.max(jnp.abs(balance)),
+        status=result.status,
+        iterations=result.iterations,
+    )
+    ended = lane.slot + 1 >= task.slots
+    new_carry, new_energy = _first(task, next_number)
+    pick = partial(jax.tree.map, lambda new, old: jnp.where(ended, new, old))
+    slot, row = pick((jnp.zeros_like(lane.slot), next_row), (lane.slot + 1, lane.row))
+    carry, energy = pick((new_carry, new_energy), (lane.carry, energy))
+    carry, works, problem, grid = _open(task, carry, energy, slot)
+    cold, warm = solvers.init(problem, task.solver), solvers.warm(problem, task.solver, outcome.state)
+    search = solvers.begin(problem, task.solver, pick(cold, warm))
+    return _Lane(carry, works, energy, _pack(problem), search, slot, row, grid), kept
+
+
+def _empty(task: Task, scenarios: int) -> Series:
+    dtype = task.horizon.load.dtype
+    counts = {"status": jnp.int32, "iterations": jnp.int32}
+    make = lambda name: jnp.zeros((scenarios, task.slots), counts.get(name, dtype))
+    return Series(**{name: make(name) for name in Series._fields})
+
+
+def _start_kwh(task: Task, numbers: Array) -> Array:
+    return jax.lax.map(lambda number: jnp.sum(_first(task, number)[1]), numbers, batch_size=256)
+
+
+def default_lanes() -> int:
+    """Lanes that suit the device."""
+    return LANES.get(jax.default_backend(), MANY_LANES)
+
+
+def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
+    """Scenarios `numbers` (S,) int32, every one at its own pace, `lanes` at a time."""
+    count = numbers.shape[0]
+    width = min(lanes, count)
+    group = -(-width // TURNOVER)
+    number_of = lambda row: jnp.take(numbers, row, mode="clip")
+
+    def busy(state: _Lane) -> Array:
+        """(L,) bool: still iterating."""
+        return (state.row < count) & jax.vmap(partial(solvers.running, task.solver))(state.search)
+
+    def waiting(state: _Lane) -> Array:
+        return (state.row < count) & ~busy(state)
+
+    def step(lane: _Lane) -> _Lane:
+        search = solvers.advance(_unpack(task, lane.problem), task.solver, lane.search)
+        return lane._replace(search=search)
+
+    def go_on(carry) -> Array:
+        return jnp.any(busy(carry[0])) & (jnp.sum(waiting(carry[0])) < group)
+
+    def steps(carry):
+        state, made, useful = carry
+        working = busy(state)
+        freeze = lambda new, old: jnp.where(working.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+        search = jax.tree.map(freeze, jax.vmap(step)(state).search, state.search)
+        return state._replace(search=search), made + width, useful + jnp.sum(working)
+
+    def turn_over(state: _Lane, series: Series, following: Array) -> tuple[_Lane, Series, Array]:
+        chosen = jnp.nonzero(waiting(state), size=group, fill_value=width)[0]
+        some = jax.tree.map(lambda x: jnp.take(x, chosen, axis=0, mode="clip"), state)
+        ended = (chosen < width) & (some.slot + 1 >= task.slots)
+        rows = following + jnp.cumsum(ended.astype(jnp.int32)) - ended
+        moved, kept = jax.vmap(partial(_close, task))(some, rows, number_of(rows))
+        row = jnp.where(chosen < width, some.row, count)
+        put = lambda all_, new: all_.at[row, some.slot].set(new.astype(all_.dtype), mode="drop")
+        series = jax.tree.map(put, series, kept)
+        state = jax.tree.map(lambda all_, new: all_.at[chosen].set(new, mode="drop"), state, moved)
+        return state, series, following + jnp.sum(ended.astype(jnp.int32))
+
+    def round_(carry):
+        state, series, following, made, useful = carry
+        state, made, useful = jax.lax.while_loop(go_on, steps, (state, made, useful))
+        return *turn_over(state, series, following), made, useful
+
+    rows = jnp.arange(width, dtype=jnp.int32)
+    state = jax.vmap(partial(_start, task))(rows, numbers[:width])
+    # float: a study makes more steps than an int32 holds
+    zero = jnp.zeros((), jnp.float32)
+    carry = (state, _empty(task, count), jnp.asarray(width, jnp.int32), zero, zero)
+    unfinished = lambda carry: jnp.any(carry[0].row < count)
+    _, series, _, made, useful = jax.lax.while_loop(unfinished, round_, carry)
+    each = solvers.iterations_per_step(task.solver)
+    return Batch(series, _start_kwh(task, numbers), made[None] * each, useful[None] * each)
+
+
+def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
+    """The same, slot by slot: `lanes` scenarios at a time wait for the slowest of them."""
+    count = numbers.shape[0]
+    groups = -(-count // lanes)
+    width = -(-count // groups)
+    padded = jnp.take(numbers, jnp.arange(groups * width), mode="clip").reshape(groups, width)
+
+    def one(lane: _Lane) -> tuple[_Lane, Series]:
+        problem = _unpack(task, lane.problem)
+        running = partial(solvers.running, task.solver)
+        search = jax.lax.while_loop(running, partial(solvers.advance, problem, task.solver), lane.search)
+        nothing = jnp.zeros((), jnp.int32)
+        return _close(task, lane._replace(search=search), nothing, nothing)
+
+    def group(numbers: Array) -> Series:
+        state = jax.vmap(partial(_start, task))(numbers, numbers)
+        return jax.lax.scan(lambda state, _: jax.vmap(one)(state), state, length=task.slots)[1]
+
+    series = jax.lax.map(group, padded)  # (groups, T, width)
+    made = jnp.sum(jnp.max(series.iterations, axis=2).astype(jnp.float32)) * width
+    flat = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2).reshape(groups * width, -1)[:count], series)
+    useful = jnp.sum(flat.iterations.astype(jnp.float32))
+    return Batch(flat, _start_kwh(task, numbers), made[None], useful[None])
+
+
+ENGINES = {"free_running": free_running, "lockstep": lockstep}
+
+
+@partial(jax.jit, static_argnames=("engine", "lanes", "mesh"))
+def run_batch(
+    task: Task,
+    numbers: Array,
+    *,
+    engine: str = "free_running",
+    lanes: int | None = None,
+    mesh: Mesh | None = None,
+) -> Batch:
+    """Scenarios `numbers` (S,) int32 under one policy; with a mesh, each device takes its share of them.
+
+    lanes: scenarios under way at a time on a device, by default what suits it. Devices never wait for each
+    other: every one runs its own loop. S must be a multiple of their number.
+    """
+    kernel = partial(ENGINES[engine], lanes=lanes or default_lanes())
+    if mesh is None:
+        return kernel(task, numbers)
+    shared = jax.tree.map(lambda _: P(), task)
+    return jax.shard_map(kernel, mesh=mesh, in_specs=(shared, P(AXIS)), out_specs=P(AXIS), check_vma=False)(
+        task, numbers
+    )
+
+
+def bytes_per_scenario(task: Task) -> tuple[int, int]:
+    """Bytes on the device: of a scenario under way (its lane, without temporaries), and of one that is kept."""
+    none = jnp.zeros((), jnp.int32)
+    lane = jax.eval_shape(partial(_start, task), none, none)
+    series = jax.eval_shape(lambda: _empty(task, 1))
+    size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+    return size(lane), size(series)
