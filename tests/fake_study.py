@@ -33,6 +33,7 @@ def settings(**changes) -> StudySettings:
     """A small study of 4 chunks, the last one not full."""
     plain = {
         "source": SOURCE,
+        "days": 7.0,
         "market": "pool",
         "partners": 6,
         "fee": None,

@@ -7,6 +7,7 @@ import typer
 
 from jaxp2p.cli.console import USAGE, fail, guarded
 from jaxp2p.cli.source import DEFAULT_CASE, Source
+from jaxp2p.scenarios.catalogue import DEFAULT_MODEL, EFFECTS_HELP
 
 HELP = """Real-time peer-to-peer energy trading with batteries on a radial feeder.
 
@@ -20,6 +21,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p export rural3 my-village            the same as CSV files, to be edited
   jaxp2p check my-village                    is it right? what is in it?
   jaxp2p run my-village --json result.json
+  jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
 
 Powers are in kW, energies in kWh, voltages in p.u., money in EUR, prices in EUR/kWh.
 
@@ -32,6 +34,15 @@ Exit codes:
      could not be solved
   4  files cannot be read or written (no space, no permission)
   130  interrupted
+"""
+
+STUDY_HELP = f"""Run many scenarios of some days under every policy: how cost, saving and violations spread.
+
+Scenarios are drawn from the data by a model. Finished chunks are kept in the folder: after an interruption
+the same command continues, and with more --scenarios adds to them.
+
+\b
+{EFFECTS_HELP}
 """
 
 app = typer.Typer(
@@ -238,6 +249,116 @@ def run(
         seed=seed,
     )
     raise typer.Exit(running.run(chosen, options))
+
+
+@app.command(short_help="Thousands of scenarios of some days; distributions, restartable.")
+@guarded
+def study(
+    source: CaseOrFolder = DEFAULT_CASE,
+    *,
+    scenarios: Annotated[int, typer.Option(min=1, help="Number of scenarios.")] = 1000,
+    days: Annotated[float, typer.Option(min=0, help="Days of a scenario.")] = 7,
+    start: Start = None,
+    from_days: Annotated[
+        float, typer.Option(min=0, metavar="DAYS", help="Days from --start on that scenarios are made from.")
+    ] = 28,
+    scenario_model: Annotated[
+        str, typer.Option(metavar="MODEL", help="Random processes, see above; none: the data themselves.")
+    ] = DEFAULT_MODEL,
+    policies: Annotated[
+        str, typer.Option(metavar="NAME,NAME,...", help="As in `jaxp2p run`; all of them.")
+    ] = "all",
+    market: Market = "pool",
+    partners: Partners = 6,
+    fee: Fee = None,
+    graph: Graph = None,
+    network: Network = True,
+    seed: Seed = 0,
+    chunk: Annotated[
+        int | None,
+        typer.Option(min=1, help="Scenarios per file.  [default: from --memory]", show_default=False),
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, help="Devices to use.  [default: all; on a CPU its cores]", show_default=False),
+    ] = None,
+    memory: Annotated[float, typer.Option(min=0, metavar="GIB", help="Memory for a chunk.")] = 2.0,
+    foresight: Annotated[
+        int, typer.Option(min=0, metavar="SCENARIOS", help="How many get perfect foresight, the first ones.")
+    ] = 8,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Dask scheduler, such as tcp://host:8786, or local:WORKERS."),
+    ] = None,
+    tolerance: Tolerance = 1.0,
+    dtype: Dtype = "float32",
+    price: Price = None,
+    pv_share: PvShare = None,
+    battery_share: BatteryShare = None,
+    pv_scale: Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")] = 1.0,
+    battery_scale: Annotated[
+        float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")
+    ] = 1.0,
+    load_scale: Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads.")] = 1.0,
+    homes: Homes = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder of the study.  [default: jaxp2p-studies/CASE-MARKET-SCENARIOS]"
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Continue a study that is in the folder, or refuse.")
+    ] = True,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a short summary as JSON; - for standard output.")
+    ] = None,
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw pictures.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
+) -> None:
+    from jaxp2p.cli import studying
+
+    options = studying.Options(
+        scenarios=scenarios,
+        days=days,
+        market=market,
+        partners=partners,
+        fee=fee,
+        graph=graph,
+        network=network,
+        policies=policies,
+        scenario_model=scenario_model,
+        seed=seed,
+        chunk=chunk,
+        devices=devices,
+        memory=memory,
+        foresight=foresight,
+        scheduler=scheduler,
+        tolerance=tolerance,
+        dtype=dtype,
+        out=out,
+        resume=resume,
+        json=json,
+        pictures=pictures,
+        quiet=quiet,
+    )
+    chosen = Source(
+        name=source,
+        start=start,
+        days=max(days, from_days),
+        price=price,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        load_scale=load_scale,
+        homes=homes,
+        seed=seed,
+    )
+    raise typer.Exit(studying.study(chosen, options))
+
+
+study.__doc__ = STUDY_HELP
 
 
 @app.command()

@@ -45,8 +45,9 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(OK) from None
         except OSError as error:
             fail(f"file trouble: {error}", FILE_TROUBLE)
-        except KeyboardInterrupt:
-            typer.echo("error: interrupted", err=True)
+        except KeyboardInterrupt as stop:
+            how = f": {stop}" if str(stop) else ""  # a study says how to continue
+            typer.echo(f"error: interrupted{how}", err=True)
             sys.stdout.flush()
             # a compilation may still run in a thread; an orderly exit of Python would crash under it
             os._exit(INTERRUPTED)

@@ -56,11 +56,11 @@ def run(source: Source, options: Options) -> int:
         from jaxp2p.solvers import SOLVERS, choose_solver, scale_tolerances
 
         check_target(out)  # before the work, not after it
-        names = _policies(options.policies, POLICIES)
+        names = named_policies(options.policies, POLICIES)
         check_tolerance(options.tolerance, options.dtype)
         one_of(options.solver, SOLVERS, option="--solver")
         with user_input():
-            community, horizon = build(tables, source, options)
+            community, horizon = build_both(tables, source, options)
             solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
     from jaxp2p.kpis import evaluate
     from jaxp2p.runner import run as run_policies
@@ -74,7 +74,7 @@ def run(source: Source, options: Options) -> int:
                 policies=names,
                 solver=solver,
                 progress=progress,
-                slot_of_day=_first_slot(time),
+                slot_of_day=first_slot_of_day(time),
             )
         except RuntimeError as error:
             # perfect foresight names what its solver could not do
@@ -110,8 +110,8 @@ def check_tolerance(tolerance: float, dtype: str) -> None:
         )
 
 
-def build(tables: "Tables", source: Source, options: Options) -> tuple[Any, Any]:
-    """Community and horizon."""
+def build_both(tables: "Tables", source: Source, options: Any) -> tuple[Any, Any]:
+    """Community and horizon; options has the attributes market, graph, fee, partners, network and dtype."""
     from jaxp2p.community.build import GRAPHS, MARKETS, build_community, build_horizon
 
     one_of(options.market, MARKETS, option="--market")
@@ -153,7 +153,7 @@ def picture_data(
     )
 
 
-def _policies(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+def named_policies(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
     """Names in the usual order; "all" for every one."""
     asked = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
     if asked == ["all"]:
@@ -164,7 +164,7 @@ def _policies(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in known if name in chosen)
 
 
-def _first_slot(time: Any) -> int:
+def first_slot_of_day(time: Any) -> int:
     """Number of the first slot within its day, for policies that follow the time of day."""
     midnight = time.iloc[0].normalize()
     return round((time.iloc[0] - midnight) / (time.iloc[1] - time.iloc[0]))

@@ -309,7 +309,7 @@ def run_batch(
 
 
 def bytes_per_scenario(task: Task) -> tuple[int, int]:
-    """Bytes on the device: of a scenario under way (its lane, without temporaries), and of one that is kept."""
+    """Bytes on the device: of a scenario under way (its lane, no temporaries), and of one that is kept."""
     none = jnp.zeros((), jnp.int32)
     lane = jax.eval_shape(partial(_start, task), none, none)
     series = jax.eval_shape(lambda: _empty(task, 1))

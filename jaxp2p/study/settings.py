@@ -17,7 +17,8 @@ from jaxp2p.study.errors import StudyError
 WORDS = {
     "source.name": "case or folder",
     "source.start": "first day",
-    "source.days": "number of days",
+    "source.days": "days to draw from",
+    "days": "days per scenario",
     "source.price": "tariff",
     "source.pv_share": "share of members with PV",
     "source.battery_share": "share of members with a battery",
@@ -57,6 +58,7 @@ class StudySettings:
     """
 
     source: Mapping[str, Any]  # the fields of the command line's Source: case or folder, days, devices
+    days: float  # of a scenario; source.days are those it is made from
     market: str
     partners: int
     fee: float | None  # EUR/kWh

@@ -1,0 +1,396 @@
+"""The work behind `jaxp2p study`: many scenarios in chunks, a folder that survives, a table and pictures."""
+
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from jaxp2p.cli.console import OK, UNSOLVED, UsageError, one_of, user_input
+from jaxp2p.cli.running import (
+    DTYPES,
+    UNSOLVED_SHARE,
+    check_tolerance,
+    first_slot_of_day,
+    named_policies,
+    use_dtype,
+)
+from jaxp2p.cli.source import Source, load
+
+if TYPE_CHECKING:
+    from jaxp2p.study.folder import StudyFolder
+    from jaxp2p.study.run import Study
+    from jaxp2p.study.schedule import ChunkResult
+    from jaxp2p.study.settings import StudySettings
+
+CHUNK = 512  # scenarios: a file of its own, and what a restart may lose
+TEMPORARIES = 4  # times a lane's own bytes, what one step of it needs at most
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Everything `jaxp2p study` can be told besides the source."""
+
+    scenarios: int
+    days: float
+    market: str
+    partners: int
+    fee: float | None
+    graph: str | None
+    network: bool
+    policies: str
+    scenario_model: str
+    seed: int
+    chunk: int | None
+    devices: int | None
+    memory: float
+    foresight: int
+    scheduler: str | None
+    tolerance: float
+    dtype: str
+    out: Path | None
+    resume: bool
+    json: str | None
+    pictures: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Work:
+    """Runs chunks; pickles, and builds community and programs once per process."""
+
+    settings: "StudySettings"
+    devices: int = 1
+
+    def __call__(self, number: int, first: int, count: int) -> "ChunkResult":
+        """The scenarios first to first + count - 1."""
+        from jaxp2p.study.run import run_chunk
+        from jaxp2p.study.schedule import cached_build
+
+        study = cached_build(self.settings, _build if self.devices == 1 else _build_on_all)
+        return run_chunk(study, first, count, width=min(self.settings.chunk, self.settings.scenarios))
+
+
+def study(source: Source, options: Options) -> int:
+    """Do it all; returns the exit code."""
+    one_of(options.dtype, DTYPES, option="--dtype")
+    check_tolerance(options.tolerance, options.dtype)
+    begin = time.perf_counter()
+    devices = _prepare_devices(options)
+    use_dtype(options.dtype)
+    import jax
+
+    from jaxp2p import __version__
+    from jaxp2p.runner import POLICIES
+    from jaxp2p.study.errors import StudyError
+    from jaxp2p.study.folder import open_study
+    from jaxp2p.study.settings import StudySettings, fingerprint
+
+    names = named_policies(options.policies, POLICIES)
+    tables = load(source)
+    settings: dict[str, Any] = {
+        "source": asdict(source),
+        "days": options.days,
+        "market": options.market,
+        "partners": options.partners,
+        "fee": options.fee,
+        "graph": options.graph,
+        "network": options.network,
+        "policies": names,
+        "scenario_model": options.scenario_model,
+        "scenarios": options.scenarios,
+        "seed": options.seed,
+        "dtype": options.dtype,
+        "tolerance": options.tolerance,
+        "foresight_sample": min(options.foresight, options.scenarios),
+        "device": jax.devices()[0].device_kind,
+        "version": __version__,
+        "fingerprint": fingerprint(tables),
+    }
+    with user_input():
+        plain = StudySettings(chunk=options.chunk or CHUNK, **settings)
+        made = build(plain)  # refuses what cannot be before anything is written
+        chunk = options.chunk or _chunk(made, options, devices)
+        chosen = StudySettings(chunk=chunk, **settings)
+    case = source.name if source.embedded else str(tables.meta.get("name", Path(source.name).name))
+    out = options.out or Path("jaxp2p-studies") / f"{case}-{options.market}-{options.scenarios}"
+    if not options.quiet:
+        _announce(case, made, chosen, options, devices)
+    counters: dict[str, float] = {}
+    try:
+        with open_study(out, chosen, resume=options.resume) as folder:
+            _run(folder, Work(chosen, devices), options, counters, members=made.community.size)
+            return _report(folder, made, options, case=case, counters=counters, begin=begin)
+    except StudyError as error:
+        raise UsageError(str(error)) from error
+
+
+def build(settings: "StudySettings", mesh: Any = None) -> "Study":
+    """Community, horizon and scenario model of the settings. Raises ValueError and UsageError."""
+    from jaxp2p.cli.running import build_both
+    from jaxp2p.scenarios.parse import parse_model
+    from jaxp2p.solvers import choose_solver, scale_tolerances
+    from jaxp2p.study.run import make_study
+
+    source = Source(**settings.source)
+    tables = load(source)
+    community, horizon = build_both(tables, source, settings)
+    slots = round(settings.days * 24 / float(horizon.slot_hours))
+    return make_study(
+        community,
+        horizon,
+        model=parse_model(settings.scenario_model, horizon=horizon, community=community),
+        policies=settings.policies,
+        slots=slots,
+        seed=settings.seed,
+        solver=scale_tolerances(choose_solver(community), settings.tolerance),
+        first_slot_of_day=first_slot_of_day(tables.profiles["time"]),
+        foresight_sample=settings.foresight_sample,
+        mesh=mesh,
+    )
+
+
+def _build(settings: "StudySettings") -> "Study":
+    """In a worker process, which has set up nothing yet."""
+    use_dtype(settings.dtype)
+    import jax
+
+    found = jax.devices()[0].device_kind
+    if found != settings.device:
+        raise UsageError(f"this process runs on {found!r}, the study on {settings.device!r}")
+    return build(settings)
+
+
+def _build_on_all(settings: "StudySettings") -> "Study":
+    import jax
+    import numpy as np
+    from jax.sharding import Mesh
+
+    from jaxp2p.study.engine import AXIS
+
+    return build(settings, Mesh(np.array(jax.devices()), (AXIS,)))
+
+
+def _prepare_devices(options: Options) -> int:
+    """How many devices take part. On a CPU every core is made a device, which must come before JAX starts."""
+    if options.scheduler is not None:
+        return 1  # of each worker process
+    wanted = options.devices
+    flag = "--xla_force_host_platform_device_count"
+    if "jax" not in sys.modules and flag not in os.environ.get("XLA_FLAGS", ""):
+        mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cores = wanted or mine
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={cores}".strip()
+    import jax
+
+    there = len(jax.devices())
+    if wanted is not None and not 1 <= wanted <= there:
+        raise UsageError(f"--devices: {wanted} are asked for, there are {there}")
+    return wanted or there
+
+
+def _chunk(made: "Study", options: Options, devices: int) -> int:
+    """Scenarios per chunk within the memory budget."""
+    from jaxp2p.study.engine import bytes_per_scenario, default_lanes
+
+    policy = next((policy for policy in made.policies.values() if policy is not None), None)
+    if policy is None:
+        return min(CHUNK, options.scenarios)
+    lane, kept = bytes_per_scenario(made.task(policy))
+    room = options.memory * 2**30 - TEMPORARIES * lane * devices * min(default_lanes(), options.scenarios)
+    # the series once on the device, and once more, in float64, on the host
+    most = int(room / (3 * kept))
+    if most < devices:
+        raise UsageError(f"--memory: {options.memory:g} GiB are too few for one scenario per device")
+    return max(1, min(CHUNK * devices, most, options.scenarios))
+
+
+def _announce(case: str, made: "Study", settings: "StudySettings", options: Options, devices: int) -> None:
+    from jaxp2p.scenarios.parse import describe
+    from jaxp2p.study.engine import bytes_per_scenario
+
+    typer.echo(
+        f"{case}: {made.community.size} members, {settings.market} market; {settings.scenarios:,} scenarios "
+        f"of {made.slots} slots in {settings.chunks} chunk{'s' * (settings.chunks > 1)} "
+        f"on {devices} x {settings.device}"
+    )
+    for line in describe(made.model).splitlines():
+        typer.echo(f"- {line}")
+    policy = next((policy for policy in made.policies.values() if policy is not None), None)
+    if policy is not None:
+        lane, kept = bytes_per_scenario(made.task(policy))
+        typer.echo(f"- state per scenario: {lane / 1e3:,.0f} kB under way, {kept / 1e3:,.1f} kB kept")
+    typer.echo("")
+
+
+def _run(
+    folder: "StudyFolder", work: Work, options: Options, counters: dict[str, float], *, members: int
+) -> None:
+    """The missing chunks, with a progress bar; adds up what they report in `counters`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from jaxp2p.study.schedule import run_chunks
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} scenarios"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        disable=options.quiet or not console.is_terminal,
+    )
+    settings = folder.settings
+    done = sum(settings.span(number)[1] for number in folder.done())
+    counters["resumed"] = done
+    with bar:
+        task = bar.add_task("compiling", total=settings.scenarios, completed=done)
+
+        def finished(number: int, result: "ChunkResult") -> None:
+            for name, value in result.counters.items():
+                counters[name] = counters.get(name, 0.0) + value
+            rate = counters["slots"] * members / max(counters["seconds"], 1e-9)
+            bar.update(task, advance=settings.span(number)[1], description=f"{rate:,.0f} prosumer-slots/s")
+
+        run_chunks(folder, work, scheduler=options.scheduler, finished=finished)
+
+
+def _report(
+    folder: "StudyFolder",
+    made: "Study",
+    options: Options,
+    *,
+    case: str,
+    counters: dict[str, float],
+    begin: float,
+) -> int:
+    import textwrap
+
+    from jaxp2p.report.study import StudyPictureData, write_study_pictures
+    from jaxp2p.report.study_tables import STUDY_LEGEND, study_notes, study_table
+    from jaxp2p.results import json_text, write_json
+    from jaxp2p.study.statistics import study_statistics
+
+    statistics = study_statistics(folder.read_figure, folder.figures())
+    headline = statistics.headline()
+    report = _json(folder, made, statistics, counters=counters, begin=begin)
+    for name, frame in (
+        ("summary", statistics.summary),
+        ("savings", statistics.savings),
+        ("violations", statistics.violations),
+        ("captures", statistics.captures),
+        ("convergence", statistics.convergence),
+    ):
+        frame.to_csv(folder.path / f"{name}.csv", index=False)
+    write_json(folder.path / "summary.json", report)
+    files = []
+    if options.pictures:
+        span = f"{folder.settings.days:g} days" if folder.settings.days != 1 else "1 day"
+        made_of = f"{folder.settings.scenarios:,} scenarios of {span}"
+        data = StudyPictureData(
+            summary=statistics.summary,
+            savings=statistics.savings,
+            convergence=statistics.convergence,
+            title=f"{case}, {folder.settings.market} market, {made_of}",
+            traces=folder.read_traces(),
+            slot_hours=float(made.horizon.slot_hours),
+            first_slot=made.first_slot_of_day,
+        )
+        files = write_study_pictures(folder.path / "pictures", data)
+    if options.json == "-":
+        typer.echo(json_text(report), nl=False)
+    elif options.json is not None:
+        write_json(options.json, report)
+    if not options.quiet and options.json != "-":
+        typer.echo(study_table(headline) + "\n")
+        for remark in study_notes(headline):
+            typer.echo(textwrap.fill(remark, width=100, initial_indent="- ", subsequent_indent="  "))
+        typer.echo("\n" + textwrap.fill(STUDY_LEGEND, width=100))
+        if counters.get("slots"):
+            rate, compiled = report["prosumer_slots_per_second"], report["compile_s"]
+            wasted = 100 * report["iterations_wasted_share"]
+            typer.echo(
+                f"\n{rate:,.0f} prosumer-slots/s after {compiled:.0f} s of compilation; "
+                f"{wasted:.0f} % of the iterations on finished scenarios"
+            )
+        typer.echo(f"written to {folder.path}: chunks, tables, summary.json" + (" and" if files else ""))
+        if files:
+            typer.echo("  " + ", ".join(f"pictures/{file.name}" for file in files))
+    unsolved = statistics.summary[statistics.summary["figure"] == "unsolved_slots"]["mean"].max()
+    return UNSOLVED if unsolved > UNSOLVED_SHARE * made.slots else OK
+
+
+def _json(
+    folder: "StudyFolder", made: "Study", statistics: Any, *, counters: dict[str, float], begin: float
+) -> dict[str, Any]:
+    settings, headline = folder.settings, statistics.headline()
+    table = statistics.summary.set_index(["policy", "figure"])
+    chances = statistics.violations.set_index(["policy", "kind"])
+    policies = {}
+    for name, figures in headline.items():
+        value = lambda figure, column="mean", name=name: float(table.loc[(name, figure), column])
+        policies[name] = {
+            "cost_mean": figures["cost_mean_eur"],
+            "cost_se": figures["cost_se_eur"],
+            "cost_p5": figures["cost_p5_eur"],
+            "cost_p50": figures["cost_p50_eur"],
+            "cost_p95": figures["cost_p95_eur"],
+            "cvar95": figures["cost_cvar95_eur"],
+            "saving_mean": figures["saving_mean_eur"],
+            "saving_se": figures["saving_se_eur"],
+            "capture": figures["capture"],
+            "capture_se": figures["capture_se"],
+            "soc_violations": value("soc_violation_kwh", "max"),
+            "balance_error_kw": value("balance_error_kw", "max"),
+            "voltage_violation_probability": float(chances.loc[(name, "voltage"), "probability"]),
+            "line_violation_probability": float(chances.loc[(name, "line"), "probability"]),
+            "violation_probability_low": figures["violation_low"],
+            "violation_probability_high": figures["violation_high"],
+            "p2p_kwh_mean": value("p2p_kwh"),
+            "unsolved_slots_mean": value("unsolved_slots"),
+            "scenarios": figures["scenarios"],
+        }
+    iterations = statistics.summary[statistics.summary["figure"] == "iterations_total"]
+    made_steps = counters.get("made", 0.0)
+    seconds = counters.get("seconds", 0.0)
+    return {
+        "version": settings.version,
+        "scenarios": settings.scenarios,
+        "slots": made.slots,
+        "prosumers": made.community.size,
+        "chunks": settings.chunks,
+        "scenarios_resumed": int(counters.get("resumed", 0)),
+        "scenario_model": settings.scenario_model,
+        "market": settings.market,
+        "dtype": settings.dtype,
+        "policies": policies,
+        "prosumer_slots_per_second": counters.get("slots", 0.0) * made.community.size / max(seconds, 1e-9),
+        "admm_iterations_total": float((iterations["mean"] * iterations["count"]).sum()),
+        "iterations_wasted_share": 1 - counters.get("useful", 0.0) / made_steps if made_steps else 0.0,
+        "wall_s": time.perf_counter() - begin,
+        "compile_s": counters.get("compile_seconds", 0.0),
+        "peak_memory_bytes": peak_memory(),
+        "device": settings.device,
+    }
+
+
+def peak_memory() -> int:
+    """Bytes: of the device where it tells, else of this process."""
+    import jax
+
+    stats = jax.devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return 0
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else 1024 * size

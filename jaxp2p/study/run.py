@@ -1,0 +1,318 @@
+"""A study: policies on many scenarios of a community, and what every scenario cost."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jax import Array
+from jax.sharding import Mesh
+
+from jaxp2p.baselines.perfect_foresight import perfect_foresight
+from jaxp2p.community.types import Community, Horizon
+from jaxp2p.kpis import REFERENCE, UNSOLVED, grid_state
+from jaxp2p.policy import Penalties, Policy, suggest_penalties
+from jaxp2p.runner import POLICIES, make_policies, suggest_terminal_price
+from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key, slots_of_scenario
+from jaxp2p.slot.status import Status
+from jaxp2p.solvers import Solver, choose_solver, scale_tolerances
+from jaxp2p.study.engine import Batch, Series, Task, run_batch
+from jaxp2p.study.schedule import ChunkResult
+from jaxp2p.study.statistics import StudyStatistics, study_statistics
+from jaxp2p.trajectory import Trajectory
+
+TRACED = 128  # scenarios whose slots are kept, the first ones: enough for the quantile fans
+
+Told = Callable[[str, int], None]  # policy, scenario-slots done with it
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Study:
+    """Everything that the chunks of a study have in common.
+
+    Made by `make_study`. Perfect foresight is solved for the first `foresight_sample` scenarios.
+    """
+
+    community: Community
+    horizon: Horizon  # what the scenarios are made from
+    model: ScenarioModel
+    policies: dict[str, Policy | None]  # in order; None: perfect foresight
+    penalties: Penalties
+    solver: Solver
+    key: Array
+    slots: int
+    first_slot_of_day: int
+    terminal_price: float  # EUR/kWh of stored energy at the end
+    foresight_sample: int
+    engine: str = "free_running"
+    lanes: int | None = None
+    mesh: Mesh | None = None
+
+    def task(self, policy: Policy) -> Task:
+        """What the batch engine takes."""
+        return Task(
+            community=self.community,
+            horizon=self.horizon,
+            model=self.model,
+            penalties=self.penalties,
+            policy=policy,
+            solver=self.solver,
+            key=self.key,
+            first_slot_of_day=jnp.asarray(self.first_slot_of_day, jnp.int32),
+            slots=self.slots,
+        )
+
+
+def make_study(
+    community: Community,
+    horizon: Horizon,
+    *,
+    model: ScenarioModel | None = None,
+    policies: Sequence[str] = POLICIES,
+    slots: int | None = None,
+    seed: int = 0,
+    solver: Solver | None = None,
+    first_slot_of_day: int = 0,
+    terminal_price: float | None = None,
+    foresight_sample: int = 8,
+    engine: str = "free_running",
+    lanes: int | None = None,
+    mesh: Mesh | None = None,
+) -> Study:
+    """A study of the named policies; scenarios of `slots` slots are drawn by `model` from the horizon.
+
+    Policy parameters, penalties and the terminal price follow from the tariffs of the horizon, the same for
+    every scenario. Raises ValueError for unknown policies, and where scenarios cannot be that long.
+    """
+    unknown = [name for name in policies if name not in POLICIES]
+    if unknown:
+        raise ValueError(f"unknown policies {', '.join(unknown)}: choose from {', '.join(POLICIES)}")
+    model = model or ScenarioModel(effects=())
+    slots = horizon.slots if slots is None else slots
+    limit = slots_of_scenario(model, horizon)
+    if slots < 1 or (limit is not None and slots > limit):
+        raise ValueError(f"a scenario of {slots} slots cannot be made from {horizon.slots}: use bootstrap")
+    known = make_policies(community, horizon)
+    if terminal_price is None:
+        terminal_price = suggest_terminal_price(community, horizon)
+    return Study(
+        community=community,
+        horizon=horizon,
+        model=model,
+        policies={name: known.get(name) for name in policies},
+        penalties=suggest_penalties(horizon),
+        solver=solver or choose_solver(community),
+        key=jax.random.key(seed),
+        slots=slots,
+        first_slot_of_day=first_slot_of_day,
+        terminal_price=terminal_price,
+        foresight_sample=foresight_sample,
+        engine=engine,
+        lanes=lanes,
+        mesh=mesh,
+    )
+
+
+def run_chunk(
+    study: Study, first: int, count: int, *, width: int | None = None, told: Told | None = None
+) -> ChunkResult:
+    """Scenarios first to first + count - 1 under every policy.
+
+    width: batch size on the device, at least `count`; fixed, so that one program serves a last, smaller chunk
+    as well. Rows that are only there to fill it are thrown away.
+    """
+    width = max(width or count, count)
+    devices = 1 if study.mesh is None else study.mesh.size
+    width = -(-width // devices) * devices
+    numbers = np.minimum(np.arange(first, first + width), first + count - 1).astype(np.int32)
+    hours = float(study.horizon.slot_hours)
+    tables, traces = [], []
+    counters = {"made": 0.0, "useful": 0.0, "slots": 0.0, "seconds": 0.0}
+    counters["compile_seconds"] = _compile(study, numbers)
+    for name, policy in study.policies.items():
+        begin = time.perf_counter()
+        if policy is None:
+            sample = range(first, min(first + count, study.foresight_sample))
+            rows = [_foresee(study, number) for number in sample]
+            if not rows:
+                continue
+            series = Series(*(np.stack(x) for x in zip(*(row[0] for row in rows), strict=True)))
+            start, chosen = np.array([row[1] for row in rows]), np.array(sample)
+        else:
+            batch = _batch(study, study.task(policy), numbers)
+            series = Series(*(np.asarray(x)[:count] for x in batch.series))
+            start, chosen = np.asarray(batch.start_kwh, float)[:count], np.arange(first, first + count)
+            counters["made"] += float(batch.steps_made.sum())
+            counters["useful"] += float(batch.steps_useful.sum())
+            counters["slots"] += count * study.slots
+            counters["seconds"] += time.perf_counter() - begin
+        frame = _figures(series, start, hours, study.terminal_price)
+        frame.insert(0, "policy", name)
+        frame.insert(0, "scenario", chosen)
+        tables.append(frame)
+        kept = chosen < TRACED
+        if kept.any():
+            traces.append(_traces(Series(*(x[kept] for x in series)), chosen[kept], name))
+        if told is not None:
+            told(name, len(chosen) * study.slots)
+    kpis = _savings(pd.concat(tables, ignore_index=True))
+    return ChunkResult(
+        kpis=kpis, traces=pd.concat(traces, ignore_index=True) if traces else None, counters=counters
+    )
+
+
+_compiled: WeakKeyDictionary[Study, set[int]] = WeakKeyDictionary()  # batch sizes
+
+
+def _compile(study: Study, numbers: np.ndarray) -> float:
+    """Seconds that it took to compile the program of this batch size, 0 where it was there already.
+
+    Tolerances are leaves: with infinite ones the program is compiled and runs in no time.
+    """
+    sizes, policy = _compiled.setdefault(study, set()), next(filter(None, study.policies.values()), None)
+    if policy is None or len(numbers) in sizes:
+        return 0.0
+    begin = time.perf_counter()
+    task = study.task(policy)
+    _batch(study, replace(task, solver=scale_tolerances(task.solver, jnp.inf)), numbers)
+    sizes.add(len(numbers))
+    return time.perf_counter() - begin
+
+
+def _batch(study: Study, task: Task, numbers: np.ndarray) -> Batch:
+    """The batch on the host."""
+    options = {"engine": study.engine, "lanes": study.lanes, "mesh": study.mesh}
+    return jax.device_get(run_batch(task, jnp.asarray(numbers), **options))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """A finished study in memory: a row per scenario and policy, the first slots, the statistics."""
+
+    kpis: pd.DataFrame
+    traces: pd.DataFrame | None
+    statistics: StudyStatistics
+    wasted_share: float  # of the solver's iterations, on scenarios that were already done
+
+
+def run_study(
+    study: Study, scenarios: int, *, chunk: int = 512, told: Callable[[int, int], None] | None = None
+) -> StudyResult:
+    """Run scenarios 0 to scenarios - 1 in this process, in memory; `told` hears of finished scenarios.
+
+    For studies that must survive an interruption, and for many machines, see `jaxp2p study --help`.
+    """
+    chunk = min(chunk, scenarios)
+    results = []
+    for first in range(0, scenarios, chunk):
+        results.append(run_chunk(study, first, min(chunk, scenarios - first), width=chunk))
+        if told is not None:
+            told(min(first + chunk, scenarios), scenarios)
+    kpis = pd.concat([result.kpis for result in results], ignore_index=True)
+    traces = [result.traces for result in results if result.traces is not None]
+    figures = [column for column in kpis if column not in ("scenario", "policy")]
+
+    def read(figure: str) -> dict[str, np.ndarray]:
+        return {str(name): rows[figure].to_numpy(float) for name, rows in kpis.groupby("policy", sort=False)}
+
+    made, useful = (sum(result.counters[name] for result in results) for name in ("made", "useful"))
+    return StudyResult(
+        kpis=kpis,
+        traces=pd.concat(traces, ignore_index=True) if traces else None,
+        statistics=study_statistics(read, figures),
+        wasted_share=1 - useful / made if made else 0.0,
+    )
+
+
+def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price: float) -> pd.DataFrame:
+    """A row per scenario, summed in float64; the names are those of `jaxp2p.kpis`."""
+    x = Series(*(np.asarray(values, float) for values in series))
+    gained = x.stored_kwh[:, -1] - start_kwh
+    return pd.DataFrame(
+        {
+            "cost_eur": x.cost_eur.sum(1) - terminal_price * gained,
+            "import_kwh": hours * x.import_kw.sum(1),
+            "export_kwh": hours * x.export_kw.sum(1),
+            "p2p_kwh": hours * x.trade_kw.sum(1),
+            "peak_import_kw": np.max(x.import_kw - x.export_kw, axis=1),
+            "peak_export_kw": np.max(x.export_kw - x.import_kw, axis=1),
+            "unserved_kwh": hours * x.unserved_kw.sum(1),
+            "stored_end_kwh": x.stored_kwh[:, -1],
+            "voltage_violation_pu": x.voltage_violation_pu.max(1),
+            "line_violation_kw": x.line_violation_kw.max(1),
+            "soc_violation_kwh": np.maximum(x.soc_violation_kwh.max(1), 0),
+            "balance_error_kw": x.balance_error_kw.max(1),
+            "unsolved_slots": np.isin(x.status, UNSOLVED).sum(1).astype(float),
+            "violated_slots": (x.status == Status.NETWORK_VIOLATED).sum(1).astype(float),
+            "iterations_total": x.iterations.sum(1),
+        }
+    )
+
+
+def _savings(kpis: pd.DataFrame) -> pd.DataFrame:
+    """With the saving against no storage and no trade in the same scenario; NaN where that was not run."""
+    reference = kpis[kpis["policy"] == REFERENCE].set_index("scenario")["cost_eur"]
+    saving = kpis["scenario"].map(reference) - kpis["cost_eur"]
+    return kpis.assign(saving_eur=saving)
+
+
+def _traces(series: Series, chosen: np.ndarray, name: str) -> pd.DataFrame:
+    count, slots = np.asarray(series.cost_eur).shape
+    flat = lambda values: np.asarray(values, np.float32).reshape(-1)
+    return pd.DataFrame(
+        {
+            "scenario": np.repeat(chosen, slots),
+            "policy": name,
+            "slot": np.tile(np.arange(slots), count),
+            "import_kw": flat(series.import_kw) - flat(series.export_kw),
+            "stored_kwh": flat(series.stored_kwh),
+            "price_eur_per_kwh": flat(series.price_eur_per_kwh),
+        }
+    )
+
+
+def _foresee(study: Study, number: int) -> tuple[Series, float]:
+    """Series (T,) of perfect foresight in one scenario, and its stored energy at the start, kWh.
+
+    Outages of batteries are not known to it: what it finds is then a bound that nobody need reach.
+    """
+    community, horizon, _ = materialise(
+        study.model, study.community, study.horizon, scenario_key(study.key, number), study.slots
+    )
+    found = perfect_foresight(
+        community,
+        horizon,
+        terminal_price=study.terminal_price,
+        row_penalty=float(study.penalties.row),
+        unserved_price=float(study.penalties.unserved),
+    )
+    t: Trajectory = found.trajectory
+    grid = grid_state(community, horizon, np.asarray(t.injection, float))
+    network, battery = community.network, community.prosumers.battery
+    high, low = np.asarray(network.voltage_max, float), np.asarray(network.voltage_min, float)
+    beyond = np.maximum(np.maximum(grid.voltage - high, low - grid.voltage), 0).max(1)
+    energy = np.asarray(t.energy, float)
+    owned = np.asarray((battery.charge_max > 0) | (battery.discharge_max > 0))
+    outside = np.maximum(energy - np.asarray(battery.energy_max), np.asarray(battery.energy_min) - energy)
+    balance = t.injection - (t.sell - t.buy) - t.trade + t.unserved
+    total = lambda values: np.asarray(values, float).sum(1)
+    slots = len(energy)
+    return Series(
+        cost_eur=total(t.cost),
+        import_kw=total(t.buy),
+        export_kw=total(t.sell),
+        trade_kw=total(t.trade_volume) / 2,
+        stored_kwh=total(energy),
+        unserved_kw=total(np.abs(t.unserved)),
+        price_eur_per_kwh=np.asarray(t.price_market, float).mean(1),
+        voltage_violation_pu=beyond,
+        line_violation_kw=grid.excess.max(1, initial=0),
+        soc_violation_kwh=np.where(owned, outside, 0).max(1, initial=0),
+        balance_error_kw=np.abs(np.asarray(balance, float)).max(1),
+        status=np.full(slots, int(Status.SOLVED)),
+        iterations=np.zeros(slots),
+    ), float(np.asarray(battery.energy_start, float).sum())
