@@ -1,0 +1,213 @@
+"""A study on real kernels: the same as a run, whatever the chunks, and bounded by perfect foresight."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from communities import small
+from typer.testing import CliRunner
+
+from jaxp2p.cli.app import app
+from jaxp2p.kpis import evaluate
+from jaxp2p.runner import run
+from jaxp2p.scenarios.parse import parse_model
+from jaxp2p.study.folder import read_study
+from jaxp2p.study.run import make_study, run_chunk, run_study
+
+SLOTS = 24
+POLICIES = ("no_storage_no_trade", "no_storage", "lyapunov", "perfect_foresight")
+
+
+@pytest.fixture(scope="module")
+def village():
+    return small("rural1", days=2, market="pool")
+
+
+@pytest.fixture(scope="module")
+def study(village):
+    community, horizon = village
+    model = parse_model("bootstrap * noise", horizon=horizon, community=community)
+    return make_study(community, horizon, model=model, policies=POLICIES, slots=SLOTS, foresight_sample=3)
+
+
+@pytest.fixture(scope="module")
+def whole(study):
+    return run_chunk(study, 0, 6)
+
+
+def test_one_scenario_of_the_data_themselves_equals_a_run(village):
+    community, horizon = village
+    horizon = horizon.slice(0, SLOTS)
+    study = make_study(community, horizon, policies=POLICIES, foresight_sample=1)
+    ours = run_chunk(study, 0, 1).kpis.set_index("policy")
+    theirs = evaluate(community, horizon, run(community, horizon, policies=POLICIES))
+    for name in POLICIES:
+        kpis = theirs[name].kpis
+        size = abs(theirs["no_storage_no_trade"].kpis["cost_eur"])
+        assert ours.loc[name, "cost_eur"] == pytest.approx(kpis["cost_eur"], abs=1e-5 * size)
+        assert ours.loc[name, "saving_eur"] == pytest.approx(kpis["saving_eur"], abs=2e-5 * size)
+        assert ours.loc[name, "p2p_kwh"] == pytest.approx(kpis["p2p_kwh"], rel=1e-3, abs=1e-3)
+        assert ours.loc[name, "voltage_violation_pu"] == pytest.approx(kpis["voltage_violation_pu"], abs=1e-6)
+        assert ours.loc[name, "line_violation_kw"] == pytest.approx(kpis["line_violation_kw"], abs=0.02)
+
+
+def test_chunks_of_one_size_are_the_same_to_the_last_bit(study, whole):
+    parts = [run_chunk(study, first, count, width=6) for first, count in ((0, 4), (4, 2))]
+    joined = pd.concat([part.kpis for part in parts]).sort_values(["scenario", "policy"])
+    pd.testing.assert_frame_equal(
+        joined.reset_index(drop=True),
+        whole.kpis.sort_values(["scenario", "policy"]).reset_index(drop=True),
+        check_exact=True,
+    )
+
+
+def test_other_chunk_sizes_agree_within_the_tolerance_of_the_solver(study, whole):
+    one = run_chunk(study, 4, 1).kpis.set_index("policy")
+    same = whole.kpis[whole.kpis["scenario"] == 4].set_index("policy")
+    size = abs(same["cost_eur"]).max()
+    np.testing.assert_allclose(one["cost_eur"], same["cost_eur"], atol=1e-3 * size)
+
+
+def test_perfect_foresight_bounds_every_policy_in_every_scenario(whole):
+    cost = whole.kpis.pivot(index="scenario", columns="policy", values="cost_eur")
+    known = cost.dropna()
+    assert len(known) == 3
+    for name in POLICIES[:-1]:
+        assert (known["perfect_foresight"] <= known[name] + 1e-2).all(), name
+    assert (known["lyapunov"] < known["no_storage"]).any()
+
+
+def test_scenarios_differ_and_limits_hold(whole):
+    lyapunov = whole.kpis[whole.kpis["policy"] == "lyapunov"]
+    assert lyapunov["cost_eur"].nunique() == 6
+    assert lyapunov["soc_violation_kwh"].max() <= 1e-6
+    assert lyapunov["balance_error_kw"].max() < 1e-3
+    assert (lyapunov["unsolved_slots"] == 0).all()
+
+
+def test_a_study_in_memory_has_statistics_of_all_scenarios(study):
+    told = []
+    result = run_study(study, 6, chunk=4, told=lambda done, total: told.append((done, total)))
+    assert told == [(4, 6), (6, 6)]
+    summary = result.statistics.summary.set_index(["policy", "figure"])
+    rows = result.kpis[result.kpis["policy"] == "lyapunov"]["cost_eur"]
+    assert summary.loc[("lyapunov", "cost_eur"), "mean"] == pytest.approx(rows.mean())
+    assert summary.loc[("lyapunov", "cost_eur"), "count"] == 6
+    assert 0 <= result.wasted_share < 1
+    assert set(result.traces["scenario"]) == set(range(6))
+
+
+def test_what_cannot_be_is_refused(village):
+    community, horizon = village
+    with pytest.raises(ValueError, match="unknown policies greed"):
+        make_study(community, horizon, policies=["greed"])
+    with pytest.raises(ValueError, match="use bootstrap"):
+        make_study(community, horizon, slots=horizon.slots + 1)
+
+
+COMMAND = [
+    "study",
+    "rural1",
+    "--scenarios",
+    "6",
+    "--chunk",
+    "2",
+    "--days",
+    "0.25",
+    "--from-days",
+    "3",
+    "--foresight",
+    "1",
+    "--devices",
+    "1",
+    "--policies",
+    "no_storage_no_trade,no_storage,lyapunov,perfect_foresight",
+]
+
+
+def call(*words):
+    return CliRunner().invoke(app, [*COMMAND, *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    done = call("--out", folder / "a", "--json", folder / "a.json")
+    assert done.exit_code == 0, done.output
+    return folder / "a", json.loads((folder / "a.json").read_text()), done.output
+
+
+def test_the_command_writes_table_pictures_and_json(undisturbed):
+    folder, report, output = undisturbed
+    assert "state per scenario" in output and "prosumer-slots/s" in output
+    wanted = {
+        "cost_mean",
+        "cost_se",
+        "cost_p5",
+        "cost_p95",
+        "cvar95",
+        "soc_violations",
+        "voltage_violation_probability",
+    }
+    assert report["scenarios"] == 6 and report["slots"] == SLOTS and report["prosumers"] == 28
+    assert wanted <= set(report["policies"]["lyapunov"])
+    assert report["admm_iterations_total"] > 0 and 0 <= report["iterations_wasted_share"] < 1
+    assert report["peak_memory_bytes"] > 1e7 and report["compile_s"] > 0
+    assert {file.name for file in (folder / "pictures").iterdir()} >= {"study_boxes.png", "study_import.png"}
+    assert len(read_study(folder).read_kpis()) == 6 * 3 + 1
+
+
+def test_the_same_command_after_a_lost_chunk_ends_with_the_same_table(undisturbed):
+    folder, _, _ = undisturbed
+    before = read_study(folder).read_kpis()
+    (folder / "chunks" / "000001.parquet").unlink()
+    done = call("--out", folder)
+    assert done.exit_code == 0, done.output
+    pd.testing.assert_frame_equal(read_study(folder).read_kpis(), before, check_exact=True)
+
+
+def test_other_settings_are_refused_by_name(undisturbed):
+    folder, _, _ = undisturbed
+    done = call("--out", folder, "--seed", 7)
+    assert done.exit_code == 2
+    assert "seed of the scenarios: 0, now 7" in done.output
+    assert call("--out", folder, "--no-resume").exit_code == 2
+
+
+def test_mistakes_are_named(tmp_path):
+    done = call("--scenario-model", "noise(lod=1) * spikes", "--out", tmp_path / "x")
+    assert done.exit_code == 2
+    assert "lod" in done.output and "spikes" in done.output
+    assert not (tmp_path / "x").exists()
+    assert call("--memory", "0.0000001", "--out", tmp_path / "x").exit_code in (0, 2)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 here")
+def test_kill_minus_nine_and_the_same_command_again(undisturbed, tmp_path):
+    folder, _, _ = undisturbed
+    target = tmp_path / "killed"
+    # x64 as in this process (tests/conftest.py), so that the sums are the same
+    start = "import jax; jax.config.update('jax_enable_x64', True); from jaxp2p.cli import main; main()"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", start, *COMMAND, "--out", str(target), "--quiet"], env=environment
+    )
+    first = target / "chunks" / "000000.parquet"
+    limit = time.monotonic() + 300
+    while not first.exists() and process.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first.exists()
+    done = call("--out", target)
+    assert done.exit_code == 0, done.output
+    pd.testing.assert_frame_equal(
+        read_study(target).read_kpis(), read_study(folder).read_kpis(), check_exact=True
+    )
