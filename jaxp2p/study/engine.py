@@ -227,19 +227,19 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
         working = busy(state)
         freeze = lambda new, old: jnp.where(working.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
         search = jax.tree.map(freeze, jax.vmap(step)(state).search, state.search)
-        return state._replace(search=search), made + width, useful + jnp.sum(working)
+        return state._replace(search=search), made + width, useful + jnp.sum(working, dtype=useful.dtype)
 
     def turn_over(state: _Lane, series: Series, following: Array) -> tuple[_Lane, Series, Array]:
         chosen = jnp.nonzero(waiting(state), size=group, fill_value=width)[0]
         some = jax.tree.map(lambda x: jnp.take(x, chosen, axis=0, mode="clip"), state)
-        ended = (chosen < width) & (some.slot + 1 >= task.slots)
-        rows = following + jnp.cumsum(ended.astype(jnp.int32)) - ended
+        ended = ((chosen < width) & (some.slot + 1 >= task.slots)).astype(jnp.int32)
+        rows = following + jnp.cumsum(ended) - ended
         moved, kept = jax.vmap(partial(_close, task))(some, rows, number_of(rows))
         row = jnp.where(chosen < width, some.row, count)
         put = lambda all_, new: all_.at[row, some.slot].set(new.astype(all_.dtype), mode="drop")
         series = jax.tree.map(put, series, kept)
         state = jax.tree.map(lambda all_, new: all_.at[chosen].set(new, mode="drop"), state, moved)
-        return state, series, following + jnp.sum(ended.astype(jnp.int32))
+        return state, series, following + jnp.sum(ended, dtype=jnp.int32)
 
     def round_(carry):
         state, series, following, made, useful = carry
