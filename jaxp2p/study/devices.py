@@ -9,7 +9,7 @@
   trades, whoever holds them: each iteration gathers the trades (K, N) on all devices.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 

@@ -92,7 +92,7 @@ class _Lane(NamedTuple):
     problem: dict[str, Array | None]  # of the slot, what is not SHARED
     search: solvers.Search
     slot: Array  # () int32
-    row: Array  # () int32, of the scenario in the batch; at the end of the batch: none left
+    row: Array  # () int32, of the scenario in the batch; -1 before the first, and beyond the batch at its end
     grid: tuple[Array, Array, Array]  # base values of the network in this slot
 
 
@@ -192,10 +192,6 @@ def _empty(task: Task, scenarios: int) -> Series:
     return Series(**{name: make(name) for name in Series._fields})
 
 
-def _start_kwh(task: Task, numbers: Array) -> Array:
-    return jax.lax.map(lambda number: jnp.sum(_first(task, number)[1]), numbers, batch_size=256)
-
-
 def default_lanes() -> int:
     """Lanes that suit the device."""
     return LANES.get(jax.default_backend(), MANY_LANES)
@@ -210,7 +206,8 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
 
     def busy(state: _Lane) -> Array:
         """(L,) bool: still iterating."""
-        return (state.row < count) & jax.vmap(partial(solvers.running, task.solver))(state.search)
+        mine = (state.row >= 0) & (state.row < count)
+        return mine & jax.vmap(partial(solvers.running, task.solver))(state.search)
 
     def waiting(state: _Lane) -> Array:
         return (state.row < count) & ~busy(state)
@@ -229,32 +226,40 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
         search = jax.tree.map(freeze, jax.vmap(step)(state).search, state.search)
         return state._replace(search=search), made + width, useful + jnp.sum(working, dtype=useful.dtype)
 
-    def turn_over(state: _Lane, series: Series, following: Array) -> tuple[_Lane, Series, Array]:
+    def turn_over(state: _Lane, kept: tuple[Series, Array], following: Array):
+        series, start_kwh = kept
         chosen = jnp.nonzero(waiting(state), size=group, fill_value=width)[0]
         some = jax.tree.map(lambda x: jnp.take(x, chosen, axis=0, mode="clip"), state)
         ended = ((chosen < width) & (some.slot + 1 >= task.slots)).astype(jnp.int32)
         rows = following + jnp.cumsum(ended) - ended
-        moved, kept = jax.vmap(partial(_close, task))(some, rows, number_of(rows))
-        row = jnp.where(chosen < width, some.row, count)
+        moved, result = jax.vmap(partial(_close, task))(some, rows, number_of(rows))
+        row = jnp.where((chosen < width) & (some.row >= 0), some.row, count)
         put = lambda all_, new: all_.at[row, some.slot].set(new.astype(all_.dtype), mode="drop")
-        series = jax.tree.map(put, series, kept)
+        series = jax.tree.map(put, series, result)
+        begun = jnp.where(some.slot == 0, row, count)
+        start_kwh = start_kwh.at[begun].set(jnp.sum(some.energy, axis=1), mode="drop")
         state = jax.tree.map(lambda all_, new: all_.at[chosen].set(new, mode="drop"), state, moved)
-        return state, series, following + jnp.sum(ended, dtype=jnp.int32)
+        return state, (series, start_kwh), following + jnp.sum(ended, dtype=jnp.int32)
 
     def round_(carry):
-        state, series, following, made, useful = carry
+        state, kept, following, made, useful = carry
         state, made, useful = jax.lax.while_loop(go_on, steps, (state, made, useful))
-        return *turn_over(state, series, following), made, useful
+        return *turn_over(state, kept, following), made, useful
 
-    rows = jnp.arange(width, dtype=jnp.int32)
-    state = jax.vmap(partial(_start, task))(rows, numbers[:width])
+    # Every lane begins at the end of a scenario that never was: the loop itself starts the first ones, and
+    # the program has one copy of all that instead of two.
+    none = jnp.zeros((), jnp.int32)
+    lane = jax.eval_shape(partial(_start, task), none, none)
+    state = jax.tree.map(lambda x: jnp.zeros((width, *x.shape), x.dtype), lane)
+    state = state._replace(row=state.row - 1, slot=state.slot + task.slots - 1)
+    kept = _empty(task, count), jnp.zeros((count,), task.horizon.load.dtype)
     # float: a study makes more steps than an int32 holds
     zero = jnp.zeros((), jnp.float32)
-    carry = (state, _empty(task, count), jnp.asarray(width, jnp.int32), zero, zero)
     unfinished = lambda carry: jnp.any(carry[0].row < count)
-    _, series, _, made, useful = jax.lax.while_loop(unfinished, round_, carry)
+    carry = jax.lax.while_loop(unfinished, round_, (state, kept, none, zero, zero))
+    _, (series, start_kwh), _, made, useful = carry
     each = solvers.iterations_per_step(task.solver)
-    return Batch(series, _start_kwh(task, numbers), made[None] * each, useful[None] * each)
+    return Batch(series, start_kwh, made[None] * each, useful[None] * each)
 
 
 def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
@@ -271,15 +276,16 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
         nothing = jnp.zeros((), jnp.int32)
         return _close(task, lane._replace(search=search), nothing, nothing)
 
-    def group(numbers: Array) -> Series:
+    def group(numbers: Array) -> tuple[Series, Array]:
         state = jax.vmap(partial(_start, task))(numbers, numbers)
-        return jax.lax.scan(lambda state, _: jax.vmap(one)(state), state, length=task.slots)[1]
+        series = jax.lax.scan(lambda state, _: jax.vmap(one)(state), state, length=task.slots)[1]
+        return series, jnp.sum(state.energy, axis=1)
 
-    series = jax.lax.map(group, padded)  # (groups, T, width)
+    series, start_kwh = jax.lax.map(group, padded)  # (groups, T, width), (groups, width)
     made = jnp.sum(jnp.max(series.iterations, axis=2).astype(jnp.float32)) * width
     flat = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2).reshape(groups * width, -1)[:count], series)
     useful = jnp.sum(flat.iterations.astype(jnp.float32))
-    return Batch(flat, _start_kwh(task, numbers), made[None], useful[None])
+    return Batch(flat, start_kwh.reshape(-1)[:count], made[None], useful[None])
 
 
 ENGINES = {"free_running": free_running, "lockstep": lockstep}
