@@ -71,6 +71,11 @@ def draws(task: Task, numbers):
     return jax.vmap(one)(numbers)
 
 
+def numbered(leaves) -> dict[str, np.ndarray]:
+    """Leaves by a name."""
+    return {f"leaf{place}": np.asarray(leaf) for place, leaf in enumerate(leaves)}
+
+
 def simulated(task: Task, community, horizon, policy):
     """Trajectory of one scenario."""
     return _simulate(
@@ -94,10 +99,10 @@ def start(mode: str, out: Path, *more: str, devices: int) -> subprocess.Popen:
 
 
 def _batch(out: Path) -> None:
-    """As many scenarios as devices: each is alone on its device."""
+    """Three scenarios on each of 8 devices, where two at a time wait for each other."""
     task, mesh = make_task("pool", DRAWN), scenario_mesh(8)
-    first = numbers(8)
-    result: Batch = run_batch(task, first, mesh=mesh)
+    all_ = numbers(24)
+    result: Batch = run_batch(task, all_, engine="lockstep", lanes=2, mesh=mesh)
     spread = jax.shard_map(
         draws,
         mesh=mesh,
@@ -105,13 +110,10 @@ def _batch(out: Path) -> None:
         out_specs=P("scenario"),
         check_vma=False,
     )
-    drawn = jax.tree.leaves(jax.jit(spread)(task, first))
+    drawn = jax.tree.leaves(jax.jit(spread)(task, all_))
     arrays = {name: getattr(result.series, name) for name in SERIES}
-    np.savez(out, start_kwh=result.start_kwh, steps=result.steps_made, **arrays, **_numbered(drawn))
-
-
-def _numbered(leaves) -> dict[str, np.ndarray]:
-    return {f"leaf{place}": np.asarray(leaf) for place, leaf in enumerate(leaves)}
+    steps = {"steps_made": result.steps_made, "steps_useful": result.steps_useful}
+    np.savez(out, **steps, **arrays, **numbered(drawn))
 
 
 def _members(out: Path) -> None:
@@ -133,7 +135,7 @@ def _members(out: Path) -> None:
 
 
 def _worker(out: Path, coordinator: str, rank: str) -> None:
-    """One of two processes that share a mesh of 8 devices, two scenarios for each; keeps its own part."""
+    """One of two processes that share a mesh of 8 devices; each takes two scenarios, one after the other."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(coordinator, num_processes=2, process_id=int(rank))
     mesh = scenario_mesh()

@@ -297,7 +297,9 @@ def run_batch(
     """Scenarios `numbers` (S,) int32 under one policy; with a mesh, each device takes its share of them.
 
     lanes: scenarios under way at a time on a device, by default what suits it. Devices never wait for each
-    other: every one runs its own loop. S must be a multiple of their number.
+    other: every one runs its own loop. S must be a multiple of their number. Where the devices belong to
+    several processes, all call this with the same task and numbers (on the host, or on no device in
+    particular), and each can read its own rows of the result, `addressable_shards`.
     """
     kernel = partial(ENGINES[engine], lanes=lanes or default_lanes())
     if mesh is None:
@@ -309,7 +311,7 @@ def run_batch(
 
 
 def bytes_per_scenario(task: Task) -> tuple[int, int]:
-    """Bytes on the device: of a scenario under way (its lane, without temporaries), and of one that is kept."""
+    """Bytes on the device: of a scenario under way (its lane, without temporaries), and of one kept."""
     none = jnp.zeros((), jnp.int32)
     lane = jax.eval_shape(partial(_start, task), none, none)
     series = jax.eval_shape(lambda: _empty(task, 1))
