@@ -6,7 +6,8 @@
   community, and everything else whole. `simulate` runs unchanged under jit. In the pool the devices exchange
   sums only, over the members and by bus, with as many numbers as there are prices: an iteration costs the
   same traffic however many members there are. In the bilateral market every member needs its partners'
-  trades, whoever holds them: each iteration gathers the trades (K, N) on all devices.
+  trades, whoever holds them: each iteration gathers the trades (K, N) on all devices, and each step of
+  the members' own root search asks all devices whether anybody is still looking.
 """
 
 from collections.abc import Callable
@@ -107,7 +108,7 @@ def pad_community(community: Community, horizon: Horizon, multiple: int) -> tupl
 
 
 def _padded_graph(market: Market, size: int) -> Market:
-    """The market with flat indices for its new number of members; those from `size` on trade with themselves."""
+    """The market with flat indices for its new number of members; those from `size` on face themselves."""
     slots, total = market.partner.shape
     member = jnp.arange(total, dtype=jnp.int32)[None, :]
     itself = member + total * jnp.arange(slots, dtype=jnp.int32)[:, None]

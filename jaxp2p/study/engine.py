@@ -303,7 +303,9 @@ def run_batch(
     """Scenarios `numbers` (S,) int32 under one policy; with a mesh, each device takes its share of them.
 
     lanes: scenarios under way at a time on a device, by default what suits it. Devices never wait for each
-    other: every one runs its own loop. S must be a multiple of their number.
+    other: every one runs its own loop. S must be a multiple of their number. Where the devices belong to
+    several processes, all call this with the same task and numbers (on the host, or on no device in
+    particular), and each can read its own rows of the result, `addressable_shards`.
     """
     kernel = partial(ENGINES[engine], lanes=lanes or default_lanes())
     if mesh is None:

@@ -1,0 +1,245 @@
+"""The batch engine against single scenarios; the same results on one device, on many, in two processes."""
+
+import json
+import re
+import socket
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from communities import small
+from jax.sharding import Mesh
+from on_devices import DRAWN, SERIES, SLOTS, draws, make_task, numbered, numbers, simulated, start
+
+from jaxp2p.runner import make_policies
+from jaxp2p.slot.status import Status
+from jaxp2p.solvers import scale_tolerances
+from jaxp2p.study import engine
+from jaxp2p.study.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
+from jaxp2p.study.engine import Task, run_batch
+
+COUNT = 10
+# two programs round differently, so a solver may stop elsewhere: share of the money moved, and kWh
+LOSS = {"pool": 1e-5, "bilateral": 2e-4}
+STORED = 1e-3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiler():
+    """The programs here run for a moment and compile for many."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def drawn_task():
+    return make_task("pool", DRAWN)
+
+
+@pytest.fixture(scope="module")
+def reference(drawn_task):
+    """Ten scenarios in three lanes on one device."""
+    return jax.device_get(run_batch(drawn_task, numbers(COUNT), lanes=3))
+
+
+@pytest.fixture(scope="module")
+def scenarios(drawn_task):
+    return jax.device_get(jax.jit(draws)(drawn_task, numbers(COUNT)))
+
+
+def moved_eur(task: Task, series) -> np.ndarray:
+    """(S,) the money that changes hands, at the largest price."""
+    power = np.sum(np.asarray(series["import_kw"] + series["export_kw"] + series["trade_kw"]), axis=-1)
+    return power * float(task.horizon.slot_hours) * float(jnp.max(jnp.abs(task.horizon.price_buy)))
+
+
+def assert_alike(task: Task, one, other) -> None:
+    """Series (S, T) by name: the same states, the same money, the same stored energy."""
+    one, other = ({name: np.asarray(series[name]) for name in SERIES} for series in (one, other))
+    np.testing.assert_array_equal(one["status"], other["status"])
+    allowed = LOSS[task.community.market.kind] * moved_eur(task, one)
+    assert (allowed > 0).all()
+    assert (np.abs(one["cost_eur"].sum(-1) - other["cost_eur"].sum(-1)) <= allowed).all()
+    np.testing.assert_allclose(one["stored_kwh"], other["stored_kwh"], atol=STORED)
+
+
+def by_name(series) -> dict[str, np.ndarray]:
+    return {name: getattr(series, name) for name in SERIES}
+
+
+def summed(trajectory) -> dict[str, np.ndarray]:
+    """What a Series keeps, of a Trajectory; with the axis S."""
+    trajectory = jax.device_get(trajectory)
+    return {
+        "cost_eur": trajectory.cost.sum(1)[None],
+        "import_kw": trajectory.buy.sum(1)[None],
+        "export_kw": trajectory.sell.sum(1)[None],
+        "trade_kw": trajectory.trade_volume.sum(1)[None] / 2,
+        "stored_kwh": trajectory.energy.sum(1)[None],
+        "status": trajectory.status[None],
+    }
+
+
+def part(series, rows) -> dict[str, np.ndarray]:
+    return {name: np.asarray(series[name])[rows] for name in SERIES}
+
+
+def wasted(batch) -> float:
+    return 1 - float(batch.steps_useful.sum() / batch.steps_made.sum())
+
+
+# ---------------------------------------------------------------- one device
+
+
+def test_a_batch_is_its_scenarios_simulated_one_by_one(drawn_task, reference, scenarios):
+    series = by_name(reference.series)
+    assert series["cost_eur"].shape == (COUNT, SLOTS)
+    assert 0 <= wasted(reference) < 1
+    assert float(reference.steps_useful[0]) == series["iterations"].sum()
+    prosumers, horizons, _ = scenarios
+    np.testing.assert_allclose(reference.start_kwh, prosumers.battery.energy_start.sum(1), rtol=1e-12)
+    assert len(np.unique(reference.start_kwh)) > 1, "the scenarios must differ"
+    for row in (0, 4, COUNT - 1):
+        homes, horizon = jax.tree.map(lambda leaf, row=row: leaf[row], (prosumers, horizons))
+        community = replace(drawn_task.community, prosumers=homes)
+        alone = simulated(drawn_task, community, horizon, drawn_task.policy)
+        mine = part(series, [row])
+        assert_alike(drawn_task, mine, summed(alone) | {"iterations": alone.iterations[None]})
+        for name in ("import_kw", "export_kw", "trade_kw"):
+            np.testing.assert_allclose(mine[name], summed(alone)[name], atol=5e-3)
+
+
+@pytest.mark.parametrize(("market", "count"), [("pool", 1), ("bilateral", 3)])
+def test_without_effects_a_scenario_is_a_simulation_of_the_horizon(market, count):
+    task = make_task(market)
+    batch = jax.device_get(run_batch(task, numbers(count), lanes=32))
+    series = by_name(batch.series)
+    run = simulated(task, task.community, task.horizon.slice(0, SLOTS), task.policy)
+    expected = summed(run)
+    assert (series["status"] == Status.SOLVED).all()
+    assert 0 <= wasted(batch) < 1
+    for row in range(count):
+        assert_alike(task, part(series, [row]), expected | {"iterations": run.iterations[None]})
+    price = run.price_market.mean(1)
+    np.testing.assert_allclose(batch.series.price_eur_per_kwh, np.tile(price, (count, 1)), atol=1e-3)
+
+
+def test_an_unsolved_slot_keeps_its_status_and_its_scenario_goes_on(drawn_task):
+    never = replace(drawn_task, solver=scale_tolerances(drawn_task.solver, -1.0))
+    batch = jax.device_get(run_batch(never, numbers(COUNT), lanes=3))
+    assert (batch.series.status == Status.MAX_ITER).all()
+    assert (batch.series.iterations == never.solver.max_iter).all()
+    assert np.isfinite(batch.series.cost_eur).all()
+    assert batch.series.balance_error_kw.max() < 1e-9
+
+
+# ---------------------------------------------------------------- many devices
+
+
+def finish(*processes) -> None:
+    try:
+        texts = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, text in zip(processes, texts, strict=True):
+        assert process.returncode == 0, text
+
+
+def test_eight_devices_in_lockstep(drawn_task, reference, scenarios, tmp_path):
+    out = tmp_path / "batch.npz"
+    finish(start("batch", out, devices=8))
+    found = np.load(out)
+    made, useful = found["steps_made"], found["steps_useful"]
+    assert made.shape == (8,) and found["cost_eur"].shape == (24, SLOTS)
+    assert (useful <= made).all() and useful.sum() == found["iterations"].sum()
+    assert_alike(drawn_task, by_name(reference.series), part(found, slice(COUNT)))
+    for name, leaf in numbered(jax.tree.leaves(scenarios)).items():
+        np.testing.assert_array_equal(
+            found[name][:COUNT], leaf, err_msg="draws must not depend on the devices"
+        )
+
+
+def test_two_processes_share_a_mesh_one_scenario_at_a_time(drawn_task, reference, tmp_path):
+    if "jax_cpu_collectives_implementation" not in jax.config.values:
+        pytest.skip("this JAX has no collectives between CPU processes")
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        coordinator = f"localhost:{probe.getsockname()[1]}"
+    outs = [tmp_path / f"{rank}.npz" for rank in (0, 1)]
+    finish(*(start("worker", out, coordinator, str(rank), devices=4) for rank, out in enumerate(outs)))
+    parts = [np.load(out) for out in outs]
+    assert [list(p["rows"]) for p in parts] == [list(range(8)), list(range(8, 16))]
+    found = {name: np.concatenate([p[name] for p in parts]) for name in (*SERIES, "start_kwh")}
+    assert_alike(drawn_task, by_name(reference.series), part(found, slice(COUNT)))
+    np.testing.assert_allclose(found["start_kwh"][:COUNT], reference.start_kwh, rtol=1e-12)
+
+
+def test_members_over_eight_devices(tmp_path):
+    out = tmp_path / "members.npz"
+    finish(start("members", out, devices=8))
+    found = np.load(out)
+    collectives = json.loads(str(found["collectives"]))
+    kinds = {market: {kind for _, kind in rows} for market, rows in collectives.items()}
+    assert kinds == {"pool": {"all-reduce"}, "bilateral": {"all-reduce", "all-gather"}}
+    members = {int(n) for shapes, _ in collectives["pool"] for n in re.findall(r"\w+\[(\d+)\]", shapes)}
+    assert 16 not in members, "in the pool only sums leave a device"
+    for market in ("pool", "bilateral"):
+        task = make_task(market)
+        run = simulated(task, task.community, task.horizon.slice(0, SLOTS), task.policy)
+        size = task.community.size
+        np.testing.assert_array_equal(found[f"{market}_status"], run.status)
+        mine, moved = found[f"{market}_cost"], moved_eur(task, summed(run))
+        assert abs(mine[:, :size].sum() - np.sum(run.cost)) <= LOSS[market] * moved
+        np.testing.assert_allclose(found[f"{market}_energy"][:, :size], run.energy, atol=STORED)
+        for name in ("cost", "energy", "buy"):
+            assert np.abs(found[f"{market}_{name}"][:, size:]).max() < 1e-9, "nobody lives there"
+
+
+# ---------------------------------------------------------------- empty members and faults
+
+
+@pytest.mark.parametrize("market", ["pool", "bilateral", "none"])
+def test_padding_adds_members_without_anything(market):
+    community, horizon = small("ieee33", market=market, homes=13)
+    padded, longer = pad_community(community, horizon, 8)
+    size = community.size
+    assert (size, padded.size, longer.load.shape[1], len(set(padded.prosumers.ids))) == (13, 16, 16, 16)
+    assert pad_community(padded, longer, 8)[0] is padded
+    bus, graph, homes = np.asarray(padded.prosumers.bus), padded.market, padded.prosumers
+    assert (np.diff(bus) >= 0).all() and bus[-1] == community.network.voltage_min.shape[0] - 1
+    empty = [homes.pv_peak, homes.battery.energy_max, graph.limit, graph.fee, longer.load, longer.pv]
+    assert all((np.asarray(leaf)[..., size:] == 0).all() for leaf in empty)
+    assert not np.asarray(homes.flexible)[size:].any() and not np.asarray(padded.feeder.flexible)[size:].any()
+    same = jax.tree.map(
+        lambda new, old: np.array_equal(new[..., :size], old), homes.battery, community.prosumers.battery
+    )
+    assert all(jax.tree.leaves(same))
+    reverse, partner = np.asarray(graph.reverse), np.asarray(graph.partner)
+    np.testing.assert_array_equal(reverse.ravel()[reverse.ravel()], np.arange(reverse.size))
+    np.testing.assert_array_equal(reverse % 16, partner)
+    np.testing.assert_array_equal(partner[:, :size], community.market.partner)
+
+
+def test_faults_are_named():
+    community, horizon = small("ieee33", homes=13)
+    policy = make_policies(community, horizon)["lyapunov"]
+    present = len(jax.devices())
+    assert scenario_mesh().shape == {engine.AXIS: present}
+    with pytest.raises(ValueError, match=f"{present + 1} devices asked for, but there .* {present}"):
+        scenario_mesh(present + 1)
+    with pytest.raises(ValueError, match="give 1 or more"):
+        prosumer_mesh(0)
+    with pytest.raises(ValueError, match="give 1 or more"):
+        pad_community(community, horizon, 0)
+    with pytest.raises(ValueError, match='needs "prosumer"'):
+        shard_prosumers(community, horizon, policy, scenario_mesh(1))
+    mesh = jax.sharding.AbstractMesh((8,), ("prosumer",))
+    with pytest.raises(ValueError, match=r"13 members cannot be split evenly over 8 .* adds 3 empty ones"):
+        shard_prosumers(community, horizon, policy, mesh)
+    padded, longer = pad_community(community, horizon, 8)
+    with pytest.raises(ValueError, match="the policy is for 13 members, the community has 16"):
+        shard_prosumers(padded, longer, policy, Mesh(np.array(jax.devices()[:1]), ("prosumer",)))
