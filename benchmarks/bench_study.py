@@ -153,7 +153,7 @@ def run_pool(name: str, qp, slots, *, cores: list[int], budget: float, folder: P
         try:
             message = process.communicate(timeout=max(1, deadline - time.monotonic()))[1]
             if process.returncode:
-                reason = (message.strip().splitlines() or ["no message"])[-1][:200]
+                reason = last_error(message)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -163,6 +163,13 @@ def run_pool(name: str, qp, slots, *, cores: list[int], budget: float, folder: P
         walls.append(sum(r["ms"] for r in mine) / 1e3)
         records += mine
     return version, records, max(walls), reason
+
+
+def last_error(text: str) -> str:
+    """What a process died of: the last line that names an error."""
+    lines = [line for line in text.splitlines() if line.strip()] or ["no message"]
+    named = [line for line in lines if "Error" in line.split(":")[0]]
+    return (named or lines)[-1].strip()[:200]
 
 
 def bench_pool(name: str, qp, order, problems, layout, *, cores, budget, folder, optimum) -> dict:
@@ -213,7 +220,7 @@ def bench_batched(
             command, cwd=HERE, timeout=budget, capture_output=True, text=True, env=os.environ | many | flags
         )
         if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1][:200]
+            reason = last_error(done.stderr)
     except subprocess.TimeoutExpired:
         reason = (
             f"time budget of {budget:g} s for compilation and {repeats + 1} batches of {len(order)} slots"
@@ -341,26 +348,26 @@ def throughput(options, put) -> list[dict]:
     from rivals.study_case import scaled, village
 
     lines = []
+
+    def add(against: str, market: str, homes: int, task, scenarios: int) -> None:
+        figures = time_ours(task, scenarios, repeats=options.repeats)[0]
+        homes_per_second = round(figures["scenario_slots_per_second"] * homes)
+        common = {"throughput": against, "market": market, "n": homes, "device": device_name("cpu")}
+        lines.append({**common, **figures, "prosumer_slots_per_second": homes_per_second})
+        put(lines[-1])
+
     for market in options.market:
         counts, sizes = COUNTS[market], HOMES
         if options.quick:
             counts, sizes = counts[:3], sizes[:4]
+        task = village(153, market, slots=THROUGHPUT_SLOTS)
         for scenarios in counts:
-            task = village(153, market, slots=THROUGHPUT_SLOTS)
-            figures = time_ours(task, scenarios, repeats=options.repeats)[0]
-            lines.append({"throughput": "scenarios", "market": market, "n": 153, **figures})
+            add("scenarios", market, 153, task, scenarios)
         for homes in sizes:
             limit = WORK[market] / (4 if options.quick else 1) / (homes * THROUGHPUT_SLOTS)
             scenarios = max(len(cores_of(options)), min(256, int(limit)))
             task = scaled(homes, market, slots=THROUGHPUT_SLOTS)
-            figures = time_ours(task, scenarios, repeats=options.repeats)[0]
-            lines.append({"throughput": "homes", "market": market, "n": homes, **figures})
-            put_homes = lines[-1]
-            put_homes["prosumer_slots_per_second"] = round(
-                put_homes["scenario_slots_per_second"] * put_homes["n"]
-            )
-    for line in lines:
-        put({**line, "device": device_name("cpu")})
+            add("homes", market, homes, task, scenarios)
     return lines
 
 

@@ -8,6 +8,7 @@ All get the lean programs of `lean.py` in float64. The matrices are shared by th
 import pickle
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -44,7 +45,7 @@ def qpax(qp, slots):
 
 
 def jaxopt(qp, slots):
-    """jaxopt BoxOSQP, dense, at the tolerance that OSQP needs here."""
+    """jaxopt BoxOSQP, dense with LU, at the tolerance that OSQP needs here."""
     import jax
     import jax.numpy as jnp
     import jaxopt as library
@@ -53,7 +54,9 @@ def jaxopt(qp, slots):
     Q = jnp.diag(qp["P"])
     low = np.concatenate([qp[n][slots] for n in ("b", "h_lower", "lower")], axis=1)
     high = np.concatenate([qp[n][slots] for n in ("b", "h_upper", "upper")], axis=1)
-    solver = library.BoxOSQP(tol=1e-5, maxiter=20_000, check_primal_dual_infeasability=False)
+    solver = library.BoxOSQP(
+        eq_qp_solve="lu", tol=1e-5, maxiter=20_000, check_primal_dual_infeasability=False
+    )
 
     def one(q, low, high):
         found = solver.run(params_obj=(Q, q), params_eq=A, params_ineq=(low, high))
@@ -79,19 +82,25 @@ def mpax(qp, slots):
     rows = qp["G"].toarray()
     G = jnp.asarray(np.concatenate([-rows[upper], rows[lower]]))  # G x >= h
     h = np.concatenate([-qp["h_upper"][slots][:, upper], qp["h_lower"][slots][:, lower]], axis=1)
-    Q, A = jnp.diag(qp["P"]), jnp.asarray(qp["A"].toarray())
+    right = np.concatenate([qp["b"][slots], h], axis=1)
+    moving = [qp[name][slots] for name in ("q", "lower", "upper")]
+    first = [x[0] for x in moving]
+    Q, A, b = jnp.diag(qp["P"]), jnp.asarray(qp["A"].toarray()), qp["b"][slots[0]]
+    # made outside of the traced part, where its flags would not be Python values
+    shared = create_qp(Q, first[0], A, b, G, h[0], *first[1:], use_sparse_matrix=False)
+    shared = replace(shared, is_lp=False)
     solver = raPDHG(eps_abs=1e-6, eps_rel=1e-6, iteration_limit=200_000)
 
-    def one(q, b, h, low, high):
-        result = solver.optimize(create_qp(Q, q, A, b, G, h, low, high, use_sparse_matrix=False))
+    def one(right, q, low, high):
+        bounds = {"variable_lower_bound": low, "variable_upper_bound": high}
+        program = replace(shared, objective_vector=q, right_hand_side=right, **bounds)
+        result = solver.optimize(program)
         return result.primal_solution, result.termination_status
 
     run = jax.jit(jax.vmap(one))
 
     def solve():
-        x, status = jax.block_until_ready(
-            run(qp["q"][slots], qp["b"][slots], h, qp["lower"][slots], qp["upper"][slots])
-        )
+        x, status = jax.block_until_ready(run(right, *moving))
         return np.asarray(x), np.asarray(status) == TerminationStatus.OPTIMAL
 
     return solve
