@@ -123,6 +123,7 @@ def record(task: engine.Task, numbers: np.ndarray) -> tuple[list[SlotProblem], l
     Made of the steps of the batch engine, one scenario at a time, so the series of `run_batch` must agree.
     """
     names = ("injection", "pv_used", "charge", "discharge", "trades", "buy", "sell")
+    names += ("market_price", "row_price")  # for lower bounds
 
     @jax.jit
     def run(numbers):
