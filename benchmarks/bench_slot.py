@@ -215,19 +215,21 @@ def run_rival(name: str, qp, slots, *, cold: bool, budget: float, folder: Path, 
             reason = f"exit {done.returncode}: {last}"[:200]
     except subprocess.TimeoutExpired:
         pass
-    head, records = None, []
+    head, *records = read_records(target) or [None]
+    return head, records, reason
+
+
+def read_records(target: Path) -> list:
+    """Everything that a process pickled before it ended or was killed."""
+    records = []
     if target.exists():
         with open(target, "rb") as file:
             while True:
                 try:
-                    record = pickle.load(file)
+                    records.append(pickle.load(file))
                 except (EOFError, pickle.UnpicklingError):
                     break
-                if head is None:
-                    head = record
-                else:
-                    records.append(record)
-    return head, records, reason
+    return records
 
 
 def rival_points(problems, layout, records):
