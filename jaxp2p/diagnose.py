@@ -40,7 +40,7 @@ def diagnose(problem: SlotProblem, solver: Solver) -> Diagnosis:
         return Diagnosis(status, -1, float(first.violation), float("nan"))
     harder = type(problem)(**{**problem.__dict__, "row_penalty": FACTOR * problem.row_penalty})
     second = _solve(harder, solver)
-    gone = float(second.violation) <= execute.VIOLATION_TOLERANCE
+    gone = Status(int(second.status)) is not Status.NETWORK_VIOLATED
     return Diagnosis(
         status=Status.PENALTY_TOO_SMALL if gone else Status.NETWORK_INFEASIBLE,
         row=int(np.asarray(first.violation_row)),

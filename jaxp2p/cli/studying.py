@@ -3,7 +3,9 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +72,7 @@ class Work:
         from jaxp2p.study.run import run_chunk
         from jaxp2p.study.schedule import cached_build
 
-        study = cached_build(self.settings, _build if self.devices == 1 else _build_on_all)
+        study = cached_build(self.settings, _builder(self.devices))
         return run_chunk(study, first, count, width=min(self.settings.chunk, self.settings.scenarios))
 
 
@@ -153,25 +155,22 @@ def build(settings: "StudySettings", mesh: Any = None) -> "Study":
     )
 
 
-def _build(settings: "StudySettings") -> "Study":
-    """In a worker process, which has set up nothing yet."""
-    use_dtype(settings.dtype)
-    import jax
+@cache
+def _builder(devices: int) -> "Callable[[StudySettings], Study]":
+    """The same function for the same number of devices, so that what it built is found again."""
 
-    found = jax.devices()[0].device_kind
-    if found != settings.device:
-        raise UsageError(f"this process runs on {found!r}, the study on {settings.device!r}")
-    return build(settings)
+    def in_this_process(settings: "StudySettings") -> "Study":
+        use_dtype(settings.dtype)  # a worker process has set up nothing yet
+        import jax
 
+        from jaxp2p.study.devices import scenario_mesh
 
-def _build_on_all(settings: "StudySettings") -> "Study":
-    import jax
-    import numpy as np
-    from jax.sharding import Mesh
+        found = jax.devices()[0].device_kind
+        if found != settings.device:
+            raise UsageError(f"this process runs on {found!r}, the study on {settings.device!r}")
+        return build(settings, scenario_mesh(devices) if devices > 1 else None)
 
-    from jaxp2p.study.engine import AXIS
-
-    return build(settings, Mesh(np.array(jax.devices()), (AXIS,)))
+    return in_this_process
 
 
 def _prepare_devices(options: Options) -> int:

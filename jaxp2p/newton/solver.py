@@ -28,6 +28,7 @@ from jaxp2p.newton.state import Newton, State, init
 from jaxp2p.prox.prosumer import clamp
 from jaxp2p.prox.response import Pieces, Response, between, corners, price_on_polyline, ramp
 from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.execute import row_tolerance
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.status import Status
 
@@ -114,14 +115,6 @@ def _setup(problem: SlotProblem, newton: Newton) -> _Setup:
         open_ = jnp.max(problem.market.limit) > 0
         fee = jnp.where(open_, jnp.minimum(jnp.max(problem.market.fee), fee), fee)
     rows = jnp.full(problem.row_offset.shape, problem.row_penalty)
-    tolerance = jnp.zeros_like(problem.row_offset)
-    if problem.feeder is not None:
-        voltage, branch = problem.feeder.voltage_bus.shape[0], problem.feeder.flow_branch.shape[0]
-        # volts are about 1 p.u., so 2 eps in squared p.u.
-        unit_tolerance = jnp.concatenate(
-            [jnp.full((voltage,), 2 * newton.eps_voltage, dtype), jnp.full((branch,), newton.eps_flow, dtype)]
-        )
-        tolerance = unit_tolerance / problem.feeder.scale
     damping = jnp.concatenate(
         [jnp.full((1,), newton.damping, dtype), jnp.full(rows.shape, newton.row_damping, dtype)]
     )
@@ -135,7 +128,7 @@ def _setup(problem: SlotProblem, newton: Newton) -> _Setup:
         lowest=jnp.concatenate([(problem.price_sell + fee / 2)[None], -rows]),
         highest=jnp.concatenate([(problem.price_buy - fee / 2)[None], rows]),
         damping=damping * (size / unit).astype(dtype),
-        row_tolerance=tolerance,
+        row_tolerance=row_tolerance(problem, flow=newton.eps_flow, voltage=newton.eps_voltage),
     )
 
 

@@ -13,7 +13,7 @@ from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.status import Status
 
-VIOLATION_TOLERANCE = 0.05  # kW per scaled row: the pass rule of the model page
+POWER_TOLERANCE, VOLTAGE_TOLERANCE = 0.05, 1e-4  # kW, p.u.: beyond them a limit counts as violated
 
 
 class Dispatch(NamedTuple):
@@ -140,19 +140,29 @@ def row_excess(problem: SlotProblem, injection: Array) -> Array:
     return jnp.maximum(jnp.maximum(value - problem.row_upper, problem.row_lower - value), 0)
 
 
+def row_tolerance(problem: SlotProblem, *, flow: float | Array, voltage: float | Array) -> Array:
+    """(R,) kW: what kW on a branch and p.u. on a voltage (about 1, so 2 of them squared) are in every row."""
+    if problem.feeder is None:
+        return jnp.ones_like(problem.row_offset)
+    volts, flows = problem.feeder.voltage_bus.shape, problem.feeder.flow_branch.shape
+    kind = problem.row_offset.dtype
+    physical = jnp.concatenate([jnp.full(volts, 2 * voltage, kind), jnp.full(flows, flow, kind)])
+    return physical / problem.feeder.scale
+
+
 def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
     """Dispatch, violations and status of a slot."""
     d = dispatch(problem, answer)
     excess = row_excess(problem, d.injection)
-    worst = jnp.max(excess, initial=0)
-    row = jnp.argmax(excess).astype(jnp.int32) if excess.shape[0] else jnp.zeros((), jnp.int32)
+    beyond = excess / row_tolerance(problem, flow=POWER_TOLERANCE, voltage=VOLTAGE_TOLERANCE)
+    row = jnp.argmax(beyond).astype(jnp.int32) if excess.shape[0] else jnp.zeros((), jnp.int32)
     status = answer.status
     fine = status == Status.SOLVED
-    status = jnp.where(fine & (jnp.max(jnp.abs(d.unserved)) > VIOLATION_TOLERANCE), Status.UNSERVED, status)
-    status = jnp.where(fine & (worst > VIOLATION_TOLERANCE), Status.NETWORK_VIOLATED, status)
+    status = jnp.where(fine & (jnp.max(jnp.abs(d.unserved)) > POWER_TOLERANCE), Status.UNSERVED, status)
+    status = jnp.where(fine & (jnp.max(beyond, initial=0) > 1), Status.NETWORK_VIOLATED, status)
     return SlotResult(
         dispatch=d,
-        violation=worst,
+        violation=excess[row] if excess.shape[0] else jnp.zeros_like(answer.prim_res),
         violation_row=row,
         status=status.astype(jnp.int32),
         iterations=answer.iterations,
