@@ -42,7 +42,7 @@ def drawn_task():
 @pytest.fixture(scope="module")
 def reference(drawn_task):
     """Ten scenarios in three lanes on one device."""
-    return jax.device_get(run_batch(drawn_task, numbers(COUNT), lanes=3))
+    return jax.device_get(run_batch(drawn_task, numbers(COUNT), engine="free_running", lanes=3))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_batch_is_its_scenarios_simulated_one_by_one(drawn_task, reference, sc
 @pytest.mark.parametrize(("market", "count"), [("pool", 1), ("bilateral", 3)])
 def test_without_effects_a_scenario_is_a_simulation_of_the_horizon(market, count):
     task = make_task(market)
-    batch = jax.device_get(run_batch(task, numbers(count), lanes=32))
+    batch = jax.device_get(run_batch(task, numbers(count), engine="free_running", lanes=32))
     series = by_name(batch.series)
     run = simulated(task, task.community, task.horizon.slice(0, SLOTS), task.policy)
     expected = summed(run)
@@ -129,7 +129,7 @@ def test_without_effects_a_scenario_is_a_simulation_of_the_horizon(market, count
 
 def test_an_unsolved_slot_keeps_its_status_and_its_scenario_goes_on(drawn_task):
     never = replace(drawn_task, solver=scale_tolerances(drawn_task.solver, -1.0))
-    batch = jax.device_get(run_batch(never, numbers(COUNT), lanes=3))
+    batch = jax.device_get(run_batch(never, numbers(COUNT), engine="free_running", lanes=3))
     assert (batch.series.status == Status.MAX_ITER).all()
     assert (batch.series.iterations == never.solver.max_iter).all()
     assert np.isfinite(batch.series.cost_eur).all()

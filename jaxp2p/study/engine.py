@@ -2,12 +2,13 @@
 
 The kernels know one scenario. This module alone knows the axis S, in two ways:
 
-- `free_running` (the default): scenarios run in lanes, each with its own slot counter. All lanes step
-  together (one solver step each); as soon as some of them have solved their slots, those are gathered,
+- `free_running` (the default with ADMM): scenarios run in lanes, each with its own slot counter. All lanes
+  step together (one solver step each); as soon as some of them have solved their slots, those are gathered,
   execute their dispatch, draw their next slots and go on. A lane that ends its scenario takes the next one
   of the batch. So a hard slot of one scenario delays nobody else, and what is computed at a time is as many
   lanes as suit the device, however many scenarios there are.
-- `lockstep`: the simulation of one scenario, batched: every slot lasts as long as its slowest scenario.
+- `lockstep` (the default with Newton, whose steps are too cheap to be worth sorting: benchmarks/NOTES.md):
+  the simulation of one scenario, batched; every slot lasts as long as its slowest scenario.
 
 Both return the same series. A scenario is the same whatever the others are: its draws depend on the key and
 its number only, and a lane that has finished is frozen.
@@ -32,7 +33,7 @@ from jaxp2p.scenarios.model import ScenarioModel, scenario_key
 from jaxp2p.simulation import next_energy
 from jaxp2p.slot import execute
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.solvers import Solver
+from jaxp2p.solvers import Newton, Solver
 
 SHARED = ("market", "feeder")  # parts of a slot that all scenarios have in common
 TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished theirs
@@ -197,6 +198,11 @@ def default_lanes() -> int:
     return LANES.get(jax.default_backend(), MANY_LANES)
 
 
+def default_engine(solver: Solver) -> str:
+    """The faster one of the two, measured by benchmarks/bench_study.py."""
+    return "lockstep" if isinstance(solver, Newton) else "free_running"
+
+
 def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
     """Scenarios `numbers` (S,) int32, every one at its own pace, `lanes` at a time."""
     count = numbers.shape[0]
@@ -296,18 +302,18 @@ def run_batch(
     task: Task,
     numbers: Array,
     *,
-    engine: str = "free_running",
+    engine: str | None = None,
     lanes: int | None = None,
     mesh: Mesh | None = None,
 ) -> Batch:
     """Scenarios `numbers` (S,) int32 under one policy; with a mesh, each device takes its share of them.
 
-    lanes: scenarios under way at a time on a device, by default what suits it. Devices never wait for each
-    other: every one runs its own loop. S must be a multiple of their number. Where the devices belong to
-    several processes, all call this with the same task and numbers (on the host, or on no device in
-    particular), and each can read its own rows of the result, `addressable_shards`.
+    engine, lanes: which of the two, and how many scenarios at a time on a device; by default what is faster.
+    Devices never wait for each other: every one runs its own loop. S must be a multiple of their number.
+    Where the devices belong to several processes, all call this with the same task and numbers (on the host,
+    or on no device in particular), and each can read its own rows of the result, `addressable_shards`.
     """
-    kernel = partial(ENGINES[engine], lanes=lanes or default_lanes())
+    kernel = partial(ENGINES[engine or default_engine(task.solver)], lanes=lanes or default_lanes())
     if mesh is None:
         return kernel(task, numbers)
     shared = jax.tree.map(lambda _: P(), task)

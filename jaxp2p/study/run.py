@@ -48,7 +48,7 @@ class Study:
     first_slot_of_day: int
     terminal_price: float  # EUR/kWh of stored energy at the end
     foresight_sample: int
-    engine: str = "free_running"
+    engine: str | None = None
     lanes: int | None = None
     mesh: Mesh | None = None
 
@@ -79,7 +79,7 @@ def make_study(
     first_slot_of_day: int = 0,
     terminal_price: float | None = None,
     foresight_sample: int = 8,
-    engine: str = "free_running",
+    engine: str | None = None,
     lanes: int | None = None,
     mesh: Mesh | None = None,
 ) -> Study:
