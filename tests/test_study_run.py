@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,7 +165,20 @@ def test_mistakes_are_named(tmp_path):
     assert done.exit_code == 2
     assert "lod" in done.output and "spikes" in done.output
     assert not (tmp_path / "x").exists()
-    assert call("--memory", "0.0000001", "--out", tmp_path / "x").exit_code in (0, 2)
+
+
+def test_a_study_without_a_chunk_size_grows_in_its_own(undisturbed, tmp_path):
+    folder, _, _ = undisturbed
+    free = [word for word in COMMAND if word not in ("--chunk", "2")]
+    poor = CliRunner().invoke(app, [*free, "--memory", "0.0000001", "--out", str(tmp_path / "poor")])
+    assert poor.exit_code == 2 and "--memory" in poor.output
+    copy = tmp_path / "grown"
+    shutil.copytree(folder, copy)
+    done = CliRunner().invoke(app, [*free, "--scenarios", "7", "--out", str(copy)])
+    assert done.exit_code == 0, done.output
+    assert read_study(copy).settings.chunk == 2
+    kpis = read_study(copy).read_kpis()
+    assert sorted(kpis["scenario"].unique()) == list(range(7))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 here")

@@ -10,6 +10,7 @@ from jaxp2p.admm.state import ADMM, State
 from jaxp2p.prox.feeder import bus_mean, penalised_box
 from jaxp2p.prox.feeder import rows as feeder_rows
 from jaxp2p.prox.prosumer import ProsumerUpdate
+from jaxp2p.slot.execute import row_tolerance
 from jaxp2p.slot.problem import SlotProblem
 
 
@@ -73,7 +74,8 @@ def residuals(problem: SlotProblem, admm: ADMM, old: State, new: State, update: 
             feeder_rows(problem.feeder, bus_mean(problem.feeder, update.injection)) + problem.row_offset
         )
         row_gap = boxed_rows(problem, old) - executed
-        row_tol = _row_tolerance(problem, admm)
+        tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
+        row_tol = jnp.maximum(tolerance, admm.eps_flow)  # less than eps_flow at a bus is not seen in any home
     flexible = jnp.ones_like(new.injection) if problem.feeder is None else problem.feeder.flexible
     imbalance = update.trades - new.trades
     gaps = [_largest(imbalance), _largest((update.injection - new.injection) * flexible), _largest(row_gap)]
@@ -100,14 +102,6 @@ def residuals(problem: SlotProblem, admm: ADMM, old: State, new: State, update: 
     gap = jnp.stack(slip) / (spread * jnp.sum(jnp.abs(update.injection)) + jnp.finfo(cost.dtype).tiny)
     prim_excess = jnp.append(prim[:2] / power_tol, _largest(row_gap / row_tol))
     return Residuals(prim, dual, prim_excess, dual / dual_tol, gap / admm.eps_gap)
-
-
-def _row_tolerance(problem: SlotProblem, admm: ADMM) -> Array:
-    """(R,) kW: eps_flow for branch rows, eps_voltage in kW (at 1 p.u. half the squared voltage) for buses."""
-    feeder = problem.feeder
-    volts = feeder.voltage_bus.shape[0]
-    at_bus = jnp.maximum(2 * admm.eps_voltage / feeder.scale[:volts], admm.eps_flow)
-    return jnp.append(at_bus, jnp.broadcast_to(admm.eps_flow, feeder.flow_branch.shape).astype(at_bus.dtype))
 
 
 def no_residuals(dtype) -> Residuals:

@@ -130,6 +130,15 @@ Homes = Annotated[
     int | None, typer.Option(min=1, help="Number of homes of ieee33.  [default: 300]", show_default=False)
 ]
 
+PvScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")]
+BatteryScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")]
+LoadScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads.")]
+Json = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Write a short summary as JSON; - for standard output.")
+]
+Pictures = Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw pictures.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")]
+
 
 def _version(value: bool) -> None:
     if value:
@@ -176,11 +185,9 @@ def run(
     price: Price = None,
     pv_share: PvShare = None,
     battery_share: BatteryShare = None,
-    pv_scale: Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")] = 1.0,
-    battery_scale: Annotated[
-        float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")
-    ] = 1.0,
-    load_scale: Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads.")] = 1.0,
+    pv_scale: PvScale = 1.0,
+    battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
     homes: Homes = None,
     out: Annotated[
         Path | None,
@@ -196,11 +203,9 @@ def run(
     per_home: Annotated[
         bool, typer.Option("--per-home", help="Also save every home in every slot (large).")
     ] = False,
-    json: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a short summary as JSON; - for standard output.")
-    ] = None,
-    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw pictures.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
+    json: Json = None,
+    pictures: Pictures = True,
+    quiet: Quiet = False,
 ) -> None:
     """Clear the chosen days with every policy; print a table, save tables and pictures.
 
@@ -295,26 +300,20 @@ def study(
     price: Price = None,
     pv_share: PvShare = None,
     battery_share: BatteryShare = None,
-    pv_scale: Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")] = 1.0,
-    battery_scale: Annotated[
-        float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")
-    ] = 1.0,
-    load_scale: Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads.")] = 1.0,
+    pv_scale: PvScale = 1.0,
+    battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
     homes: Homes = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR", help="Folder of the study.  [default: jaxp2p-studies/CASE-MARKET-SCENARIOS]"
-        ),
+        typer.Option(metavar="DIR", help="Folder of the study.  [default: jaxp2p-studies/CASE-MARKET-DAYS]"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue a study that is in the folder, or refuse.")
     ] = True,
-    json: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a short summary as JSON; - for standard output.")
-    ] = None,
-    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw pictures.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")] = False,
+    json: Json = None,
+    pictures: Pictures = True,
+    quiet: Quiet = False,
 ) -> None:
     from jaxp2p.cli import studying
 
@@ -384,10 +383,8 @@ def export(
     price: Price = None,
     pv_share: PvShare = None,
     battery_share: BatteryShare = None,
-    pv_scale: Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")] = 1.0,
-    battery_scale: Annotated[
-        float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")
-    ] = 1.0,
+    pv_scale: PvScale = 1.0,
+    battery_scale: BatteryScale = 1.0,
     homes: Homes = None,
     seed: Seed = 0,
     format: Annotated[str, typer.Option(metavar="NAME", help="csv or parquet.")] = "csv",

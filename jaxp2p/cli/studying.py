@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,9 +70,8 @@ class Work:
     def __call__(self, number: int, first: int, count: int) -> "ChunkResult":
         """The scenarios first to first + count - 1."""
         from jaxp2p.study.run import run_chunk
-        from jaxp2p.study.schedule import cached_build
 
-        study = cached_build(self.settings, _builder(self.devices))
+        study = _built(self.settings, self.devices)
         return run_chunk(study, first, count, width=min(self.settings.chunk, self.settings.scenarios))
 
 
@@ -113,12 +112,12 @@ def study(source: Source, options: Options) -> int:
         "fingerprint": fingerprint(tables),
     }
     with user_input():
-        plain = StudySettings(chunk=options.chunk or CHUNK, **settings)
-        made = build(plain)  # refuses what cannot be before anything is written
-        chunk = options.chunk or _chunk(made, options, devices)
-        chosen = StudySettings(chunk=chunk, **settings)
+        # refuses what cannot be before anything is written
+        made = _built(StudySettings(chunk=options.chunk or CHUNK, **settings), devices)
     case = source.name if source.embedded else str(tables.meta.get("name", Path(source.name).name))
-    out = options.out or Path("jaxp2p-studies") / f"{case}-{options.market}-{options.scenarios}"
+    out = options.out or Path("jaxp2p-studies") / f"{case}-{options.market}-{options.days:g}d"
+    chunk = options.chunk or _stored_chunk(out) or _chunk(made, options, devices)
+    chosen = StudySettings(chunk=chunk, **settings)
     if not options.quiet:
         _announce(case, made, chosen, options, devices)
     counters: dict[str, float] = {}
@@ -153,6 +152,13 @@ def build(settings: "StudySettings", mesh: Any = None) -> "Study":
         foresight_sample=settings.foresight_sample,
         mesh=mesh,
     )
+
+
+def _built(settings: "StudySettings", devices: int) -> "Study":
+    """The study of the settings, made once per process: how it is cut into chunks makes no difference."""
+    from jaxp2p.study.schedule import cached_build
+
+    return cached_build(replace(settings, chunk=1), _builder(devices))
 
 
 @cache
@@ -191,20 +197,31 @@ def _prepare_devices(options: Options) -> int:
     return wanted or there
 
 
+def _stored_chunk(out: Path) -> int | None:
+    """Scenarios per chunk of the study that is in the folder already: one that grows keeps them."""
+    from jaxp2p.study.errors import StudyError
+    from jaxp2p.study.folder import read_study
+
+    try:
+        return read_study(out).settings.chunk
+    except (FileNotFoundError, FileExistsError, StudyError):  # `open_study` says what is wrong, if anything
+        return None
+
+
 def _chunk(made: "Study", options: Options, devices: int) -> int:
     """Scenarios per chunk within the memory budget."""
     from jaxp2p.study.engine import bytes_per_scenario, default_lanes
 
     policy = next((policy for policy in made.policies.values() if policy is not None), None)
     if policy is None:
-        return min(CHUNK, options.scenarios)
+        return CHUNK
     lane, kept = bytes_per_scenario(made.task(policy))
     room = options.memory * 2**30 - TEMPORARIES * lane * devices * min(default_lanes(), options.scenarios)
     # the series once on the device, and once more, in float64, on the host
     most = int(room / (3 * kept))
     if most < devices:
         raise UsageError(f"--memory: {options.memory:g} GiB are too few for one scenario per device")
-    return max(1, min(CHUNK * devices, most, options.scenarios))
+    return min(CHUNK * devices, most)
 
 
 def _announce(case: str, made: "Study", settings: "StudySettings", options: Options, devices: int) -> None:
@@ -274,7 +291,7 @@ def _report(
 
     from jaxp2p.report.study import StudyPictureData, write_study_pictures
     from jaxp2p.report.study_tables import STUDY_LEGEND, study_notes, study_table
-    from jaxp2p.results import json_text, write_json
+    from jaxp2p.results import json_text, whole_file, write_json
     from jaxp2p.study.statistics import study_statistics
 
     statistics = study_statistics(folder.read_figure, folder.figures())
@@ -287,7 +304,8 @@ def _report(
         ("captures", statistics.captures),
         ("convergence", statistics.convergence),
     ):
-        frame.to_csv(folder.path / f"{name}.csv", index=False)
+        with whole_file(folder.path / f"{name}.csv") as file:
+            frame.to_csv(file, index=False)
     write_json(folder.path / "summary.json", report)
     files = []
     if options.pictures:

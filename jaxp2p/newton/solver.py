@@ -25,10 +25,11 @@ from jax.lax import Precision
 
 from jaxp2p.community.types import Market
 from jaxp2p.newton.state import Newton, State, init
+from jaxp2p.prox.feeder import bus_sum
 from jaxp2p.prox.prosumer import clamp
 from jaxp2p.prox.response import Pieces, Response, between, corners, price_on_polyline, ramp
 from jaxp2p.slot.answer import Answer
-from jaxp2p.slot.execute import row_tolerance
+from jaxp2p.slot.execute import nodal_surcharge, row_tolerance
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.status import Status
 
@@ -150,22 +151,8 @@ def _injection_at(setup: _Setup, at: Array) -> tuple[Array, Array]:
     return low + slope * clamp(at - left, 0, width), slope
 
 
-def _surcharge(problem: SlotProblem, row_price: Array) -> Array:
-    """(N,) EUR/kWh that congestion takes off the market price at every home."""
-    if problem.feeder is None:
-        return jnp.zeros_like(problem.load)
-    at_bus = jnp.matmul(row_price, problem.feeder.matrix, precision=Precision.HIGHEST)
-    return jnp.take(at_bus, problem.feeder.group, mode="clip") * problem.feeder.flexible
-
-
-def _by_bus(problem: SlotProblem, values: Array) -> Array:
-    """Sums (G,) of values (N,) over the flexible homes of every controllable bus."""
-    feeder = problem.feeder
-    return jax.ops.segment_sum(values * feeder.flexible, feeder.group, feeder.count.shape[0])
-
-
 def _evaluate(problem: SlotProblem, setup: _Setup, prices: Array, centre: Array) -> _Point:
-    shift = setup.eps * centre - _surcharge(problem, prices[1:])
+    shift = setup.eps * centre - nodal_surcharge(problem, prices[1:])
     sell = jnp.maximum(problem.price_sell, prices[0] - setup.half_fee)
     buy = jnp.minimum(problem.price_buy, prices[0] + setup.half_fee)
     alone = setup.idle - shift  # the price at which the home needs nobody
@@ -175,7 +162,7 @@ def _evaluate(problem: SlotProblem, setup: _Setup, prices: Array, centre: Array)
     power, slope = jnp.where(idle, 0, power), jnp.where(idle, 0, slope)
     rows = problem.row_offset
     if problem.feeder is not None:
-        at_bus = _by_bus(problem, power)
+        at_bus = bus_sum(problem.feeder, power)
         rows = rows + jnp.matmul(problem.feeder.matrix, at_bus, precision=Precision.HIGHEST)
     over, under = rows - problem.row_upper, rows - problem.row_lower
     outside = jnp.maximum(over, 0) + jnp.minimum(under, 0)
@@ -201,7 +188,7 @@ def _direction(problem: SlotProblem, setup: _Setup, newton: Newton, at: _Point) 
     weight, chosen = jax.lax.top_k(weight, min(rows, newton.rows_at_once))
     use = weight > 0
     matrix = jnp.take(problem.feeder.matrix, chosen, axis=0)
-    at_bus = _by_bus(problem, at.slope)
+    at_bus = bus_sum(problem.feeder, at.slope)
     weighted = matrix * at_bus[None, :]
     cross = -jnp.sum(weighted, axis=1)
     inner = jnp.matmul(weighted, matrix.T, precision=Precision.HIGHEST)
@@ -264,7 +251,7 @@ def _proximal_loss(problem: SlotProblem, setup: _Setup, at: _Point, centre: Arra
     With q an answer to the price without the proximal term, p costs at most eps |p - pbar| |p - q| more: it
     is the answer to a price that is off by eps (p - pbar).
     """
-    price = at.market_price - _surcharge(problem, at.prices[1:])
+    price = at.market_price - nodal_surcharge(problem, at.prices[1:])
     gain = setup.pieces.gain
     least = problem.base + jnp.sum(ramp(setup.pieces, price, after=False) * gain, axis=0)
     most = problem.base + jnp.sum(ramp(setup.pieces, price, after=True) * gain, axis=0)
@@ -343,7 +330,7 @@ def end(problem: SlotProblem, search: Search) -> Outcome:
     """What to execute, from wherever the search stands."""
     setup, at = search.setup, search.base
     moved = at.injection - search.centre
-    nodal = at.market_price - _surcharge(problem, at.prices[1:]) - setup.eps * moved
+    nodal = at.market_price - nodal_surcharge(problem, at.prices[1:]) - setup.eps * moved
     sold, bought = jnp.maximum(at.injection, 0), jnp.maximum(-at.injection, 0)
     # the pool gets what both sides have; who is indifferent deals with the utility, in proportion
     volume = jnp.minimum(jnp.sum(sold), jnp.sum(bought))

@@ -14,12 +14,16 @@ from jax.lax import Precision
 from jaxp2p.community.types import Feeder
 
 
-def bus_mean(feeder: Feeder, values: Array) -> Array:
-    """Mean (G,) of values (N,) over the flexible homes of every controllable bus."""
-    total = jax.ops.segment_sum(
+def bus_sum(feeder: Feeder, values: Array) -> Array:
+    """Sum (G,) of values (N,) over the flexible homes of every controllable bus."""
+    return jax.ops.segment_sum(
         values * feeder.flexible, feeder.group, feeder.count.shape[0], indices_are_sorted=False
     )
-    return total / feeder.count
+
+
+def bus_mean(feeder: Feeder, values: Array) -> Array:
+    """Mean (G,) of values (N,) over the flexible homes of every controllable bus."""
+    return bus_sum(feeder, values) / feeder.count
 
 
 def rows(feeder: Feeder, injection: Array) -> Array:

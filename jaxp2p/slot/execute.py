@@ -173,5 +173,7 @@ def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
 
 def nodal_surcharge(problem: SlotProblem, row_price: Array) -> Array:
     """What the network takes off the market price at every home (N,): sum_r A_rn y_r, EUR/kWh."""
+    if problem.feeder is None:
+        return jnp.zeros_like(problem.load)
     push = jnp.matmul(row_price, problem.feeder.matrix, precision=Precision.HIGHEST)
     return jnp.take(push, problem.feeder.group, mode="clip") * problem.feeder.flexible
