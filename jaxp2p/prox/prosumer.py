@@ -15,8 +15,8 @@ where F crosses it, the root of
                                                                                   without connection limits)
 
 F is piecewise linear, so Newton's method ends exactly, in one step from anywhere on the right piece. Where F
-is flat (a fee's dead zone, devices at their limits) the step goes to the next corner, and a bracket, halved
-where a step leaves it, guards the rest. From the last iteration's mu two or three steps do. The loop runs
+is flat (a fee's dead zone, devices at their limits) the step goes to the next tariff, where most such roots
+are, and a bracket, halved where a step leaves it, guards the rest. From the last iteration's mu two or three steps do. The loop runs
 until every home is exact to rounding: a few steps too few stall the whole consensus (model.md, section 3).
 """
 
@@ -169,10 +169,10 @@ def prosumer_update(
     size = jnp.abs(devices.first) + jnp.sum(jnp.abs(target), axis=0) + jnp.abs(anchor)
     size = size + level * (1 / rho_injection + target.shape[0] / rho)
 
-    def evaluate(price: Array) -> tuple[Array, Array]:
+    def evaluate(price: Array) -> tuple[Array, Array, Array]:
         power, slope = injection_at(devices, anchor_price, price)
         traded, fall = traded_at(price, target, rho, fee, limit)
-        return power - traded, slope + fall
+        return power, power - traded, slope + fall
 
     def up_to_tread(wanted: Array, price: Array) -> Array:
         """A step ends at the first tariff on its way: there the staircase turns."""
@@ -181,56 +181,31 @@ def prosumer_update(
             wanted = jnp.where(crossed, tread, wanted)
         return wanted
 
-    def next_corner(price: Array, off: Array, low: Array, high: Array) -> Array:
-        """Where a flat F begins to change again, in the direction of the root."""
-        up = off < 0
-        sign = jnp.where(up, 1, -1).astype(price.dtype)
-        nearest = sign * jnp.where(up, high, low)
-        here = sign * price
-
-        def nearer(nearest: Array, corner: Array) -> Array:
-            corner = sign * corner
-            return jnp.where((corner > here) & (corner < nearest), corner, nearest)
-
-        def of_partner(nearest: Array, k) -> Array:
-            middle, half, reach = rho * target[k], sign * fee[k] / 2, sign * rho * limit[k]
-            return nearer(nearer(nearest, middle + half), middle - reach - half)
-
-        for position in devices.position:
-            nearest = nearer(nearest, position - anchor_price)
-        if target.shape[0] > UNROLL_LIMIT:
-            return sign * jax.lax.fori_loop(0, target.shape[0], lambda k, n: of_partner(n, k), nearest)
-        for k in range(target.shape[0]):
-            nearest = of_partner(nearest, k)
-        return sign * nearest
-
     def pending(price, rest, low, high):
         off = jnp.abs(staircase(price, rest, tariff))
         return (off > 8 * eps * size) & (high - low > 8 * eps * jnp.maximum(jnp.abs(low), jnp.abs(high)))
 
     def unfinished(carry):
-        price, rest, _, low, high, count = carry
+        price, _, rest, _, low, high, count = carry
         return (count < NEWTON_LIMIT) & jnp.any(pending(price, rest, low, high))
 
     def improve(carry):
-        price, rest, slope, low, high, count = carry
+        price, _, rest, slope, low, high, count = carry
         open_ = pending(price, rest, low, high)
         off = staircase(price, rest, tariff)
         low, high = jnp.where(off < 0, price, low), jnp.where(off > 0, price, high)
         wanted = price - off / jnp.where(slope > 0, slope, 1)
-        wanted = jnp.where(slope > 0, wanted, next_corner(price, off, low, high))
+        beyond = jnp.where(off < 0, jnp.inf, -jnp.inf).astype(price.dtype)
+        wanted = up_to_tread(jnp.where(slope > 0, wanted, beyond), price)
         inside = (wanted > low) & (wanted < high)
-        wanted = up_to_tread(jnp.where(inside, wanted, low + (high - low) / 2), price)
+        wanted = jnp.where(inside, wanted, up_to_tread(low + (high - low) / 2, price))
         price = jnp.where(open_, wanted, price)
-        rest, slope = evaluate(price)
-        return price, rest, slope, low, high, count + 1
+        return price, *evaluate(price), low, high, count + 1
 
     price = clamp(start, tariff.sell, tariff.buy)
-    rest, slope = evaluate(price)
     low, high = jnp.broadcast_to(lowest, price.shape), jnp.broadcast_to(highest, price.shape)
-    carry = (price, rest, slope, low, high, jnp.zeros((), jnp.int32))
-    price = jax.lax.while_loop(unfinished, improve, carry)[0]
-    power = injection_at(devices, anchor_price, price)[0]
+    carry = (price, *evaluate(price), low, high, jnp.zeros((), jnp.int32))
+    price, power = jax.lax.while_loop(unfinished, improve, carry)[:2]
     return ProsumerUpdate(
         injection=power,
         trades=trade_response(price[None, :], target, rho, fee, limit),
