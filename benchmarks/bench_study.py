@@ -11,6 +11,7 @@ way, as lean programs (`rivals/lean.py`): nothing else is timed for them. See `b
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -33,10 +34,10 @@ MARKETS, SIZES, ENGINES = ("pool", "bilateral"), (153, 300), ("free_running", "l
 POOLS, BATCHED = ("piqp", "clarabel"), ("moreau", "qpax", "mpax", "jaxopt")
 SAMPLED_SCENARIOS = 16  # whose slots the rivals get
 THROUGHPUT_SLOTS = 16
-# scenario counts at N = 153; then sizes, and the prosumer-slots that a size may take
-COUNTS = {"pool": (16, 64, 256, 1024, 4096), "bilateral": (16, 64, 256, 1024)}
-HOMES = (100, 300, 1000, 3000, 10_000, 30_000)
-WORK = {"pool": 8e6, "bilateral": 8e5}
+# scenarios of 153 homes; homes, and the prosumer-slots that a size may take (at least a scenario per core)
+COUNTS = (10, 30, 100, 300, 1000, 3000, 10_000)
+HOMES = (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000)
+WORK = {"pool": 1.6e7, "bilateral": 1.6e6}
 
 
 def arguments(argv=None):
@@ -83,7 +84,7 @@ def mesh_of(devices: int):
     return None if devices == 1 else Mesh(np.array(jax.devices()[:devices]), ("scenario",))
 
 
-def time_ours(task, scenarios: int, *, engine: str = "free_running", repeats: int = 2) -> tuple[dict, object]:
+def time_ours(task, scenarios: int, *, engine: str | None = None, repeats: int = 2) -> tuple[dict, object]:
     """Figures of one study and its result; compiled before the clock starts."""
     import jax
     import jax.numpy as jnp
@@ -335,7 +336,7 @@ def summary(common: dict, lines: list[dict]) -> dict:
     out["failed"] = [x["solver"] for x in rivals if x not in good]
     engines = {x["solver"].split()[1]: rate(x) for x in ours}
     if len(engines) == 2:
-        out["free_running_over_lockstep"] = ratio(engines["free_running"], engines["lockstep"])
+        out["lockstep_over_free_running"] = ratio(engines["lockstep"], engines["free_running"])
     return out
 
 
@@ -357,9 +358,9 @@ def throughput(options, put) -> list[dict]:
         put(lines[-1])
 
     for market in options.market:
-        counts, sizes = COUNTS[market], HOMES
+        counts, sizes = COUNTS, HOMES
         if options.quick:
-            counts, sizes = counts[:3], sizes[:4]
+            counts, sizes = counts[:4], sizes[:4]
         task = village(153, market, slots=THROUGHPUT_SLOTS)
         for scenarios in counts:
             add("scenarios", market, 153, task, scenarios)
@@ -368,34 +369,49 @@ def throughput(options, put) -> list[dict]:
             scenarios = max(len(cores_of(options)), min(256, int(limit)))
             task = scaled(homes, market, slots=THROUGHPUT_SLOTS)
             add("homes", market, homes, task, scenarios)
+        for against, x in AXES.items():
+            rows = [row for row in lines if row.get("throughput") == against and row["market"] == market]
+            put({"growth": against, "market": market, "exponent": growth(rows, x)})
     return lines
 
 
+AXES = {"scenarios": "scenarios", "homes": "n"}  # what is varied, and its key
+
+
+def growth(rows: list[dict], x: str) -> float:
+    """Exponent g of cost ~ x^g by least squares on logarithms: 1 is linear.
+
+    Against homes the cost of one scenario's slot counts; against scenarios the cost of all of them.
+    """
+    import numpy as np
+
+    size = np.array([row[x] for row in rows], float)
+    per_slot = np.array([1 / row["scenario_slots_per_second"] for row in rows])
+    cost = per_slot * size if x == "scenarios" else per_slot
+    return round(float(np.polyfit(np.log(size), np.log(cost), 1)[0]), 3)
+
+
 def draw(lines: list[dict], path: str) -> None:
-    """Two log-log panels: scenario-slots per second against S, prosumer-slots per second against N."""
+    """Two log-log panels: prosumer-slots per second against S and against N; level means linear cost."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    specs = (
-        (
-            "scenarios",
-            "scenarios",
-            "scenario_slots_per_second",
-            "scenarios (N = 153)",
-            "scenario-slots per s",
-        ),
-        ("homes", "n", "prosumer_slots_per_second", "homes", "prosumer-slots per s"),
-    )
-    for panel, (kind, x, y, x_label, y_label) in zip(panels, specs, strict=True):
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
+    labels = {"scenarios": "scenarios (153 homes)", "homes": "homes"}
+    for panel, (kind, x) in zip(panels, AXES.items(), strict=True):
         for market, marker in zip(MARKETS, "os", strict=True):
             rows = [line for line in lines if line["throughput"] == kind and line["market"] == market]
-            panel.loglog([r[x] for r in rows], [r[y] for r in rows], marker=marker, label=market)
-        panel.set(xlabel=x_label, ylabel=y_label)
-        panel.grid(True, which="major", alpha=0.3)
-        panel.legend()
+            if rows:
+                rates = [row["prosumer_slots_per_second"] for row in rows]
+                panel.loglog([row[x] for row in rows], rates, marker=marker, label=market)
+        panel.set(xlabel=labels[kind])
+        panel.grid(True, which="both", alpha=0.25)
+    panels[0].set(ylabel="prosumer-slots per second")
+    bottom, top = panels[0].get_ylim()
+    panels[0].set_ylim(10 ** math.floor(math.log10(bottom)), 10 ** math.ceil(math.log10(top)))
+    panels[1].legend(frameon=False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

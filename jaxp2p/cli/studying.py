@@ -210,13 +210,14 @@ def _stored_chunk(out: Path) -> int | None:
 
 def _chunk(made: "Study", options: Options, devices: int) -> int:
     """Scenarios per chunk within the memory budget."""
-    from jaxp2p.study.engine import bytes_per_scenario, default_lanes
+    from jaxp2p.study.engine import bytes_per_scenario, choose_engine
 
     policy = next((policy for policy in made.policies.values() if policy is not None), None)
     if policy is None:
         return CHUNK
     lane, kept = bytes_per_scenario(made.task(policy))
-    room = options.memory * 2**30 - TEMPORARIES * lane * devices * min(default_lanes(), options.scenarios)
+    lanes = min(choose_engine(made.solver, made.community.size)[1], options.scenarios)
+    room = options.memory * 2**30 - TEMPORARIES * lane * devices * lanes
     # the series once on the device, and once more, in float64, on the host
     most = int(room / (3 * kept))
     if most < devices:

@@ -16,8 +16,9 @@ where F crosses it, the root of
 
 F is piecewise linear, so Newton's method ends exactly, in one step from anywhere on the right piece. Where F
 is flat (a fee's dead zone, devices at their limits) the step goes to the next tariff, where most such roots
-are, and a bracket, halved where a step leaves it, guards the rest. From the last iteration's mu two or three steps do. The loop runs
-until every home is exact to rounding: a few steps too few stall the whole consensus (model.md, section 3).
+are, and a bracket, halved where a step leaves it, guards the rest. From the last iteration's mu two or three
+steps do. The loop runs until every home is exact to rounding: a few steps too few stall the whole consensus
+(model.md, section 3).
 """
 
 from typing import NamedTuple
@@ -107,11 +108,10 @@ def traded_at(price: Array, target: Array, rho: Array, fee: Array, limit: Array)
         total, slope = carry
         want = target[k] - scaled
         half, reach = fee[k] * (per_rho / 2), limit[k]
-        trade = soft_threshold(want, half)
-        size = jnp.abs(want)
-        return total + clamp(trade, -reach, reach), slope + jnp.where(
-            (size >= half) & (size <= half + reach), per_rho, 0
-        )
+        wished = soft_threshold(want, half)
+        trade = clamp(wished, -reach, reach)
+        moves = (jnp.abs(want) >= half) & (trade == wished)
+        return total + trade, slope + jnp.where(moves, per_rho, 0)
 
     carry = jnp.zeros_like(price), jnp.zeros_like(price)
     if target.shape[0] > UNROLL_LIMIT:
@@ -169,10 +169,13 @@ def prosumer_update(
     size = jnp.abs(devices.first) + jnp.sum(jnp.abs(target), axis=0) + jnp.abs(anchor)
     size = size + level * (1 / rho_injection + target.shape[0] / rho)
 
-    def evaluate(price: Array) -> tuple[Array, Array, Array]:
+    def at(price: Array, low: Array, high: Array) -> tuple[Array, ...]:
+        """Injection, distance from the staircase, slope, and whether to go on; the bracket is (low, high)."""
         power, slope = injection_at(devices, anchor_price, price)
         traded, fall = traded_at(price, target, rho, fee, limit)
-        return power, power - traded, slope + fall
+        off = staircase(price, power - traded, tariff)
+        wide = high - low > 8 * eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+        return power, off, slope + fall, (jnp.abs(off) > 8 * eps * size) & wide
 
     def up_to_tread(wanted: Array, price: Array) -> Array:
         """A step ends at the first tariff on its way: there the staircase turns."""
@@ -181,30 +184,24 @@ def prosumer_update(
             wanted = jnp.where(crossed, tread, wanted)
         return wanted
 
-    def pending(price, rest, low, high):
-        off = jnp.abs(staircase(price, rest, tariff))
-        return (off > 8 * eps * size) & (high - low > 8 * eps * jnp.maximum(jnp.abs(low), jnp.abs(high)))
-
     def unfinished(carry):
-        price, _, rest, _, low, high, count = carry
-        return (count < NEWTON_LIMIT) & jnp.any(pending(price, rest, low, high))
+        open_, count = carry[4], carry[-1]
+        return (count < NEWTON_LIMIT) & jnp.any(open_)
 
     def improve(carry):
-        price, _, rest, slope, low, high, count = carry
-        open_ = pending(price, rest, low, high)
-        off = staircase(price, rest, tariff)
+        price, _, off, slope, open_, low, high, count = carry
         low, high = jnp.where(off < 0, price, low), jnp.where(off > 0, price, high)
-        wanted = price - off / jnp.where(slope > 0, slope, 1)
         beyond = jnp.where(off < 0, jnp.inf, -jnp.inf).astype(price.dtype)
-        wanted = up_to_tread(jnp.where(slope > 0, wanted, beyond), price)
+        wanted = jnp.where(slope > 0, price - off / jnp.where(slope > 0, slope, 1), beyond)
+        wanted = up_to_tread(wanted, price)
         inside = (wanted > low) & (wanted < high)
         wanted = jnp.where(inside, wanted, up_to_tread(low + (high - low) / 2, price))
         price = jnp.where(open_, wanted, price)
-        return price, *evaluate(price), low, high, count + 1
+        return price, *at(price, low, high), low, high, count + 1
 
     price = clamp(start, tariff.sell, tariff.buy)
     low, high = jnp.broadcast_to(lowest, price.shape), jnp.broadcast_to(highest, price.shape)
-    carry = (price, *evaluate(price), low, high, jnp.zeros((), jnp.int32))
+    carry = (price, *at(price, low, high), low, high, jnp.zeros((), jnp.int32))
     price, power = jax.lax.while_loop(unfinished, improve, carry)[:2]
     return ProsumerUpdate(
         injection=power,

@@ -67,7 +67,15 @@ def corners(pieces: Pieces, base: Array) -> Response:
         return total
 
     powers = [power(own, after=after) for after in (False, True) for own in range(len(gain))]
-    return Response(price=jnp.concatenate([start, end]), power=jnp.stack(powers))
+    return Response(price=jnp.concatenate([start, end]), power=_rows(powers))
+
+
+def _rows(parts: list[Array]) -> Array:
+    """`jnp.stack`, row after row: XLA's CPU back end works a fused concatenation out element by element."""
+    out = jnp.zeros((len(parts), *parts[0].shape), parts[0].dtype)
+    for k, part in enumerate(parts):
+        out = jax.lax.dynamic_update_index_in_dim(out, part, k, axis=0)
+    return out
 
 
 def response(pieces: Pieces, base: Array) -> Response:
@@ -87,7 +95,7 @@ def sorted_rows(x: Array) -> Array:
         for k in range(start % 2, len(rows) - 1, 2):
             low, high = rows[k], rows[k + 1]
             rows[k], rows[k + 1] = jnp.minimum(low, high), jnp.maximum(low, high)
-    return jnp.stack(rows)
+    return _rows(rows)
 
 
 def between(position: Array, target: Array, *values: Array) -> tuple[tuple[Array, Array], ...]:

@@ -2,18 +2,22 @@
 
 The kernels know one scenario. This module alone knows the axis S, in two ways:
 
-- `free_running` (the default with ADMM): scenarios run in lanes, each with its own slot counter. All lanes
-  step together (one solver step each); as soon as some of them have solved their slots, those are gathered,
-  execute their dispatch, draw their next slots and go on. A lane that ends its scenario takes the next one
-  of the batch. So a hard slot of one scenario delays nobody else, and what is computed at a time is as many
-  lanes as suit the device, however many scenarios there are.
-- `lockstep` (the default with Newton, whose steps are too cheap to be worth sorting: benchmarks/NOTES.md):
-  the simulation of one scenario, batched; every slot lasts as long as its slowest scenario.
+- `lockstep`: the simulation of one scenario, batched in groups; every slot of a group lasts as long as its
+  slowest scenario. A group of one is the plain simulation, one scenario after the other: no waiting, no
+  step wasted, and all that it touches stays in the cache. That is the fastest on a processor core, unless the
+  community is so small that a few scenarios at a time fill the vector units better.
+- `free_running`: scenarios run in lanes, each with its own slot counter. All lanes step together (one solver
+  step each); as soon as some of them have solved their slots, those are gathered, execute their dispatch,
+  draw their next slots and go on. A lane that ends its scenario takes the next one of the batch. So a hard
+  slot of one scenario delays nobody else, however many lanes a device needs to be busy.
+
+`choose_engine` takes the one that was measured to be faster (benchmarks/NOTES.md).
 
 Both return the same series. A scenario is the same whatever the others are: its draws depend on the key and
 its number only, and a lane that has finished is frozen.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -37,8 +41,9 @@ from jaxp2p.solvers import Newton, Solver
 
 SHARED = ("market", "feeder")  # parts of a slot that all scenarios have in common
 TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished theirs
-LANES = {"cpu": 32}  # what stays in the cache of a core
-MANY_LANES = 4096  # elsewhere
+CORE_LANES = 32  # lanes that stay in the cache of a core
+SMALL = 64  # homes below which a core does more with CORE_LANES scenarios at a time than with one
+DEVICE_LANES = 4096  # what keeps an accelerator busy
 AXIS = "scenario"
 
 
@@ -193,14 +198,14 @@ def _empty(task: Task, scenarios: int) -> Series:
     return Series(**{name: make(name) for name in Series._fields})
 
 
-def default_lanes() -> int:
-    """Lanes that suit the device."""
-    return LANES.get(jax.default_backend(), MANY_LANES)
-
-
-def default_engine(solver: Solver) -> str:
-    """The faster one of the two, measured by benchmarks/bench_study.py."""
-    return "lockstep" if isinstance(solver, Newton) else "free_running"
+def choose_engine(solver: Solver, homes: int, engine: str | None = None) -> tuple[str, int]:
+    """The engine and its lanes that suit solver, community and device; or the lanes for a given engine."""
+    newton = isinstance(solver, Newton)
+    if jax.default_backend() != "cpu":
+        # a Newton step is too cheap to be worth sorting the lanes for
+        return engine or ("lockstep" if newton else "free_running"), DEVICE_LANES
+    alone = engine != "free_running" and not (newton and homes < SMALL)
+    return engine or "lockstep", 1 if alone else CORE_LANES
 
 
 def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
@@ -282,9 +287,12 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
         nothing = jnp.zeros((), jnp.int32)
         return _close(task, lane._replace(search=search), nothing, nothing)
 
+    # a batch of one is not batched: its branches stay branches
+    each = jax.vmap if width > 1 else _alone
+
     def group(numbers: Array) -> tuple[Series, Array]:
-        state = jax.vmap(partial(_start, task))(numbers, numbers)
-        series = jax.lax.scan(lambda state, _: jax.vmap(one)(state), state, length=task.slots)[1]
+        state = each(partial(_start, task))(numbers, numbers)
+        series = jax.lax.scan(lambda state, _: each(one)(state), state, length=task.slots)[1]
         return series, jnp.sum(state.energy, axis=1)
 
     series, start_kwh = jax.lax.map(group, padded)  # (groups, T, width), (groups, width)
@@ -292,6 +300,16 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
     flat = jax.tree.map(lambda x: jnp.swapaxes(x, 1, 2).reshape(groups * width, -1)[:count], series)
     useful = jnp.sum(flat.iterations.astype(jnp.float32))
     return Batch(flat, start_kwh.reshape(-1)[:count], made[None], useful[None])
+
+
+def _alone(function: Callable) -> Callable:
+    """What `jax.vmap` does to a function of pytrees, for a batch of one."""
+
+    def batched(*batches):
+        result = function(*jax.tree.map(lambda x: x[0], batches))
+        return jax.tree.map(lambda x: x[None], result)
+
+    return batched
 
 
 ENGINES = {"free_running": free_running, "lockstep": lockstep}
@@ -308,12 +326,13 @@ def run_batch(
 ) -> Batch:
     """Scenarios `numbers` (S,) int32 under one policy; with a mesh, each device takes its share of them.
 
-    engine, lanes: which of the two, and how many scenarios at a time on a device; by default what is faster.
+    engine, lanes: which of the two, and how many scenarios at a time on a device; by default `choose_engine`.
     Devices never wait for each other: every one runs its own loop. S must be a multiple of their number.
     Where the devices belong to several processes, all call this with the same task and numbers (on the host,
     or on no device in particular), and each can read its own rows of the result, `addressable_shards`.
     """
-    kernel = partial(ENGINES[engine or default_engine(task.solver)], lanes=lanes or default_lanes())
+    engine, suited = choose_engine(task.solver, task.community.size, engine)
+    kernel = partial(ENGINES[engine], lanes=lanes or suited)
     if mesh is None:
         return kernel(task, numbers)
     shared = jax.tree.map(lambda _: P(), task)
