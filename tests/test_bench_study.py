@@ -52,7 +52,7 @@ def test_a_rival_that_fails_is_no_best_rival():
     found = summary({"market": "pool", "n": 153}, lines)
     assert (found["best_rival"], found["ratio"], found["ratio_per_core_second"]) == ("right", 10, 10)
     assert found["failed"] == ["fast"]
-    assert found["free_running_over_lockstep"] == 2
+    assert found["lockstep_over_free_running"] == 0.5
     assert summary({}, [*lines[:2], lines[2]])["best_rival"] is None
 
 
