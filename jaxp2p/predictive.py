@@ -1,13 +1,12 @@
 """Rolling-horizon model predictive control of the batteries: what a good engineer would otherwise use.
 
 `baselines.rolling_horizon` plans; here the plan is carried out in the same slot problems, market and network
-as every other policy, with charge and discharge fixed. The plan knows nothing of network limits: the
-execution keeps them as far as curtailment can, and counts what is left.
+as every other policy, with charge and discharge fixed. Of the network the plan knows the transformer's limit
+only: the execution keeps the others as far as curtailment can, and counts what is left.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ import numpy as np
 
 from jaxp2p.baselines.forecasts import make_forecast
 from jaxp2p.baselines.perfect_foresight import horizon_data
-from jaxp2p.baselines.rolling_horizon import History, rolling_schedule
+from jaxp2p.baselines.rolling_horizon import rolling_schedule
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.policy import greedy, suggest_penalties
 from jaxp2p.simulation import Schedule, compile_pieces, simulate_in_pieces
@@ -51,8 +50,8 @@ def mpc(
     forecast: one of `forecasts.FORECASTS`, `weeks` being those of "mean"; history: the slots right before the
     horizon, a day of them at least, but for "perfect". terminal_price v_T, () or (N,) EUR/kWh, is what energy
     stored at the end of every plan is worth. `replan_every` slots of a plan are carried out. A bilateral
-    market is planned as the pool with its smallest fee; elastic load, network and connection limits are left
-    to the execution. `told` hears how many slots are planned.
+    market is planned as the pool with its smallest fee; elastic load, voltages, lines and connection limits
+    are left to the execution. `told` hears how many slots are planned.
 
     Raises ValueError for an unknown forecast, a history too short for it, a window or interval below one
     slot, and a slot length that does not divide the day; RuntimeError when a plan cannot be solved.
@@ -64,17 +63,19 @@ def mpc(
     if window_slots < 1 or replan_every < 1:
         raise ValueError("window_hours and replan_every must be at least one slot")
     penalties, solver = suggest_penalties(horizon), solver or choose_solver(community)
-    data, _ = horizon_data(
-        replace(community, feeder=None),
-        horizon,
-        terminal_price=terminal_price,
-        row_penalty=float(penalties.row),
-        unserved_price=float(penalties.unserved),
+    data, past = (
+        horizon_data(
+            community,
+            part,
+            terminal_price=terminal_price,
+            row_penalty=float(penalties.row),
+            unserved_price=float(penalties.unserved),
+        )[0]
+        for part in (horizon, history or horizon.slice(0, 0))
     )
-    past = history or horizon.slice(0, 0)
     decided = rolling_schedule(
         data,
-        History(*(np.asarray(getattr(past, name), np.float64) for name in History._fields)),
+        past,
         foreseen,
         window_slots=window_slots,
         slots_per_day=_slots_per_day(horizon),

@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 from jaxp2p.baselines.forecasts import FORECASTS, foresee, make_forecast
 from jaxp2p.baselines.perfect_foresight import horizon_data, perfect_foresight
 from jaxp2p.baselines.quadratic_program import QuadraticProgram, RepeatedProgram
-from jaxp2p.baselines.rolling_horizon import History, rolling_schedule
+from jaxp2p.baselines.rolling_horizon import rolling_schedule
 from jaxp2p.community.types import Horizon
 from jaxp2p.data import days_before, load_case, window
 from jaxp2p.kpis import evaluate
@@ -23,6 +23,7 @@ from jaxp2p.simulation import Schedule, simulate
 from jaxp2p.solvers import choose_solver
 
 WORTH = 0.2  # EUR/kWh, of stored energy at the end
+PRICES = {"terminal_price": WORTH, "row_penalty": 5.0, "unserved_price": 10.0}  # EUR/kWh
 HOURS = 24  # slots of a day, once they are an hour long
 HOMES = {"pv_share": 0.8, "battery_share": 0.6}  # many batteries, most of them beside a PV plant
 
@@ -33,10 +34,10 @@ def hourly(horizon: Horizon) -> Horizon:
     return replace(every, slot_hours=4 * horizon.slot_hours)
 
 
-def days(*, dtype="float64", market="pool", count=3, **options):
-    """(community, horizon of the last day, history of the days before it) of rural1 without its network."""
+def days(*, dtype="float64", market="pool", count=3, network=False, **options):
+    """(community, horizon of the last day, history of the days before it) of rural1."""
     community, horizon = small(
-        "rural1", market=market, days=count, network=False, dtype=dtype, **HOMES, **options
+        "rural1", market=market, days=count, network=network, dtype=dtype, **HOMES, **options
     )
     horizon = hourly(horizon)
     past = (count - 1) * HOURS
@@ -45,8 +46,7 @@ def days(*, dtype="float64", market="pool", count=3, **options):
 
 def planned(community, horizon, history, forecast, **options):
     """The horizon in numpy and the schedule for it."""
-    data, _ = horizon_data(community, horizon, terminal_price=WORTH, row_penalty=1.0, unserved_price=2.0)
-    past = History(*(np.asarray(getattr(history, name)) for name in History._fields))
+    data, past = (horizon_data(community, part, **PRICES)[0] for part in (horizon, history))
     options = {"window_slots": HOURS, "slots_per_day": HOURS} | options
     return data, rolling_schedule(data, past, make_forecast(forecast), **options)
 
@@ -149,16 +149,35 @@ def test_a_perfect_forecast_of_all_that_is_left_is_perfect_foresight(market):
         assert cost_of(data, found) == pytest.approx(best.objective_eur, rel=1e-5)
 
 
-def test_at_negative_prices_the_plan_curtails_instead_of_paying():
+@pytest.mark.parametrize("network", [False, True])
+def test_the_plan_keeps_the_limit_of_the_transformer(network):
+    """Without that limit all batteries charge in the same cheap hours."""
+    options = {"price": "dynamic", "battery_scale": 3.0}
+    community, horizon, history = days(network=network, **options)
+    data, found = planned(community, horizon, history, "perfect")
+    reference, _ = horizon_data(days(network=True, **options)[0], horizon, **PRICES)
+    alike = np.isclose(reference.response[:, reference.response.any(0)], 1).all(1)
+    net = data.pv - data.load + found.discharge - found.charge
+    drawn_too_much = (reference.lower - reference.offset - net @ reference.response.T)[:, alike].max()
+    assert drawn_too_much < 1e-2 if network else drawn_too_much > 10
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"price": "dynamic"}, {"price": "tou", "pv_scale": 3.0, "network": True}],
+    ids=["negative prices", "transformer"],
+)
+def test_where_pv_must_be_curtailed_the_plan_is_near_the_bound(options):
     """The bound is the dual value, whose batteries may charge and discharge at once, as no plan here does."""
-    community, horizon, _ = days(price="dynamic")
-    assert float(horizon.price_sell.min()) < -0.05
-    best = perfect_foresight(community, horizon, terminal_price=WORTH, row_penalty=1.0)
+    community, horizon, _ = days(**options)
+    prices = {name: PRICES[name] for name in ("terminal_price", "row_penalty")}
+    bound = perfect_foresight(community, horizon, **prices).dual_objective_eur
     run = mpc(community, horizon, forecast="perfect", terminal_price=WORTH).trajectory
     gained = run.energy[-1] - np.asarray(community.prosumers.battery.energy_start)
     cost = float(run.cost.sum() - WORTH * gained.sum())
-    assert best.dual_objective_eur - 1e-4 <= cost
-    assert cost == pytest.approx(best.dual_objective_eur, rel=1e-3)
+    assert (np.asarray(horizon.pv) - run.pv_used).sum() > 10
+    assert run.violation.max() < 0.05
+    assert bound - 1e-3 * abs(bound) <= cost <= bound + 1e-3 * abs(bound)
 
 
 @pytest.mark.parametrize("forecast", ["persistence", "mean", "perfect_power"])

@@ -59,5 +59,5 @@ def foresee(record: np.ndarray, now: int, slots: int, days: int | None, *, slots
     latest = now + ahead - slots_per_day * -(-ahead // slots_per_day)
     rows = latest - slots_per_day * np.arange(days)[:, None]  # (days, slots - 1)
     known = rows >= 0
-    total = (record[np.maximum(rows, 0)] * known[..., None]).sum(0)
+    total = np.where(known[..., None], record[np.maximum(rows, 0)], 0).sum(0)
     return np.concatenate([record[now : now + 1], total / known.sum(0)[:, None]])

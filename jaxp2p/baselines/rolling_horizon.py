@@ -21,15 +21,6 @@ from jaxp2p.baselines.horizon_qp import HorizonData
 from jaxp2p.baselines.storage_plan import Outlook, StoragePlan
 
 
-class History(NamedTuple):
-    """What was measured in the slots right before the window, R of them."""
-
-    load: np.ndarray  # (R, N) kW
-    pv: np.ndarray  # (R, N) kW
-    price_buy: np.ndarray  # (R,) EUR/kWh
-    price_sell: np.ndarray  # (R,) EUR/kWh
-
-
 class RollingSchedule(NamedTuple):
     """What the batteries are told to do, and what it took to find out."""
 
@@ -41,7 +32,7 @@ class RollingSchedule(NamedTuple):
 
 def rolling_schedule(
     data: HorizonData,
-    history: History,
+    history: HorizonData,
     forecast: Forecast,
     *,
     window_slots: int,
@@ -52,8 +43,9 @@ def rolling_schedule(
     """Charge and discharge of all slots of `data`, each from a plan that knows the past and `forecast` only.
 
     The first `replan_every` slots of every plan are carried out. No battery charges and discharges at once,
-    which could pay at negative prices only. `told` hears how many slots are planned. A forecast that
-    `needs_history` needs a day of it. Raises RuntimeError when a plan cannot be solved.
+    which could pay at negative prices only. `told` hears how many slots are planned. `history` are the slots
+    right before, at least a day of them where the forecast `needs_history`. Raises RuntimeError when a plan
+    cannot be solved.
     """
     begin = time.perf_counter()
     slots, past, dt, has = len(data.price_buy), len(history.price_buy), data.slot_hours, data.storage
@@ -64,11 +56,11 @@ def rolling_schedule(
     look = _Look(data, history, forecast, slots_per_day)
     charge, discharge = np.zeros(data.load.shape), np.zeros(data.load.shape)
     stored = data.energy_start[has]
-    plan, plans = StoragePlan(data, min(window_slots, slots)), 0
+    plan, plans = StoragePlan(data, min(window_slots, slots), limited=look.limited), 0
     for first in range(0, slots if has.any() else 0, replan_every):
         length = min(window_slots, slots - first)
         if plan.slots != length:
-            plan = StoragePlan(data, length)
+            plan = StoragePlan(data, length, limited=look.limited)
         energy = plan.energies(stored, look.ahead(past + first, length))
         plans += 1
         for step in range(min(replan_every, length)):
@@ -83,12 +75,23 @@ def rolling_schedule(
 class _Look:
     """History and window in a row, summed up as in an Outlook: forecasts are linear, sums may come first."""
 
-    def __init__(self, data: HorizonData, history: History, forecast: Forecast, slots_per_day: int) -> None:
-        load, pv, buy, sell = (
-            np.concatenate([before, getattr(data, name)]) for name, before in history._asdict().items()
+    def __init__(
+        self, data: HorizonData, history: HorizonData, forecast: Forecast, slots_per_day: int
+    ) -> None:
+        load, pv, buy, sell, offset, lower, upper = (
+            np.concatenate([getattr(part, name) for part in (history, data)])
+            for name in ("load", "pv", "price_buy", "price_sell", "offset", "lower", "upper")
         )
         net = pv - load
-        self._power = np.column_stack([net[:, data.storage], net.sum(1), pv.sum(1)])
+        flexible = data.response.any(0)
+        # rows that everybody weighs on alike, one kW per kW: limits of the sum
+        alike = np.isclose(data.response[:, flexible], 1).all(1)
+        self.limited = bool(alike.any())
+        total = net.sum(1)
+        beside = offset[:, alike] + (net[:, flexible].sum(1) - total)[:, None]  # flow but for the homes
+        import_max = (beside - lower[:, alike]).min(1, initial=np.inf)
+        export_max = (upper[:, alike] - beside).min(1, initial=np.inf)
+        self._power = np.column_stack([total, pv.sum(1), import_max, export_max, net[:, data.storage]])
         self._price = np.column_stack([buy, sell])
         self._forecast, self._slots_per_day = forecast, slots_per_day
 
@@ -98,4 +101,13 @@ class _Look:
         power, price = (
             foresee(record, now, slots, days, slots_per_day=self._slots_per_day) for record, days in pairs
         )
-        return Outlook(power[:, :-2], power[:, -2], power[:, -1], price[:, 0], price[:, 1])
+        total, pv, import_max, export_max = power[:, :4].T
+        return Outlook(
+            net=power[:, 4:],
+            total=total,
+            pv=pv,
+            price_buy=price[:, 0],
+            price_sell=price[:, 1],
+            import_max=import_max,
+            export_max=export_max,
+        )

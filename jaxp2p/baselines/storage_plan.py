@@ -8,8 +8,9 @@ Given the net injections p of a slot, a pool with fee gamma between tariffs s <=
 
 (g = b - s: nobody gains by trading; the sum is what everybody pays for himself). So only homes with a battery
 have variables, all others enter by their sum, and from one slot to the next only vectors change, never the
-matrix. Left out: network limits, elastic load, limits of trades and connections. PV is curtailed, by the
-community as a whole, where prices make that pay.
+matrix. Of the network the plan keeps what limits the exchange of all homes together (the transformer), as an
+exact penalty; PV is curtailed, by the community as a whole, where prices or that limit make it pay. Left out:
+voltages and the lines inside, elastic load, limits of trades and connections.
 """
 
 from typing import NamedTuple
@@ -30,12 +31,15 @@ class Outlook(NamedTuple):
     pv: np.ndarray  # (T,) kW, of all homes
     price_buy: np.ndarray  # (T,) EUR/kWh
     price_sell: np.ndarray  # (T,) EUR/kWh
+    import_max: np.ndarray  # (T,) kW that the homes together may draw; inf without such a limit
+    export_max: np.ndarray  # (T,) kW that they may feed in
 
 
 class StoragePlan:
     """Plans `slots` ahead for the batteries of `data.storage`; the series in `data` are not used."""
 
-    def __init__(self, data: HorizonData, slots: int) -> None:
+    def __init__(self, data: HorizonData, slots: int, *, limited: bool) -> None:
+        """limited: whether outlooks have finite limits of the exchange."""
         has, dt = data.storage, data.slot_hours
         eta_c, eta_d = data.charge_efficiency[has], data.discharge_efficiency[has]
         self.slots, self._data, self._retention = slots, data, data.retention[has]
@@ -57,13 +61,22 @@ class StoragePlan:
         for index, sign in ((self._discharge, 1.0), (self._charge, -1.0), (self._export, -1.0)):
             qp.put(self._export_rows, index, sign)
         self._import_rows = qp.rows(np.zeros(slots))
-        for index, sign in ((self._charge, 1.0), (self._discharge, -1.0)):
-            qp.put(self._import_rows[:, None], index, sign)
-        for index, sign in ((self._curtail, 1.0), (self._import, -1.0)):
-            qp.put(self._import_rows, index, sign)
         self._curtail_rows = qp.rows(np.zeros(slots))
         qp.put(self._curtail_rows, self._curtail, 1.0)
-        self._program = RepeatedProgram(qp)
+        self._excess = qp.variables(each & limited)
+        self._import_max_rows = qp.rows(np.zeros(slots), mask=each & limited)
+        self._export_max_rows = qp.rows(np.zeros(slots), mask=each & limited)
+        for rows, sign, excess in (
+            (self._import_rows, 1.0, self._import),
+            (self._export_max_rows, -1.0, self._excess),
+        ):
+            qp.put(rows[:, None], self._charge, sign)
+            qp.put(rows[:, None], self._discharge, -sign)
+            qp.put(rows, self._curtail, sign)
+            qp.put(rows, excess, -1.0)
+        qp.put(self._import_max_rows, self._import, 1.0)
+        qp.put(self._import_max_rows, self._excess, -1.0)
+        self._limited, self._program = limited, RepeatedProgram(qp)
 
     def energies(self, stored: np.ndarray, outlook: Outlook) -> np.ndarray:
         """(T, M) kWh at the end of the slots, from `stored` (M,) kWh at the start of the first.
@@ -86,5 +99,9 @@ class StoragePlan:
         rhs[self._export_rows] = -outlook.net
         rhs[self._import_rows] = outlook.total
         rhs[self._curtail_rows] = np.maximum(outlook.pv, SMALLEST)
+        if self._limited:
+            cost[self._excess] = dt * data.row_penalty
+            rhs[self._import_max_rows] = outlook.import_max
+            rhs[self._export_max_rows] = outlook.export_max - outlook.total
         scale = dt * max(np.abs(buy).max(), np.abs(sell).max(), 1e-3)
         return self._program.solve(cost / scale, rhs)[self._energy]
