@@ -79,7 +79,7 @@ def arguments(argv=None):
     add("--season", nargs="+", choices=list(SEASONS), default=list(SEASONS))
     add("--price", nargs="+", choices=PRICES, default=list(PRICES), help="tariffs; grid uses the first")
     add("--market", choices=["pool", "bilateral", "none"], default="pool")
-    add("--policies", nargs="+", help="default: all")
+    add("--policies", nargs="+", help="default: all but the slow mpc_persistence, mpc_mean, mpc_perfect")
     add("--pv-scale", type=float, nargs="+", default=list(PV_SCALES), help="of the part grid")
     add("--quick", action="store_true", help="a summer week with one tariff instead of the seasons")
     add("--out", help="file to append the lines to; default: standard output")
@@ -109,13 +109,20 @@ class Window:
 
     def __init__(self, case: str, options, *, start: str, days: float, price: str, network=True, **devices):
         from jaxp2p import POLICIES, build_community, build_horizon, evaluate, load_case, run, window
+        from jaxp2p.data import days_before
+        from jaxp2p.runner import HISTORY_DAYS, MPC_POLICIES
 
-        tables = window(load_case(case, price=price, **devices), start=start, days=days)
+        whole = load_case(case, price=price, **devices)
+        tables = window(whole, start=start, days=days)
         self.times = tables.profiles["time"]
         self.community = build_community(tables, market=options.market, network=network)
         self.horizon = build_horizon(self.community, tables)
         wanted = options.policies or POLICIES
-        self.run = run(self.community, self.horizon, policies=[name for name in POLICIES if name in wanted])
+        chosen = [name for name in (*POLICIES, *MPC_POLICIES) if name in wanted]
+        plans = set(chosen) & set(MPC_POLICIES)
+        before = days_before(whole, self.times.iloc[0], HISTORY_DAYS) if plans else None
+        history = None if before is None else build_horizon(self.community, before)
+        self.run = run(self.community, self.horizon, policies=chosen, history=history)
         self.evaluations = evaluate(self.community, self.horizon, self.run)
         self.kpis = {name: evaluation.kpis for name, evaluation in self.evaluations.items()}
         self.about = {"case": case, "start": start, "days": days, "slots": self.horizon.slots, "price": price}

@@ -43,6 +43,7 @@ _HOME = {
     "lyapunov_parameters": "lyapunov.bounds",
     "make_policies": "runner",
     "materialise": "scenarios.model",
+    "mpc": "predictive",
     "parse_model": "scenarios.parse",
     "perfect_foresight": "baselines.perfect_foresight",
     "read_tables": "data",

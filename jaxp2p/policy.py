@@ -4,6 +4,7 @@ A policy sees the present slot and the energy at hand, never the future, and mak
 solver does the rest, under the same market and the same network for everybody.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -91,18 +92,23 @@ def _fixed(size: int, dtype, *, rule: int = BY_VALUE, storage: float = 1, trade:
     )
 
 
-def baseline_policies(size: int, dtype, *, own: Policy) -> dict[str, Policy]:
-    """The baselines by name; `own` is the control that homes without a market use each for itself.
+def greedy(size: int, dtype) -> Policy:
+    """Minimises this slot's cost only: stored energy is worth nothing.
 
-    greedy minimises this slot's cost only: stored energy is worth nothing, so it never charges at a
-    positive price, sells what it starts with and then equals no_storage.
+    So it never charges at a positive price, sells what it starts with and then equals no_storage. Its slot
+    problem leaves the batteries free: what a schedule is carried out in.
     """
+    return _fixed(size, dtype)
+
+
+def baseline_policies(size: int, dtype, *, own: Policy) -> dict[str, Policy]:
+    """The baselines by name; `own` is the control that homes without a market use each for itself."""
     closed = jnp.zeros((), dtype)
     return {
         "no_storage_no_trade": _fixed(size, dtype, storage=0, trade=0),
         "no_trade": Policy(**{**own.__dict__, "trade": closed}),
         "no_storage": _fixed(size, dtype, storage=0),
-        "greedy": _fixed(size, dtype),
+        "greedy": greedy(size, dtype),
         "self_consumption": _fixed(size, dtype, rule=BY_OWN_METER),
         "community_self_consumption": _fixed(size, dtype, rule=BY_COMMUNITY),
     }
@@ -167,4 +173,13 @@ def slot_problem(
         row_lower=rows[1],
         row_upper=rows[2],
         row_penalty=penalties.row,
+    )
+
+
+def fix_storage(problem: SlotProblem, charge: Array, discharge: Array) -> SlotProblem:
+    """The slot in which the batteries do what they are told, (N,) kW each, as far as they were free to."""
+    charge = jnp.clip(charge, problem.charge_min, problem.charge_max)
+    discharge = jnp.clip(discharge, problem.discharge_min, problem.discharge_max)
+    return replace(
+        problem, charge_min=charge, charge_max=charge, discharge_min=discharge, discharge_max=discharge
     )

@@ -3,10 +3,8 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,7 +15,8 @@ from jaxp2p.lyapunov.bounds import can_earn, lyapunov_parameters, stored_value_r
 from jaxp2p.lyapunov.certificate import Certificate, certificate
 from jaxp2p.lyapunov.lower_bound import best_lower_bound
 from jaxp2p.policy import Policy, baseline_policies, lyapunov, suggest_penalties
-from jaxp2p.solvers import Solver, choose_solver, scale_tolerances
+from jaxp2p.predictive import mpc, require_history
+from jaxp2p.solvers import Solver, choose_solver
 from jaxp2p.trajectory import Trajectory
 
 POLICIES = (
@@ -31,7 +30,9 @@ POLICIES = (
     "lyapunov",
     "perfect_foresight",
 )
-PIECE = 96  # slots per compiled call: one program for any horizon, and a progress bar that moves
+# by name only: a plan per slot takes a hundred times as long as a rule
+MPC_POLICIES = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect": "perfect"}
+HISTORY_DAYS = 28  # before the window, all that these forecasts look back on
 
 Progress = Callable[[str, int, int], None]
 
@@ -86,15 +87,20 @@ def run(
     slot_of_day: int = 0,
     progress: Progress | None = None,
     lower_bound: bool = True,
+    history: Horizon | None = None,
 ) -> Run:
     """Run the named policies slot by slot; perfect foresight and the lower bound see the whole horizon.
 
-    terminal_price in EUR/kWh values the stored energy at the end for every policy alike; by default the
-    middle of what a stored kWh can cost and earn. Raises ValueError for an unknown policy.
+    Besides `POLICIES` there are those of `MPC_POLICIES`, which plan by forecasts made from `history`, the
+    slots right before the horizon. terminal_price in EUR/kWh values the stored energy at the end for every
+    policy alike; by default the middle of what a stored kWh can cost and earn. Raises ValueError for an
+    unknown policy, and for a history too short for a forecast.
     """
-    unknown = [name for name in policies if name not in POLICIES]
+    known = (*POLICIES, *MPC_POLICIES)
+    unknown = [name for name in policies if name not in known]
     if unknown:
-        raise ValueError(f"unknown policies {', '.join(unknown)}: choose from {', '.join(POLICIES)}")
+        raise ValueError(f"unknown policies {', '.join(unknown)}: choose from {', '.join(known)}")
+    check_history(policies, horizon, history)
     solver = solver or choose_solver(community)
     report = progress or (lambda name, done, total: None)
     if terminal_price is None:
@@ -102,6 +108,20 @@ def run(
     trajectories, seconds, compile_seconds = _online(
         community, horizon, policies, solver, slot_of_day, report
     )
+    for name in [name for name in policies if name in MPC_POLICIES]:
+        told = lambda done, name=name: report(name, done, horizon.slots)
+        told(0)
+        found = mpc(
+            community,
+            horizon,
+            history=history,
+            forecast=MPC_POLICIES[name],
+            terminal_price=terminal_price,
+            solver=solver,
+            told=told,
+        )
+        trajectories[name], seconds[name] = found.trajectory, found.seconds
+        compile_seconds += found.compile_seconds
 
     foresight = None
     if "perfect_foresight" in policies:
@@ -133,43 +153,37 @@ def run(
     )
 
 
-_start = jax.jit(simulation.init)
-_advance = jax.jit(simulation.simulate)
+def check_history(policies: Sequence[str], horizon: Horizon, history: Horizon | None) -> None:
+    """Raises ValueError where a policy needs a day before the horizon that `history` does not have."""
+    for name in policies:
+        if name in MPC_POLICIES:
+            require_history(MPC_POLICIES[name], horizon, history)
 
 
 def _online(community, horizon, policies, solver, slot_of_day, report):
     """The online policies one after the other, through the same compiled programs."""
     known = make_policies(community, horizon)
-    penalties = suggest_penalties(horizon)
-    ends = [*range(0, horizon.slots, PIECE), horizon.slots]
-    pieces = [horizon.slice(a, b) for a, b in pairwise(ends)]
-
-    def follow(policy: Policy, pieces: Sequence[Horizon], solver: Solver, told: Callable[[int], None]):
-        first = jax.tree.map(lambda x: x[0], simulation.slots(pieces[0]))
-        state = _start(community, penalties, policy, solver, first, jnp.asarray(slot_of_day, jnp.int32))
-        parts, done = [], 0
-        for piece in pieces:
-            state, part = _advance(community, piece, penalties, policy, solver, state=state)
-            parts.append(jax.device_get(part))
-            done += piece.slots
-            told(done)
-        return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
-
     names = [name for name in policies if name in known]
+    penalties = suggest_penalties(horizon)
     begin = time.perf_counter()
     if names:
-        # Tolerances are leaves: with infinite ones the programs are compiled and run in no time.
         report("compiling", 0, 1)
-        loose = scale_tolerances(solver, jnp.inf)
-        follow(known[names[0]], [pieces[0], pieces[-1]], loose, lambda done: None)
+        simulation.compile_pieces(community, horizon, penalties, known[names[0]], solver)
         report("compiling", 1, 1)
     compile_seconds = time.perf_counter() - begin
     trajectories, seconds = {}, {}
     for name in names:
         begin = time.perf_counter()
         report(name, 0, horizon.slots)
-        told = lambda done, name=name: report(name, done, horizon.slots)
-        trajectories[name] = follow(known[name], pieces, solver, told)
+        trajectories[name] = simulation.simulate_in_pieces(
+            community,
+            horizon,
+            penalties,
+            known[name],
+            solver,
+            slot_of_day=slot_of_day,
+            told=lambda done, name=name: report(name, done, horizon.slots),
+        )
         seconds[name] = time.perf_counter() - begin
     return trajectories, seconds, compile_seconds
 

@@ -1,17 +1,29 @@
 """A run: one policy over consecutive slots, as one `lax.scan` around the slot solver."""
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxp2p import solvers
 from jaxp2p.community.types import Battery, Community, Horizon
-from jaxp2p.policy import Penalties, Policy, Slot, slot_problem
+from jaxp2p.policy import Penalties, Policy, Slot, fix_storage, slot_problem
 from jaxp2p.slot import execute
-from jaxp2p.solvers import Solver, State
+from jaxp2p.solvers import Solver, State, scale_tolerances
 from jaxp2p.trajectory import Trajectory
+
+PIECE = 96  # slots per compiled call: one program for any horizon, and a progress bar that moves
+
+
+class Schedule(NamedTuple):
+    """What the batteries do, decided beforehand: rows as in the horizon, T of them."""
+
+    charge: Array  # (T, N) kW
+    discharge: Array  # (T, N) kW
 
 
 class RunState(NamedTuple):
@@ -32,10 +44,18 @@ def init(
 
 
 def step(
-    community: Community, penalties: Penalties, policy: Policy, solver: Solver, state: RunState, slot: Slot
+    community: Community,
+    penalties: Penalties,
+    policy: Policy,
+    solver: Solver,
+    state: RunState,
+    slot: Slot,
+    orders: Schedule | None = None,
 ) -> tuple[RunState, Trajectory]:
-    """Clear one slot and execute it; the Trajectory has no time axis here."""
+    """Clear one slot and execute it; Trajectory and orders (a row of a schedule) have no time axis here."""
     problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_day)
+    if orders is not None:
+        problem = fix_storage(problem, *orders)
     outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state.solver))
     result = execute.finish(problem, outcome.answer)
     d, battery = result.dispatch, community.prosumers.battery
@@ -93,20 +113,70 @@ def simulate(
     state: RunState | None = None,
     slot_of_day: int | Array = 0,
     keep: tuple[str, ...] = Trajectory._fields,
+    schedule: Schedule | None = None,
 ) -> tuple[RunState, Trajectory]:
     """Run all slots of the horizon; returns the last state (to go on from) and the Trajectory.
 
     Pure: jit it, or vmap it over policies, scenarios or parameters. `state` continues an earlier run;
     `slot_of_day` numbers the first slot for policies that follow the time of day. `keep` names the fields
-    to store; the others are None.
+    to store; the others are None. `schedule`, as far as the policy lets the batteries go, takes the place of
+    its decisions.
     """
     rows = slots(horizon)
     if state is None:
         first = jax.tree.map(lambda x: x[0], rows)
         state = init(community, penalties, policy, solver, first, jnp.asarray(slot_of_day, jnp.int32))
 
-    def body(state: RunState, slot: Slot):
-        state, row = step(community, penalties, policy, solver, state, slot)
-        return state, row._replace(**{name: None for name in Trajectory._fields if name not in keep})
+    def body(state: RunState, row: tuple[Slot, Schedule | None]):
+        state, done = step(community, penalties, policy, solver, state, *row)
+        return state, done._replace(**{name: None for name in Trajectory._fields if name not in keep})
 
-    return jax.lax.scan(body, state, rows)
+    return jax.lax.scan(body, state, (rows, schedule))
+
+
+_start = jax.jit(init)
+_advance = jax.jit(simulate)
+
+
+def simulate_in_pieces(
+    community: Community,
+    horizon: Horizon,
+    penalties: Penalties,
+    policy: Policy,
+    solver: Solver,
+    *,
+    slot_of_day: int = 0,
+    schedule: Schedule | None = None,
+    told: Callable[[int], None] = lambda done: None,
+) -> Trajectory:
+    """`simulate` in compiled calls of `PIECE` slots, on the host; `told` hears how many slots are done."""
+    cuts = [*range(0, horizon.slots, PIECE), horizon.slots]
+    first = jax.tree.map(lambda x: x[0], slots(horizon))
+    state = _start(community, penalties, policy, solver, first, jnp.asarray(slot_of_day, jnp.int32))
+    parts = []
+    for begin, end in pairwise(cuts):
+        piece, orders = horizon.slice(begin, end), jax.tree.map(lambda x, a=begin, b=end: x[a:b], schedule)
+        state, part = _advance(community, piece, penalties, policy, solver, state=state, schedule=orders)
+        parts.append(jax.device_get(part))
+        told(end)
+    return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+
+
+def compile_pieces(
+    community: Community,
+    horizon: Horizon,
+    penalties: Penalties,
+    policy: Policy,
+    solver: Solver,
+    *,
+    schedule: Schedule | None = None,
+) -> None:
+    """Compile what `simulate_in_pieces` will call, by its first and last piece.
+
+    Tolerances are leaves: with infinite ones the programs are compiled and run in no time.
+    """
+    loose = scale_tolerances(solver, jnp.inf)
+    last = (horizon.slots - 1) // PIECE * PIECE
+    for begin, end in {(0, min(PIECE, horizon.slots)), (last, horizon.slots)}:
+        orders = jax.tree.map(lambda x, a=begin, b=end: x[a:b], schedule)
+        simulate_in_pieces(community, horizon.slice(begin, end), penalties, policy, loose, schedule=orders)

@@ -31,7 +31,7 @@ def asked(monkeypatch):
     """Replaces the solver; collects what it was asked for."""
     calls = []
 
-    def run(community, horizon, *, policies, solver, progress, slot_of_day):
+    def run(community, horizon, *, policies, solver, progress, slot_of_day, history):
         calls.append(
             SimpleNamespace(
                 community=community,
@@ -39,6 +39,7 @@ def asked(monkeypatch):
                 policies=policies,
                 solver=solver,
                 slot_of_day=slot_of_day,
+                history=history,
             )
         )
         for name in policies:
@@ -142,6 +143,21 @@ def test_run_a_folder(asked, tmp_path):
     (one,) = asked
     assert one.horizon.slots == 96  # less than the usual week: all there is
     assert (one.community.prosumers.pv_peak > 0).all()
+
+
+def test_run_hands_over_the_days_before_for_forecasts(asked, tmp_path):
+    options = ("--days", 0.5, "--no-pictures", "--policies", "mpc_mean,lyapunov")
+    done = call("run", "rural1", "--start", "2016-01-08T12:00", *options)
+    assert done.exit_code == 0, done.output
+    assert call("run", "rural1", "--days", 0.5, "--no-pictures", "--policies", "lyapunov").exit_code == 0
+    planned, rules = asked
+    assert planned.policies == ("lyapunov", "mpc_mean")
+    assert planned.history.slots == 7 * 96  # all the whole days that the year has had
+    assert rules.history is None
+    small_folder(tmp_path / "village")
+    done = call("run", "village", *options)
+    assert done.exit_code == 2
+    assert "needs at least the day before the window" in " ".join(done.stderr.split())
 
 
 def test_quiet_and_json_to_stdout(asked):

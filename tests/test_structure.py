@@ -20,6 +20,7 @@ ORDER = [
     {"baselines"},
     {"policy"},
     {"simulation"},
+    {"predictive"},
     {"scenarios"},
     {"runner"},
     {"verification", "kpis"},

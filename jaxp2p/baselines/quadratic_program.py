@@ -12,6 +12,8 @@ import clarabel
 import numpy as np
 from scipy import sparse
 
+SOLVED = ("Solved", "AlmostSolved")
+
 
 class QPSolution(NamedTuple):
     """Primal and dual point; multipliers are those of f + z'(Ax - b), so z >= 0 for A x <= b."""
@@ -107,7 +109,7 @@ class QuadraticProgram:
             result = clarabel.DefaultSolver(quadratic, cost / scale, matrix, bound, cones, settings).solve()
             seconds += result.solve_time
             iterations += result.iterations
-            if str(result.status) in ("Solved", "AlmostSolved"):
+            if str(result.status) in SOLVED:
                 break
         else:
             raise RuntimeError(
@@ -145,3 +147,56 @@ class QuadraticProgram:
         matrix = sparse.csc_array((values, (place[rows], cols)), shape=(len(rhs), self.size))
         matrix.sum_duplicates()
         return matrix, rhs[order], int(is_equality.sum()), np.where(order < self.row_count, order, -1)
+
+
+class RepeatedProgram:
+    """A linear program whose matrix and bounds stay while its costs and right-hand sides change.
+
+    Clarabel keeps its factorisation pattern from one solve to the next. The refinement of its linear systems,
+    half of the time, is left out, and taken up again for a program that is not solved without it.
+    """
+
+    def __init__(self, program: QuadraticProgram, *, tolerance: float = 1e-6) -> None:
+        """`program` without quadratic costs; its own costs and right-hand sides are not used."""
+        self.size, self.row_count = program.size, program.row_count
+        self._matrix, self._bound, self._equalities, order = program._standard_form()
+        place = np.flatnonzero(order >= 0)
+        self._place = np.empty(self.row_count, dtype=np.int64)
+        self._place[order[place]] = place
+        self._tolerance = tolerance
+        self._solver: clarabel.DefaultSolver | None = None
+
+    def solve(self, cost: np.ndarray, rhs: np.ndarray) -> np.ndarray:
+        """x (n,) for costs (n,) of size about 1 and right-hand sides (m,) in the order of the rows.
+
+        Raises RuntimeError, naming the status, when Clarabel reaches no solution in two attempts.
+        """
+        bound = self._bound.copy()
+        bound[self._place] = rhs
+        if self._solver is None:
+            self._solver = self._make(cost, bound, refine=False)
+        else:
+            self._solver.update(q=cost, b=bound)
+        result = self._solver.solve()
+        if str(result.status) not in SOLVED:
+            result = self._make(cost, bound, refine=True).solve()
+        if str(result.status) not in SOLVED:
+            raise RuntimeError(
+                f"Clarabel ended with status {result.status} on a plan of {self.size} variables"
+            )
+        return np.asarray(result.x)
+
+    def _make(self, cost: np.ndarray, bound: np.ndarray, *, refine: bool) -> clarabel.DefaultSolver:
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        settings.max_threads = 1
+        settings.direct_solve_method = "qdldl"
+        settings.presolve_enable = False  # it would forbid updates
+        settings.iterative_refinement_enable = refine
+        settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = self._tolerance
+        cones = [
+            clarabel.ZeroConeT(self._equalities),
+            clarabel.NonnegativeConeT(len(bound) - self._equalities),
+        ]
+        quadratic = sparse.csc_array((self.size, self.size))
+        return clarabel.DefaultSolver(quadratic, cost, self._matrix, bound, cones, settings)

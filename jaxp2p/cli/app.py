@@ -220,6 +220,10 @@ def run(
       lyapunov_standard           Lyapunov control with the usual linear bound
       lyapunov                    modified Lyapunov control with the exact drift
       perfect_foresight           everything known in advance: no policy can do better
+    By name only (a plan of the next 24 h per slot: minutes per week):
+      mpc_persistence             everything as yesterday; needs a day of data before the window
+      mpc_mean                    everything as in the mean of the last four weeks, or what there is of them
+      mpc_perfect                 the truth
     """
     from jaxp2p.cli import running
 

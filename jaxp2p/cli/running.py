@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, UsageError, one_of, user_input
-from jaxp2p.cli.source import Source, load
+from jaxp2p.cli.source import Source, choose_days, load_whole
 
 if TYPE_CHECKING:
     from jaxp2p.data import Tables
@@ -46,21 +46,24 @@ def run(source: Source, options: Options) -> int:
     one_of(options.format, FORMATS, option="--format")
     with RunProgress((), 0, quiet=options.quiet) as progress:
         progress.say("reading the community")
-        tables = load(source)
+        whole = load_whole(source)
+        tables = choose_days(whole, source)
         case = str(tables.meta.get("name", Path(source.name).name)) if not source.embedded else source.name
         time = tables.profiles["time"]
         out = options.out or Path("jaxp2p-results") / f"{case}-{time.iloc[0]:%Y-%m-%d}"
         use_dtype(options.dtype)
         from jaxp2p.results import check_target
-        from jaxp2p.runner import POLICIES
+        from jaxp2p.runner import MPC_POLICIES, POLICIES, check_history
         from jaxp2p.solvers import SOLVERS, choose_solver, scale_tolerances
 
         check_target(out)  # before the work, not after it
-        names = named_policies(options.policies, POLICIES)
+        names = named_policies(options.policies, POLICIES, besides=tuple(MPC_POLICIES))
         check_tolerance(options.tolerance, options.dtype)
         one_of(options.solver, SOLVERS, option="--solver")
         with user_input():
             community, horizon = build_both(tables, source, options)
+            history = history_of(community, whole, time.iloc[0]) if set(names) & set(MPC_POLICIES) else None
+            check_history(names, horizon, history)
             solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
     from jaxp2p.kpis import evaluate
     from jaxp2p.runner import run as run_policies
@@ -75,9 +78,10 @@ def run(source: Source, options: Options) -> int:
                 solver=solver,
                 progress=progress,
                 slot_of_day=first_slot_of_day(time),
+                history=history,
             )
         except RuntimeError as error:
-            # perfect foresight names what its solver could not do
+            # perfect foresight and the plans name what their solver could not do
             typer.echo(f"error: {error}", err=True)
             return UNSOLVED
         progress.say("figures")
@@ -131,6 +135,16 @@ def build_both(tables: "Tables", source: Source, options: Any) -> tuple[Any, Any
     return community, build_horizon(community, tables)
 
 
+def history_of(community: Any, tables: "Tables", start: Any) -> Any:
+    """The days before the window that forecasts may look back on, as a Horizon; None: there are none."""
+    from jaxp2p.community.build import build_horizon
+    from jaxp2p.data import days_before
+    from jaxp2p.runner import HISTORY_DAYS
+
+    before = days_before(tables, start, HISTORY_DAYS)
+    return None if before is None else build_horizon(community, before)
+
+
 def picture_data(
     tables: "Tables", community: Any, horizon: Any, result: Any, evaluations: Any, case: str
 ) -> "PictureData":
@@ -153,15 +167,15 @@ def picture_data(
     )
 
 
-def named_policies(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Names in the usual order; "all" for every one."""
+def named_policies(text: str, known: tuple[str, ...], *, besides: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Names in the usual order; "all" for every one of `known`, those `besides` only by their names."""
     asked = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
     if asked == ["all"]:
         return known
     if not asked:
         raise UsageError("--policies: name at least one policy")
-    chosen = {one_of(name, known, option="--policies") for name in asked}
-    return tuple(name for name in known if name in chosen)
+    chosen = {one_of(name, (*known, *besides), option="--policies") for name in asked}
+    return tuple(name for name in (*known, *besides) if name in chosen)
 
 
 def first_slot_of_day(time: Any) -> int:

@@ -41,6 +41,11 @@ def load(source: Source) -> "Tables":
     Raises:
         UsageError: unknown case, unreadable or faulty folder, options that do not fit.
     """
+    return choose_days(load_whole(source), source)
+
+
+def load_whole(source: Source) -> "Tables":
+    """The checked tables with all the days that there are; raises as `load` does."""
     from jaxp2p.data import PRICES, densify, load_case, make_prices, read_tables
 
     if source.price is not None:
@@ -66,17 +71,22 @@ def load(source: Source) -> "Tables":
                 note = f"prices ({source.price}, seed {source.seed})"
                 synthetic = [*tables.meta.get("synthetic", []), note]
                 tables = tables.replace(prices=prices, meta={**tables.meta, "synthetic": synthetic})
-        return tables if source.days is None else _window(tables, source.start, source.days)
+    return tables
 
 
-def _window(tables: "Tables", start: str | None, days: float) -> "Tables":
+def choose_days(tables: "Tables", source: Source) -> "Tables":
+    """The days of the window out of `load_whole`; raises UsageError where they are not inside the data."""
     from jaxp2p.data import window
     from jaxp2p.data.validation import slot_hours
 
+    if source.days is None:
+        return tables
     time = tables.profiles["time"]
     whole = len(time) * slot_hours(time) / 24
     # a folder with less than the usual week is run as it is
-    return window(tables, start=start, days=min(days, whole) if start is None else days)
+    days = min(source.days, whole) if source.start is None else source.days
+    with user_input():
+        return window(tables, start=source.start, days=days)
 
 
 def _folder(name: str) -> Path:

@@ -1,6 +1,6 @@
 """Input of the library: tables with checked columns, embedded cases, tariffs, importers."""
 
-from jaxp2p.data.cases import CASES, load_case, window
+from jaxp2p.data.cases import CASES, days_before, load_case, window
 from jaxp2p.data.faults import Fault, InputError
 from jaxp2p.data.populate import densify
 from jaxp2p.data.prices import PRICES, make_prices
@@ -18,6 +18,7 @@ __all__ = [
     "absolute_series",
     "check",
     "complete",
+    "days_before",
     "densify",
     "describe_columns",
     "load_case",

@@ -161,3 +161,13 @@ def window(tables: Tables, *, start: str | date | datetime | None = None, days: 
         profiles=tables.profiles[inside].reset_index(drop=True),
         prices=tables.prices[inside].reset_index(drop=True),
     )
+
+
+def days_before(tables: Tables, start: pd.Timestamp, days: int) -> Tables | None:
+    """The `days` days before `start`, or as many whole days as there are; None: not one.
+
+    What a forecast may look back on: `start` is the first slot of a window of these tables.
+    """
+    time = tables.profiles["time"]
+    whole = min(days, (start - time.iloc[0]) // pd.Timedelta(days=1))
+    return window(tables, start=start - pd.Timedelta(days=whole), days=whole) if whole > 0 else None

@@ -21,7 +21,8 @@ from jaxp2p.kpis import OPTIMUM, Evaluation
 from jaxp2p.trajectory import Trajectory
 
 DPI = 120
-# Okabe and Ito 2008: can be told apart with any colour vision; grey and black for the references
+# Okabe and Ito 2008, and three of Tol 2021 for the plans: can be told apart with any colour vision; grey and
+# black for the references
 COLOURS = {
     "no_storage_no_trade": "#999999",
     "no_trade": "#CC79A7",
@@ -31,6 +32,9 @@ COLOURS = {
     "community_self_consumption": "#D55E00",
     "lyapunov_standard": "#0072B2",
     "lyapunov": "#009E73",
+    "mpc_persistence": "#882255",
+    "mpc_mean": "#332288",
+    "mpc_perfect": "#999933",
     "perfect_foresight": "#000000",
 }
 DASHES = {"no_storage_no_trade": ":", "greedy": "--", "no_storage": "-", "perfect_foresight": "--"}
@@ -78,7 +82,7 @@ class PictureData:
 
 def label(policy: str) -> str:
     """A policy's name as people write it."""
-    return policy.replace("_", " ").replace("lyapunov", "Lyapunov")
+    return policy.replace("_", " ").replace("lyapunov", "Lyapunov").replace("mpc", "MPC")
 
 
 def line_style(policy: str) -> dict[str, Any]:
