@@ -36,7 +36,10 @@ SAMPLED_SCENARIOS = 16  # whose slots the rivals get
 THROUGHPUT_SLOTS = 16
 # scenarios of 153 homes; homes, and the prosumer-slots that a size may take (at least a scenario per core)
 COUNTS = (10, 30, 100, 300, 1000, 3000, 10_000)
-HOMES = (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000)
+HOMES = {
+    "pool": (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000, 300_000),
+    "bilateral": (30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000),
+}
 WORK = {"pool": 1.6e7, "bilateral": 1.6e6}
 
 
@@ -358,7 +361,7 @@ def throughput(options, put) -> list[dict]:
         put(lines[-1])
 
     for market in options.market:
-        counts, sizes = COUNTS, HOMES
+        counts, sizes = COUNTS, HOMES[market]
         if options.quick:
             counts, sizes = counts[:4], sizes[:4]
         task = village(153, market, slots=THROUGHPUT_SLOTS)
