@@ -14,7 +14,9 @@ from jaxp2p._pytree import record
 from jaxp2p.baselines.rules import community_meter, own_meter
 from jaxp2p.community.network import row_limits
 from jaxp2p.community.types import Community, Horizon
+from jaxp2p.lyapunov import tuned as tuned_value
 from jaxp2p.lyapunov.bounds import LyapunovParameters
+from jaxp2p.lyapunov.tuned import Memory, TunedValue
 from jaxp2p.slot.problem import SlotProblem
 
 BY_VALUE, BY_OWN_METER, BY_COMMUNITY = 0, 1, 2  # what moves the batteries
@@ -35,6 +37,7 @@ class Policy:
     inverse_v: Array  # (N,) EUR/kWh^2
     rest_value: Array  # (N,) EUR/kWh
     exact: Array  # () 1 or 0
+    tuned: TunedValue | None = None  # takes the place of theta, inverse_v and rest_value
 
 
 class Slot(NamedTuple):
@@ -114,10 +117,39 @@ def baseline_policies(size: int, dtype, *, own: Policy) -> dict[str, Policy]:
     }
 
 
+def follow(tuned: TunedValue, dtype) -> Policy:
+    """The policy of a tuned value curve."""
+    return replace(_fixed(tuned.group.shape[0], dtype), tuned=tuned)
+
+
+def remember(community: Community, policy: Policy) -> Memory | None:
+    """What the policy knows before the first slot; None for those without a memory."""
+    if policy.tuned is None:
+        return None
+    return tuned_value.remember(policy.tuned, community.prosumers.battery)
+
+
+def observe(policy: Policy, memory: Memory | None, slot: Slot) -> Memory | None:
+    """The same once the slot's values are known."""
+    if policy.tuned is None or memory is None:
+        return None
+    return tuned_value.observe(policy.tuned, memory, slot.slot_hours, slot.price_buy, slot.load, slot.pv)
+
+
 def slot_problem(
-    community: Community, penalties: Penalties, policy: Policy, slot: Slot, energy: Array, slot_of_day: Array
+    community: Community,
+    penalties: Penalties,
+    policy: Policy,
+    slot: Slot,
+    energy: Array,
+    slot_of_day: Array,
+    memory: Memory | None = None,
 ) -> SlotProblem:
-    """The slot that the solver sees. energy (N,) kWh at its start; slot_of_day () picks theta."""
+    """The slot that the solver sees.
+
+    energy (N,) kWh at its start; slot_of_day () picks theta, and tells a tuned policy the weekday (0 is
+    midnight of a Monday); memory of a tuned policy, this slot observed.
+    """
     homes, battery, dt = community.prosumers, community.prosumers.battery, slot.slot_hours
     kept = battery.retention * energy
     room = jnp.maximum(battery.energy_max - kept, 0) / (dt * battery.charge_efficiency)
@@ -136,7 +168,10 @@ def slot_problem(
     )
     charge = jnp.maximum(charge, charge_min)
     theta = policy.theta[slot_of_day % policy.theta.shape[0]]
-    line = policy.inverse_v * (theta - kept)
+    value = jnp.where(policy.inverse_v > 0, policy.inverse_v * (theta - kept), policy.rest_value)
+    slope = policy.inverse_v
+    if policy.tuned is not None and memory is not None:
+        value, slope = tuned_value.value_line(policy.tuned, memory, homes, kept, slot_of_day)
     if community.feeder is None:
         rows = (jnp.zeros((0,), slot.load.dtype),) * 3
     else:
@@ -162,8 +197,8 @@ def slot_problem(
         charge_efficiency=battery.charge_efficiency,
         discharge_efficiency=battery.discharge_efficiency,
         wear_cost=battery.wear_cost,
-        value=jnp.where(policy.inverse_v > 0, line, policy.rest_value),
-        value_slope=policy.exact * policy.inverse_v,
+        value=value,
+        value_slope=policy.exact * slope,
         buy_max=homes.buy_max if homes.limited else None,
         sell_max=homes.sell_max if homes.limited else None,
         unserved_price=penalties.unserved if homes.limited else None,

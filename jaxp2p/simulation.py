@@ -11,7 +11,8 @@ from jax import Array
 
 from jaxp2p import solvers
 from jaxp2p.community.types import Battery, Community, Horizon
-from jaxp2p.policy import Penalties, Policy, Slot, fix_storage, slot_problem
+from jaxp2p.lyapunov.tuned import Memory
+from jaxp2p.policy import Penalties, Policy, Slot, fix_storage, observe, remember, slot_problem
 from jaxp2p.slot import execute
 from jaxp2p.solvers import Solver, State, scale_tolerances
 from jaxp2p.trajectory import Trajectory
@@ -32,6 +33,7 @@ class RunState(NamedTuple):
     energy: Array  # (N,) kWh
     solver: State  # warm start
     slot_of_day: Array  # () int32
+    memory: Memory | None  # of a tuned policy
 
 
 def init(
@@ -39,8 +41,10 @@ def init(
 ) -> RunState:
     """Batteries at their start energy and a cold solver."""
     energy = community.prosumers.battery.energy_start
-    problem = slot_problem(community, penalties, policy, slot, energy, slot_of_day)
-    return RunState(energy, solvers.init(problem, solver), jnp.asarray(slot_of_day, jnp.int32))
+    memory = remember(community, policy)
+    seen = observe(policy, memory, slot)
+    problem = slot_problem(community, penalties, policy, slot, energy, slot_of_day, seen)
+    return RunState(energy, solvers.init(problem, solver), jnp.asarray(slot_of_day, jnp.int32), memory)
 
 
 def step(
@@ -51,12 +55,15 @@ def step(
     state: RunState,
     slot: Slot,
     orders: Schedule | None = None,
+    *,
+    adjoint: str | None = None,
 ) -> tuple[RunState, Trajectory]:
     """Clear one slot and execute it; Trajectory and orders (a row of a schedule) have no time axis here."""
-    problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_day)
+    memory = observe(policy, state.memory, slot)
+    problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_day, memory)
     if orders is not None:
         problem = fix_storage(problem, *orders)
-    outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state.solver))
+    outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state.solver), adjoint=adjoint)
     result = execute.finish(problem, outcome.answer)
     d, battery = result.dispatch, community.prosumers.battery
     energy = next_energy(battery, state.energy, slot.slot_hours, d)
@@ -83,7 +90,7 @@ def step(
         prim_res=result.prim_res,
         dual_res=result.dual_res,
     )
-    return RunState(energy, outcome.state, state.slot_of_day + 1), row
+    return RunState(energy, outcome.state, state.slot_of_day + 1, memory), row
 
 
 def next_energy(battery: Battery, energy: Array, slot_hours: Array, d: execute.Dispatch) -> Array:
@@ -114,13 +121,15 @@ def simulate(
     slot_of_day: int | Array = 0,
     keep: tuple[str, ...] = Trajectory._fields,
     schedule: Schedule | None = None,
+    adjoint: str | None = None,
 ) -> tuple[RunState, Trajectory]:
     """Run all slots of the horizon; returns the last state (to go on from) and the Trajectory.
 
     Pure: jit it, or vmap it over policies, scenarios or parameters. `state` continues an earlier run;
     `slot_of_day` numbers the first slot for policies that follow the time of day. `keep` names the fields
     to store; the others are None. `schedule`, as far as the policy lets the batteries go, takes the place of
-    its decisions.
+    its decisions. `adjoint` (see `solvers.solve`) makes the run differentiable with respect to policy,
+    horizon and community: kept per slot is the solution, everything around it is worked out anew.
     """
     rows = slots(horizon)
     if state is None:
@@ -128,9 +137,12 @@ def simulate(
         state = init(community, penalties, policy, solver, first, jnp.asarray(slot_of_day, jnp.int32))
 
     def body(state: RunState, row: tuple[Slot, Schedule | None]):
-        state, done = step(community, penalties, policy, solver, state, *row)
+        state, done = step(community, penalties, policy, solver, state, *row, adjoint=adjoint)
         return state, done._replace(**{name: None for name in Trajectory._fields if name not in keep})
 
+    if adjoint is not None:
+        kept = jax.checkpoint_policies.save_only_these_names(solvers.SOLUTION)
+        body = jax.checkpoint(body, policy=kept, prevent_cse=False)
     return jax.lax.scan(body, state, (rows, schedule))
 
 

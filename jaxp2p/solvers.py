@@ -11,7 +11,9 @@ from jax import Array
 from jaxp2p.admm import solver as admm
 from jaxp2p.admm.solver import ADMM
 from jaxp2p.community.types import Community
+from jaxp2p.newton import adjoint as newton_adjoint
 from jaxp2p.newton import solver as newton
+from jaxp2p.newton.adjoint import SOLUTION as SOLUTION
 from jaxp2p.newton.solver import Newton
 from jaxp2p.slot.problem import SlotProblem
 
@@ -49,9 +51,16 @@ def warm(problem: SlotProblem, solver: Solver, state: State) -> State:
     return admm.warm(problem, solver, state) if isinstance(solver, ADMM) else state
 
 
-def solve(problem: SlotProblem, solver: Solver, state: State) -> Outcome:
-    """Iterate from `state` until the slot is solved: see the solver's own `solve`."""
-    return (newton if isinstance(solver, Newton) else admm).solve(problem, solver, state)
+def solve(problem: SlotProblem, solver: Solver, state: State, *, adjoint: str | None = None) -> Outcome:
+    """Iterate from `state` until the slot is solved: see the solver's own `solve`.
+
+    adjoint None: forward only; "implicit": differentiable with respect to the problem.
+    """
+    if adjoint is None:
+        return (newton if isinstance(solver, Newton) else admm).solve(problem, solver, state)
+    if isinstance(solver, Newton) and adjoint == "implicit":
+        return newton_adjoint.solve(problem, solver, state)
+    raise ValueError(f"no adjoint {adjoint!r} for this solver")
 
 
 def begin(problem: SlotProblem, solver: Solver, state: State) -> Search:

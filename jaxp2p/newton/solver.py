@@ -55,6 +55,7 @@ class Outcome(NamedTuple):
 
     state: State
     answer: Answer
+    position: Array  # (N,) EUR/kWh, price + eps p of every home: the piece of its polyline on which it is
 
 
 class _Setup(NamedTuple):
@@ -331,11 +332,7 @@ def end(problem: SlotProblem, search: Search) -> Outcome:
     setup, at = search.setup, search.base
     moved = at.injection - search.centre
     nodal = at.market_price - nodal_surcharge(problem, at.prices[1:]) - setup.eps * moved
-    sold, bought = jnp.maximum(at.injection, 0), jnp.maximum(-at.injection, 0)
-    # the pool gets what both sides have; who is indifferent deals with the utility, in proportion
-    volume = jnp.minimum(jnp.sum(sold), jnp.sum(bought))
-    share = lambda side: side * (volume / jnp.maximum(jnp.sum(side), jnp.finfo(side.dtype).tiny))
-    trades = jnp.broadcast_to(share(sold) - share(bought), problem.market.fee.shape)
+    trades = jnp.broadcast_to(pool_trades(at.injection), problem.market.fee.shape)
     outside = jnp.maximum(jnp.maximum(at.rows - problem.row_upper, problem.row_lower - at.rows), 0)
     finite = jnp.isfinite(jnp.sum(at.injection)) & jnp.all(jnp.isfinite(at.prices))
     status = jnp.where(search.done, Status.SOLVED, Status.MAX_ITER)
@@ -351,4 +348,18 @@ def end(problem: SlotProblem, search: Search) -> Outcome:
         iterations=search.iterations,
         status=jnp.where(finite, status, Status.NUMERICAL_ERROR).astype(jnp.int32),
     )
-    return Outcome(State(at.prices[0], at.prices[1:], at.injection), answer)
+    state = State(at.prices[0], at.prices[1:], at.injection)
+    return Outcome(state, answer, nodal + setup.eps * at.injection)
+
+
+def pool_trades(injection: Array) -> Array:
+    """(N,) kW sold to (bought from) the pool, which gets what both sides have.
+
+    Who is indifferent deals with the utility, in proportion.
+    """
+    sold, bought = jnp.maximum(injection, 0), jnp.maximum(-injection, 0)
+    supply, demand = jnp.sum(sold), jnp.sum(bought)
+    volume = jnp.minimum(supply, demand)
+    return sold * (volume / jnp.where(supply > 0, supply, 1)) - bought * (
+        volume / jnp.where(demand > 0, demand, 1)
+    )

@@ -32,7 +32,8 @@ from jax.sharding import PartitionSpec as P
 from jaxp2p import solvers
 from jaxp2p._pytree import record, static
 from jaxp2p.community.types import Community, Horizon
-from jaxp2p.policy import Penalties, Policy, slot_problem
+from jaxp2p.lyapunov.tuned import Memory
+from jaxp2p.policy import Penalties, Policy, observe, remember, slot_problem
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
 from jaxp2p.simulation import next_energy
 from jaxp2p.slot import execute
@@ -95,6 +96,7 @@ class _Lane(NamedTuple):
     carry: Any  # of the scenario model
     battery: Array  # (N,) 1 where it works in this slot
     energy: Array  # (N,) kWh before the slot
+    memory: Memory | None  # of a tuned policy, the slot included
     problem: dict[str, Array | None]  # of the slot, what is not SHARED
     search: solvers.Search
     slot: Array  # () int32
@@ -112,15 +114,16 @@ def _unpack(task: Task, packed: dict[str, Any]) -> SlotProblem:
     return SlotProblem(**packed, market=replace(market, limit=limit), feeder=task.community.feeder)
 
 
-def _open(task: Task, carry: Any, energy: Array, slot: Array):
+def _open(task: Task, carry: Any, energy: Array, memory: Memory | None, slot: Array):
     """Draw slot `slot` of a scenario and pose its problem."""
     carry, drawn = task.model.draw(task.community, task.horizon, carry, slot)
     community = task.model.community(task.community, carry)
     policy = replace(task.policy, storage=task.policy.storage * drawn.battery)
     of_day = task.first_slot_of_day + slot
-    problem = slot_problem(community, task.penalties, policy, drawn.slot, energy, of_day)
+    memory = observe(policy, memory, drawn.slot)
+    problem = slot_problem(community, task.penalties, policy, drawn.slot, energy, of_day, memory)
     grid = (drawn.slot.voltage_base, drawn.slot.flow_base, drawn.slot.flow_reactive)
-    return carry, drawn.battery, problem, grid
+    return carry, drawn.battery, memory, problem, grid
 
 
 def _first(task: Task, number: Array) -> tuple[Any, Array]:
@@ -132,9 +135,10 @@ def _first(task: Task, number: Array) -> tuple[Any, Array]:
 def _start(task: Task, row: Array, number: Array) -> _Lane:
     carry, energy = _first(task, number)
     slot = jnp.zeros((), jnp.int32)
-    carry, battery, problem, grid = _open(task, carry, energy, slot)
+    memory = remember(task.community, task.policy)
+    carry, battery, memory, problem, grid = _open(task, carry, energy, memory, slot)
     search = solvers.begin(problem, task.solver, solvers.init(problem, task.solver))
-    return _Lane(carry, battery, energy, _pack(problem), search, slot, row, grid)
+    return _Lane(carry, battery, energy, memory, _pack(problem), search, slot, row, grid)
 
 
 def _grid_violation(community: Community, grid, injection: Array) -> tuple[Array, Array]:
@@ -184,11 +188,12 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
     new_carry, new_energy = _first(task, next_number)
     pick = partial(jax.tree.map, lambda new, old: jnp.where(ended, new, old))
     slot, row = pick((jnp.zeros_like(lane.slot), next_row), (lane.slot + 1, lane.row))
-    carry, energy = pick((new_carry, new_energy), (lane.carry, energy))
-    carry, works, problem, grid = _open(task, carry, energy, slot)
+    new_memory = remember(task.community, task.policy)
+    carry, energy, memory = pick((new_carry, new_energy, new_memory), (lane.carry, energy, lane.memory))
+    carry, works, memory, problem, grid = _open(task, carry, energy, memory, slot)
     cold, warm = solvers.init(problem, task.solver), solvers.warm(problem, task.solver, outcome.state)
     search = solvers.begin(problem, task.solver, pick(cold, warm))
-    return _Lane(carry, works, energy, _pack(problem), search, slot, row, grid), kept
+    return _Lane(carry, works, energy, memory, _pack(problem), search, slot, row, grid), kept
 
 
 def _empty(task: Task, scenarios: int) -> Series:
@@ -327,7 +332,8 @@ def run_batch(
     """Scenarios `numbers` (S,) int32 under one policy; with a mesh, each device takes its share of them.
 
     engine, lanes: which of the two, and how many scenarios at a time on a device; by default `choose_engine`.
-    Devices never wait for each other: every one runs its own loop. S must be a multiple of their number.
+    Devices never wait for each other: every one runs its own loop. Raises ValueError where S is not a multiple
+    of their number.
     Where the devices belong to several processes, all call this with the same task and numbers (on the host,
     or on no device in particular), and each can read its own rows of the result, `addressable_shards`.
     """
@@ -335,6 +341,8 @@ def run_batch(
     kernel = partial(ENGINES[engine], lanes=lanes or suited)
     if mesh is None:
         return kernel(task, numbers)
+    if numbers.shape[0] % mesh.size:
+        raise ValueError(f"{numbers.shape[0]} scenarios cannot be shared evenly by {mesh.size} devices")
     shared = jax.tree.map(lambda _: P(), task)
     return jax.shard_map(kernel, mesh=mesh, in_specs=(shared, P(AXIS)), out_specs=P(AXIS), check_vma=False)(
         task, numbers

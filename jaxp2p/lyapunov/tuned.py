@@ -1,0 +1,116 @@
+"""The value of stored energy as a function of what is known at the slot: what tuning moves.
+
+A stored kWh is worth, at state of charge x = (E' - E_min) / (E_max - E_min),
+
+    lambda_i(x) = mid_i + spread_i (a(t, z) - integral from 1/2 to x of b(t, u) du),      b > 0
+
+with mid_i = (D_l + D_h) / 2 and spread_i = D_h - D_l from the tariffs. a = 0 and b = 1 is the certified
+controller at V_max (`lyapunov.bounds`). a is linear in the features z with weights that follow the time of
+day on a periodic spline; b is the same on pieces of the state of charge, positive by softplus: the value of
+the stored energy stays concave, the slot problem convex. Within a slot the curve is followed along the piece on
+which it begins, lambda(E') = lambda(E) - k (E' - E), so every update is still a clipped line.
+
+Features, all known when the slot is cleared and scaled by their mean and deviation on the training window:
+1, weekend, buy price, present load and PV of the community, running means of load, PV and price. No forecast.
+
+Any weights are safe: the storage limits are explicit in every slot problem. What tuning gives up is the cost
+bound for i.i.d. slots, and the certificate says so.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxp2p._pytree import record, static
+from jaxp2p.community.types import Battery, Prosumers
+from jaxp2p.lyapunov.bounds import stored_value_range
+
+FEATURES = ("one", "weekend", "price", "load", "pv", "load_mean", "pv_mean", "price_mean")
+OBSERVED = ("price", "load", "pv")  # what the running means follow
+DAYS_OF_WEEK, SATURDAY = 7, 5
+
+
+@record
+class TunedValue:
+    """Weights of the value curve: G groups of batteries, F features, K knots of the day, Q pieces of x."""
+
+    level: Array  # (G, F, K) weights of a
+    drop: Array  # (G, Q, K) b before softplus
+    group: Array  # (N,) int32, group of every member
+    price_low: Array  # () EUR/kWh, what mid and spread are made from
+    price_high: Array  # () EUR/kWh
+    mean: Array  # (F,) of the features on the training window; 0 for those that are not scaled
+    deviation: Array  # (F,)
+    start: Array  # (3,) running means before the first slot: EUR/kWh, kW, kW
+    hours: Array  # () h, memory of the running means
+    slots_per_day: int = static(default=96)
+
+
+class Memory(NamedTuple):
+    """What a tuned policy remembers of the slots so far, the present one included."""
+
+    means: Array  # (3,) running means of price (EUR/kWh), load and PV of the community (kW)
+    now: Array  # (3,) the same in this slot
+
+
+def remember(tuned: TunedValue, battery: Battery) -> Memory:
+    """Before the first slot."""
+    dtype = battery.energy_max.dtype
+    return Memory(tuned.start.astype(dtype), tuned.start.astype(dtype))
+
+
+def observe(
+    tuned: TunedValue, memory: Memory, slot_hours: Array, price: Array, load: Array, pv: Array
+) -> Memory:
+    """With the present slot: price () EUR/kWh, load and pv (N,) kW."""
+    now = jnp.stack([price, jnp.sum(load), jnp.sum(pv)])
+    keep = jnp.exp(-slot_hours / tuned.hours)
+    return Memory(keep * memory.means + (1 - keep) * now, now)
+
+
+def features(tuned: TunedValue, memory: Memory, slot: Array) -> Array:
+    """(F,) scaled; slot () int32 counts from midnight of a Monday."""
+    day = (slot // tuned.slots_per_day) % DAYS_OF_WEEK
+    one = jnp.ones((), memory.now.dtype)
+    weekend = (day >= SATURDAY).astype(one.dtype)
+    raw = jnp.concatenate([jnp.stack([one, weekend]), memory.now, memory.means[1:], memory.means[:1]])
+    return (raw - tuned.mean) / tuned.deviation
+
+
+def time_basis(tuned: TunedValue, slot: Array) -> Array:
+    """(K,) periodic linear spline over the day; sums to 1."""
+    knots = tuned.level.shape[-1]
+    at = (slot % tuned.slots_per_day) / tuned.slots_per_day * knots
+    away = jnp.abs(at - jnp.arange(knots, dtype=tuned.level.dtype))
+    away = jnp.minimum(away, knots - away)
+    return jnp.maximum(1 - away, 0).astype(tuned.level.dtype)
+
+
+def value_line(
+    tuned: TunedValue, memory: Memory, homes: Prosumers, kept: Array, slot: Array
+) -> tuple[Array, Array]:
+    """lambda at the energy at hand, (N,) EUR/kWh, and its slope k, (N,) EUR/kWh^2; kept (N,) kWh."""
+    battery = homes.battery
+    basis = time_basis(tuned, slot)
+    level = jnp.einsum("gfk,f,k->g", tuned.level, features(tuned, memory, slot), basis)
+    drop = jax.nn.softplus(jnp.einsum("gqk,k->gq", tuned.drop, basis))
+    low, high = stored_value_range(battery, tuned.price_low, tuned.price_high)
+    spread = jnp.maximum(high - low, 0)  # a battery that cannot earn rests in the middle
+    room = battery.energy_max - battery.energy_min
+    safe = jnp.where(room > 0, room, 1)
+    charge = jnp.clip((kept - battery.energy_min) / safe, 0, 1)
+    fallen, slope = _along(jnp.take(drop, tuned.group, axis=0), charge)
+    value = (low + high) / 2 + spread * (jnp.take(level, tuned.group) - fallen)
+    return value, spread * slope / safe
+
+
+def _along(drop: Array, charge: Array) -> tuple[Array, Array]:
+    """Integral of b from 1/2 to `charge` (N,) and b there, for pieces `drop` (N, Q) of equal width."""
+    pieces = drop.shape[1]
+    begin = jnp.arange(pieces, dtype=drop.dtype) / pieces
+    inside = lambda x: jnp.clip(x - begin, 0, 1 / pieces)
+    fallen = jnp.sum(drop * (inside(charge[:, None]) - inside(0.5)), axis=1)
+    here = jnp.clip(jnp.floor(charge * pieces), 0, pieces - 1).astype(jnp.int32)
+    return fallen, jnp.take_along_axis(drop, here[:, None], axis=1)[:, 0]
