@@ -14,7 +14,8 @@ from jaxp2p.community.types import Community, Horizon
 from jaxp2p.lyapunov.bounds import can_earn, lyapunov_parameters, stored_value_range
 from jaxp2p.lyapunov.certificate import Certificate, certificate
 from jaxp2p.lyapunov.lower_bound import best_lower_bound
-from jaxp2p.policy import Policy, baseline_policies, lyapunov, suggest_penalties
+from jaxp2p.lyapunov.tuned import TunedValue
+from jaxp2p.policy import Policy, baseline_policies, follow, lyapunov, suggest_penalties
 from jaxp2p.predictive import mpc, require_history
 from jaxp2p.solvers import Solver, choose_solver
 from jaxp2p.trajectory import Trajectory
@@ -32,6 +33,7 @@ POLICIES = (
 )
 # by name only: a plan per slot takes a hundred times as long as a rule
 MPC_POLICIES = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect": "perfect"}
+TUNED = "tuned"  # the policy of a controller file
 HISTORY_DAYS = 28  # before the window, all that these forecasts look back on
 
 Progress = Callable[[str, int, int], None]
@@ -88,13 +90,15 @@ def run(
     progress: Progress | None = None,
     lower_bound: bool = True,
     history: Horizon | None = None,
+    controller: TunedValue | None = None,
 ) -> Run:
     """Run the named policies slot by slot; perfect foresight and the lower bound see the whole horizon.
 
     Besides `POLICIES` there are those of `MPC_POLICIES`, which plan by forecasts made from `history`, the
-    slots right before the horizon. terminal_price in EUR/kWh values the stored energy at the end for every
-    policy alike; by default the middle of what a stored kWh can cost and earn. Raises ValueError for an
-    unknown policy, and for a history too short for a forecast.
+    slots right before the horizon. A tuned `controller` runs as the policy "tuned"; it counts slot_of_day
+    from midnight of a Monday. terminal_price in EUR/kWh values the stored energy at the end for every policy
+    alike; by default the middle of what a stored kWh can cost and earn. Raises ValueError for an unknown
+    policy, and for a history too short for a forecast.
     """
     known = (*POLICIES, *MPC_POLICIES)
     unknown = [name for name in policies if name not in known]
@@ -105,8 +109,9 @@ def run(
     report = progress or (lambda name, done, total: None)
     if terminal_price is None:
         terminal_price = suggest_terminal_price(community, horizon)
+    own = {} if controller is None else {TUNED: follow(controller, horizon.load.dtype)}
     trajectories, seconds, compile_seconds = _online(
-        community, horizon, policies, solver, slot_of_day, report
+        community, horizon, [*policies, *own], solver, slot_of_day, report, own
     )
     for name in [name for name in policies if name in MPC_POLICIES]:
         told = lambda done, name=name: report(name, done, horizon.slots)
@@ -160,15 +165,16 @@ def check_history(policies: Sequence[str], horizon: Horizon, history: Horizon | 
             require_history(MPC_POLICIES[name], horizon, history)
 
 
-def _online(community, horizon, policies, solver, slot_of_day, report):
-    """The online policies one after the other, through the same compiled programs."""
-    known = make_policies(community, horizon)
+def _online(community, horizon, policies, solver, slot_of_day, report, own):
+    """The online policies one after the other; all but `own` go through the same compiled programs."""
+    known = make_policies(community, horizon) | own
     names = [name for name in policies if name in known]
     penalties = suggest_penalties(horizon)
     begin = time.perf_counter()
     if names:
         report("compiling", 0, 1)
-        simulation.compile_pieces(community, horizon, penalties, known[names[0]], solver)
+        for name in {names[0], *own}:
+            simulation.compile_pieces(community, horizon, penalties, known[name], solver)
         report("compiling", 1, 1)
     compile_seconds = time.perf_counter() - begin
     trajectories, seconds = {}, {}

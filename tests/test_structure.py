@@ -20,7 +20,7 @@ ORDER = [
     {"baselines"},
     {"policy"},
     {"simulation"},
-    {"predictive"},
+    {"predictive", "tuning"},
     {"scenarios"},
     {"runner"},
     {"verification", "kpis"},

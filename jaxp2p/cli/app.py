@@ -203,6 +203,10 @@ def run(
     per_home: Annotated[
         bool, typer.Option("--per-home", help="Also save every home in every slot (large).")
     ] = False,
+    controller: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A tuned controller (`jaxp2p tune`), run beside the policies."),
+    ] = None,
     json: Json = None,
     pictures: Pictures = True,
     quiet: Quiet = False,
@@ -243,6 +247,7 @@ def run(
         json=json,
         pictures=pictures,
         quiet=quiet,
+        controller=controller,
     )
     chosen = Source(
         name=source,
@@ -258,6 +263,83 @@ def run(
         seed=seed,
     )
     raise typer.Exit(running.run(chosen, options))
+
+
+@app.command(short_help="Tune the value of stored energy on some weeks, test it on the next.")
+@guarded
+def tune(
+    source: CaseOrFolder = DEFAULT_CASE,
+    *,
+    start: Start = None,
+    train_days: Annotated[float, typer.Option(min=0, help="Days from --start to tune on.")] = 28,
+    test_days: Annotated[float, typer.Option(min=0, help="Days after them to test on.")] = 28,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 100,
+    learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 0.05,
+    features: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="What the value follows besides the time of day: weekend, price, load, pv, and the running "
+            "means load_mean, pv_mean, price_mean.",
+        ),
+    ] = "price",
+    knots: Annotated[int, typer.Option(min=1, help="Knots of the day.")] = 8,
+    pieces: Annotated[int, typer.Option(min=1, help="Pieces of the state of charge.")] = 2,
+    fee: Fee = None,
+    network: Network = True,
+    seed: Seed = 0,
+    price: Price = None,
+    pv_share: PvShare = None,
+    battery_share: BatteryShare = None,
+    pv_scale: PvScale = 1.0,
+    battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
+    homes: Homes = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The controller file.")] = Path("controller.json"),
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Continue an interrupted tuning (FILE.checkpoint).")
+    ] = True,
+    json: Json = None,
+    pictures: Pictures = True,
+    quiet: Quiet = False,
+) -> None:
+    """Tune the value of stored energy by gradient on some weeks of a pool, test it on the weeks that follow.
+
+    The controller needs no forecast, and no tuning can break the limits of a battery. `jaxp2p run
+    --controller FILE` runs it beside the other policies.
+    """
+    from jaxp2p.cli import tuning
+
+    options = tuning.Options(
+        train_days=train_days,
+        test_days=test_days,
+        steps=steps,
+        learning_rate=learning_rate,
+        features=features,
+        knots=knots,
+        pieces=pieces,
+        fee=fee,
+        network=network,
+        out=out,
+        resume=resume,
+        json=json,
+        pictures=pictures,
+        quiet=quiet,
+    )
+    chosen = Source(
+        name=source,
+        start=start,
+        days=train_days + test_days,
+        price=price,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        load_scale=load_scale,
+        homes=homes,
+        seed=seed,
+    )
+    raise typer.Exit(tuning.tune(chosen, options))
 
 
 @app.command(short_help="Thousands of scenarios of some days; distributions, restartable.")

@@ -38,6 +38,7 @@ class Options:
     json: str | None
     pictures: bool
     quiet: bool
+    controller: Path | None = None
 
 
 def run(source: Source, options: Options) -> int:
@@ -53,7 +54,7 @@ def run(source: Source, options: Options) -> int:
         out = options.out or Path("jaxp2p-results") / f"{case}-{time.iloc[0]:%Y-%m-%d}"
         use_dtype(options.dtype)
         from jaxp2p.results import check_target
-        from jaxp2p.runner import MPC_POLICIES, POLICIES, check_history
+        from jaxp2p.runner import MPC_POLICIES, POLICIES, TUNED, check_history
         from jaxp2p.solvers import SOLVERS, choose_solver, scale_tolerances
 
         check_target(out)  # before the work, not after it
@@ -65,10 +66,12 @@ def run(source: Source, options: Options) -> int:
             history = history_of(community, whole, time.iloc[0]) if set(names) & set(MPC_POLICIES) else None
             check_history(names, horizon, history)
             solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
+            controller = read_controller_file(options, community)
     from jaxp2p.kpis import evaluate
     from jaxp2p.runner import run as run_policies
 
-    with RunProgress(names, horizon.slots, quiet=options.quiet) as progress:
+    shown = names if controller is None else (*names, TUNED)
+    with RunProgress(shown, horizon.slots, quiet=options.quiet) as progress:
         progress.say("compiling")
         try:
             result = run_policies(
@@ -77,8 +80,9 @@ def run(source: Source, options: Options) -> int:
                 policies=names,
                 solver=solver,
                 progress=progress,
-                slot_of_day=first_slot_of_day(time),
+                slot_of_day=first_slot_of_week(time),
                 history=history,
+                controller=controller,
             )
         except RuntimeError as error:
             # perfect foresight and the plans name what their solver could not do
@@ -94,6 +98,15 @@ def run(source: Source, options: Options) -> int:
     if not options.quiet and options.json != "-":
         _print(case, time, community, result, kpis, out, written)
     return _verdict(kpis, horizon.slots)
+
+
+def read_controller_file(options: Options, community: Any) -> Any:
+    """The controller of the file that was named, if any."""
+    if options.controller is None:
+        return None
+    from jaxp2p.tuning.controller_file import read_controller
+
+    return read_controller(options.controller, size=community.size, dtype=options.dtype)
 
 
 def use_dtype(dtype: str) -> None:
@@ -178,10 +191,11 @@ def named_policies(text: str, known: tuple[str, ...], *, besides: tuple[str, ...
     return tuple(name for name in (*known, *besides) if name in chosen)
 
 
-def first_slot_of_day(time: Any) -> int:
-    """Number of the first slot within its day, for policies that follow the time of day."""
-    midnight = time.iloc[0].normalize()
-    return round((time.iloc[0] - midnight) / (time.iloc[1] - time.iloc[0]))
+def first_slot_of_week(time: Any) -> int:
+    """Number of the first slot within its week, which begins on Monday: what `slot_of_day` counts from."""
+    step, midnight = time.iloc[1] - time.iloc[0], time.iloc[0].normalize()
+    since_monday = (time.iloc[0] - midnight).total_seconds() + 86_400 * midnight.day_of_week
+    return round(since_monday / step.total_seconds())
 
 
 def _save(
@@ -196,7 +210,15 @@ def _save(
     """Write the folder and the JSON file; returns the names of the pictures."""
     from jaxp2p.results import PICTURES, json_report, results_folder, write_json, write_results
 
-    settings = asdict(source) | asdict(options) | {"out": str(out), "synthetic": tables.meta.get("synthetic")}
+    settings = (
+        asdict(source)
+        | asdict(options)
+        | {
+            "out": str(out),
+            "controller": str(options.controller or ""),
+            "synthetic": tables.meta.get("synthetic"),
+        }
+    )
     pictures: list[str] = []
     with results_folder(out) as folder:
         write_results(

@@ -16,7 +16,7 @@ from jaxp2p.cli.running import (
     DTYPES,
     UNSOLVED_SHARE,
     check_tolerance,
-    first_slot_of_day,
+    first_slot_of_week,
     named_policies,
     use_dtype,
 )
@@ -148,7 +148,7 @@ def build(settings: "StudySettings", mesh: Any = None) -> "Study":
         slots=slots,
         seed=settings.seed,
         solver=scale_tolerances(choose_solver(community), settings.tolerance),
-        first_slot_of_day=first_slot_of_day(tables.profiles["time"]),
+        first_slot_of_day=first_slot_of_week(tables.profiles["time"]),
         foresight_sample=settings.foresight_sample,
         mesh=mesh,
     )

@@ -7,8 +7,8 @@ A stored kWh is worth, at state of charge x = (E' - E_min) / (E_max - E_min),
 with mid_i = (D_l + D_h) / 2 and spread_i = D_h - D_l from the tariffs. a = 0 and b = 1 is the certified
 controller at V_max (`lyapunov.bounds`). a is linear in the features z with weights that follow the time of
 day on a periodic spline; b is the same on pieces of the state of charge, positive by softplus: the value of
-the stored energy stays concave, the slot problem convex. Within a slot the curve is followed along the piece on
-which it begins, lambda(E') = lambda(E) - k (E' - E), so every update is still a clipped line.
+the stored energy stays concave, the slot problem convex. Within a slot the curve is followed along the piece
+on which it begins, lambda(E') = lambda(E) - k (E' - E), so every update is still a clipped line.
 
 Features, all known when the slot is cleared and scaled by their mean and deviation on the training window:
 1, weekend, buy price, present load and PV of the community, running means of load, PV and price. No forecast.

@@ -6,8 +6,9 @@ the homes inject in total, and the rows at work beyond their limits. Around it
     x(problem) = x + K^-1 (r(x, problem) - stop r),       K = -dr/dx,
 
 has the value x and, by the implicit function theorem, the derivative of the solution; prices at a bound
-follow the bound. The homes then answer x(problem) on their polylines, in closed form. Forward and reverse mode work,
-the iterations themselves are never differentiated, and nothing but x and p is kept for the backward pass.
+follow the bound. The homes then answer x(problem) on their polylines, in closed form. Forward and reverse
+mode work, the iterations themselves are never differentiated, and only x, p and the homes' positions on
+their polylines are kept for the backward pass.
 
 Where the dispatch has a kink (a home at a corner of its polyline, a price just at its bound) this is the
 derivative on the side on which the solver stopped. On a jump (curtailment, a constant storage value) the

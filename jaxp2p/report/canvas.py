@@ -32,6 +32,7 @@ COLOURS = {
     "community_self_consumption": "#D55E00",
     "lyapunov_standard": "#0072B2",
     "lyapunov": "#009E73",
+    "tuned": "#117733",
     "mpc_persistence": "#882255",
     "mpc_mean": "#332288",
     "mpc_perfect": "#999933",
@@ -43,7 +44,7 @@ SOFT = "#4C72B0"
 
 Data = TypeVar("Data")
 
-FAVOURITES = ("lyapunov", "community_self_consumption", "self_consumption", "no_storage")
+FAVOURITES = ("tuned", "lyapunov", "community_self_consumption", "self_consumption", "no_storage")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -332,10 +332,10 @@ def run_batch(
     """Scenarios `numbers` (S,) int32 under one policy; with a mesh, each device takes its share of them.
 
     engine, lanes: which of the two, and how many scenarios at a time on a device; by default `choose_engine`.
-    Devices never wait for each other: every one runs its own loop. Raises ValueError where S is not a multiple
-    of their number.
-    Where the devices belong to several processes, all call this with the same task and numbers (on the host,
-    or on no device in particular), and each can read its own rows of the result, `addressable_shards`.
+    Devices never wait for each other: every one runs its own loop. S must be a multiple of their number,
+    ValueError otherwise. Where the devices belong to several processes, all call this with the same task and
+    numbers (on the host, or on no device in particular), and each can read its own rows of the result,
+    `addressable_shards`.
     """
     engine, suited = choose_engine(task.solver, task.community.size, engine)
     kernel = partial(ENGINES[engine], lanes=lanes or suited)

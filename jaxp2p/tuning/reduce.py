@@ -1,9 +1,9 @@
 """The community that decides: batteries one by one, everybody else as one seller and one buyer.
 
 In a pool without network, a home that has no battery and no elastic load injects p = pv - load whatever the
-price, as long as no price makes it curtail; the pool and the utility see the sums of all p > 0 and of all p < 0
-only. The slot problems of the smaller community have the same prices and the same total cost, at a fraction
-of the work: what tuning runs on.
+price, as long as no price makes it curtail; the pool and the utility see the sums of all p > 0 and of all
+p < 0 only. The slot problems of the smaller community have the same prices and the same total cost, at a
+fraction of the work: what tuning runs on.
 """
 
 from dataclasses import replace
