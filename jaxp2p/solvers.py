@@ -13,7 +13,6 @@ from jaxp2p.admm.solver import ADMM
 from jaxp2p.community.types import Community
 from jaxp2p.newton import adjoint as newton_adjoint
 from jaxp2p.newton import solver as newton
-from jaxp2p.newton.adjoint import SOLUTION as SOLUTION
 from jaxp2p.newton.solver import Newton
 from jaxp2p.slot.problem import SlotProblem
 

@@ -7,8 +7,7 @@ the homes inject in total, and the rows at work beyond their limits. Around it
 
 has the value x and, by the implicit function theorem, the derivative of the solution; prices at a bound
 follow the bound. The homes then answer x(problem) on their polylines, in closed form. Forward and reverse
-mode work, the iterations themselves are never differentiated, and only x, p and the homes' positions on
-their polylines are kept for the backward pass.
+mode work, and the iterations themselves are never differentiated.
 
 Where the dispatch has a kink (a home at a corner of its polyline, a price just at its bound) this is the
 derivative on the side on which the solver stopped. On a jump (curtailment, a constant storage value) the
@@ -20,7 +19,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.ad_checkpoint import checkpoint_name
 from jax.lax import Precision, stop_gradient
 
 from jaxp2p.newton.solver import SATURATED, Newton, Outcome, State, _Setup, _setup, pool_trades
@@ -30,7 +28,6 @@ from jaxp2p.prox.response import between
 from jaxp2p.slot.execute import nodal_surcharge
 from jaxp2p.slot.problem import SlotProblem
 
-SOLUTION = "slot_solution"  # name of what a rematerialised simulation keeps of every slot
 STEEPEST = 1e-3  # of the price scale: width that a jump is given
 ROWS_AT_ONCE = 16  # priced rows that move together; in a radial feeder fewer are at work
 
@@ -52,8 +49,7 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
     """
     found = stop_gradient(solve_forward(*stop_gradient((problem, newton, state))))
     prices = jnp.concatenate([found.state.price[None], found.state.row_price])
-    solution = prices, found.answer.injection, found.position
-    prices, injection, position = checkpoint_name(solution, SOLUTION)
+    injection, position = found.answer.injection, found.position
     setup = _setup(problem, newton)
     piece = _pieces_at(setup, position)
     here = _reply(problem, setup, piece, prices, injection)
