@@ -9,6 +9,7 @@ Differences from the published method (arXiv 2505.21884): the prosumer update is
 limits are exact penalties, so there is always an answer; three penalties instead of one.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -20,6 +21,7 @@ from jaxp2p.admm.state import ADMM, State, init, rescale, warm
 from jaxp2p.prox.feeder import bus_mean, feeder_solve
 from jaxp2p.prox.prosumer import Curve, ProsumerUpdate, curve, prosumer_update
 from jaxp2p.prox.response import Response, price_on_polyline
+from jaxp2p.prox.sensitivity import Question, with_derivative_of, with_sensitivity
 from jaxp2p.prox.trades import project_trades
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.problem import SlotProblem
@@ -78,17 +80,31 @@ def _anchor(problem: SlotProblem, state: State) -> Array:
 
 
 def _homes(problem: SlotProblem, devices: Curve, state: State) -> ProsumerUpdate:
-    return prosumer_update(
-        devices,
-        problem.tariff,
+    question = Question(
+        pieces=problem.pieces(),
+        base=problem.base,
+        tariff=problem.tariff,
         target=state.trades - state.trade_dual,
         anchor=_anchor(problem, state),
         rho=state.rho[0],
         rho_injection=state.rho[1],
         fee=problem.market.fee,
         limit=problem.trade_limit,
-        start=state.price,
     )
+    # reverse mode cannot pass the search inside; the answer knows its own derivative
+    devices, fixed, start = jax.lax.stop_gradient((devices, question, state.price))
+    update = prosumer_update(
+        devices,
+        fixed.tariff,
+        target=fixed.target,
+        anchor=fixed.anchor,
+        rho=fixed.rho,
+        rho_injection=fixed.rho_injection,
+        fee=fixed.fee,
+        limit=fixed.limit,
+        start=start,
+    )
+    return with_sensitivity(update, question)
 
 
 def step(problem: SlotProblem, admm: ADMM, devices: Curve, state: State) -> tuple[State, ProsumerUpdate]:
@@ -185,7 +201,7 @@ class Search(NamedTuple):
 def solve(problem: SlotProblem, admm: ADMM, state: State) -> Outcome:
     """Iterate from `state` (see `init`, `warm`) until every residual is below its tolerance.
 
-    A `while_loop`: forward only. Reverse mode goes through `solve_fixed`.
+    A `while_loop`: forward only. Derivatives: `admm.adjoint`.
     """
     unfinished = lambda search: running(admm, search)
     advanced = lambda search: advance(problem, admm, search)
@@ -219,11 +235,13 @@ def end(search: Search) -> Outcome:
 def solve_fixed(problem: SlotProblem, admm: ADMM, state: State, iterations: int) -> tuple[Outcome, Residuals]:
     """Exactly `iterations` steps with constant penalties: constant latency, differentiable by scan.
 
-    Also returns the residual history, every leaf (iterations, 3).
+    Reverse mode keeps one state per iteration and works the step out again. Also returns the residual
+    history, every leaf (iterations, 3).
     """
     devices = problem.response()
     at_rho = curve(devices, state.rho[1])
 
+    @partial(jax.checkpoint, prevent_cse=False)
     def body(carry, _):
         new, update = step(problem, admm, at_rho, carry[0])
         return (new, update), residuals(problem, admm, carry[0], new, update)
@@ -240,6 +258,8 @@ def _outcome(
     nodal_price = price_on_polyline(
         devices, price=update.nodal_price, power=update.injection, slope=state.rho[1]
     )
+    # exact on a jump; the motion of the price is known already (`prox.sensitivity`)
+    nodal_price = with_derivative_of(jax.lax.stop_gradient(nodal_price), update.nodal_price)
     update = update._replace(nodal_price=nodal_price)
     status = jnp.where(last.converged, Status.SOLVED, Status.MAX_ITER)
     finite = jnp.all(jnp.isfinite(last.prim)) & jnp.all(jnp.isfinite(last.dual))

@@ -45,9 +45,21 @@ def _share(start: Array, end: Array, price: Array, level: Array, *, after: bool)
     near = 8 * jnp.finfo(price.dtype).eps * (jnp.abs(price) + level)
     width = end - start
     wide = width > near
-    smooth = jnp.clip((price - start) / jnp.where(wide, width, 1), 0, 1)
+    smooth = _unit_clip((price - start) / jnp.where(wide, width, 1))
     jump = (price >= start - near) if after else (price > start + near)
     return jnp.where(wide, smooth, jump.astype(price.dtype))
+
+
+@jax.custom_jvp
+def _unit_clip(x: Array) -> Array:
+    """x within [0, 1]; at 0 and 1 its derivative is already that of the flat side."""
+    return jnp.clip(x, 0, 1)
+
+
+@_unit_clip.defjvp
+def _unit_clip_motion(primals, tangents):
+    (x,), (moved,) = primals, tangents
+    return _unit_clip(x), jnp.where((x > 0) & (x < 1), moved, 0)
 
 
 def corners(pieces: Pieces, base: Array) -> Response:

@@ -3,6 +3,10 @@
 At pool price pi a member sells at max(s, pi - fee/2) and buys at min(b, pi + fee/2); between the two it
 keeps to itself. Its answer is closed form, and the net sales of all members rise with pi, so bisection
 finds the price at which they cross zero. The dual value there is the optimum (strong duality).
+
+Derivatives are those of the solution, not of the bisection: at a tariff pi moves with it, on the jump of a
+marginal member with that jump, else dpi = -(sum dp at fixed prices) / (sum dp/dpi); where no amount moves
+with pi it is not unique and stays. The value moves by the envelope theorem, exactly even where it jumps.
 """
 
 from typing import NamedTuple
@@ -12,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p.prox.response import Pieces, corners, price_on_polyline, ramp, shares_at
+from jaxp2p.prox.sensitivity import device_motion, with_derivative_of
 from jaxp2p.slot.execute import Dispatch, devices_of, slot_cost, storage_drift
 from jaxp2p.slot.problem import SlotProblem
 
@@ -25,37 +30,39 @@ class PoolClearing(NamedTuple):
     injection: Array  # (N,) kW, an optimal one (members at a jump may share it differently)
 
 
+class _Bids(NamedTuple):
+    """What the clearing depends on."""
+
+    pieces: Pieces
+    base: Array  # (N,) kW
+    buy: Array  # () EUR/kWh, b
+    sell: Array  # () EUR/kWh, s
+    half_fee: Array  # () EUR/kWh
+
+
+class _Cleared(NamedTuple):
+    """Where the bisections ended."""
+
+    price: Array  # () EUR/kWh, pi
+    alone: Array  # (N,) EUR/kWh, where a home needs nobody
+    nodal_price: Array  # (N,) EUR/kWh
+    injection: Array  # (N,) kW
+
+
 def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
     """Clear a pool slot; raises ValueError where one price is not enough (network, limits, other markets)."""
     if problem.market.kind != "pool" or problem.feeder is not None or problem.unserved_price is not None:
         raise ValueError("clear_pool needs a pool without network and without connection limits")
     pieces = problem.pieces()
-    fee = problem.market.fee[0, 0]
-    lowest = jnp.minimum(jnp.min(pieces.start), problem.price_sell) - 1
-    highest = jnp.maximum(jnp.max(pieces.end), problem.price_buy) + 1
-    alone = _balance_price(problem, pieces, lowest, highest, steps)
-
-    def bids(price: Array) -> tuple[Array, Array]:
-        return jnp.maximum(problem.price_sell, price - fee / 2), jnp.minimum(
-            problem.price_buy, price + fee / 2
-        )
-
-    def net_sales(price: Array) -> Array:
-        sell, buy = bids(price)
-        sold = jnp.maximum(_power(problem, pieces, sell, after=True), 0)
-        bought = jnp.minimum(_power(problem, pieces, buy, after=False), 0)
-        with_sales = jnp.where(price - fee / 2 > problem.price_sell, jnp.sum(sold), 0)
-        return with_sales + jnp.where(price + fee / 2 < problem.price_buy, jnp.sum(bought), 0)
-
-    half = fee / 2
-    price = _bisect(net_sales, problem.price_sell - half, problem.price_buy + half, steps)
-    sell, buy = bids(price)
-    nu = jnp.clip(alone, sell, buy)
-    power = jnp.where(nu > alone, _power(problem, pieces, nu, after=True), 0)
-    power = jnp.where(nu < alone, _power(problem, pieces, nu, after=False), power)
+    bids = _Bids(
+        pieces, problem.base, problem.price_buy, problem.price_sell, problem.market.fee[0, 0] / 2
+    )
+    cleared = _moving(_clear(jax.lax.stop_gradient(bids), steps), bids)
+    power = cleared.injection
     slope = problem.price_scale / problem.power_scale
-    exact = price_on_polyline(corners(pieces, problem.base), price=nu, power=power, slope=slope)
-    shares = shares_at(pieces, problem.base, price=exact, power=power)
+    exact = price_on_polyline(corners(pieces, problem.base), price=cleared.nodal_price, power=power, slope=slope)
+    # the shares are optimal: to first order the value does not depend on them
+    shares = jax.lax.stop_gradient(shares_at(pieces, problem.base, price=exact, power=power))
     load, pv_used, charge, discharge = devices_of(problem, shares, pieces)
     none = jnp.zeros_like(power)
     alone_dispatch = Dispatch(
@@ -69,18 +76,96 @@ def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
         sell=none,
         unserved=none,
         trade_price=none[None, :],
-        market_price=nu,
-        nodal_price=nu,
+        market_price=cleared.nodal_price,
+        nodal_price=cleared.nodal_price,
         row_price=problem.row_offset,
     )
+    sell, buy = _prices(bids, cleared.price)
     paid = buy * jnp.maximum(-power, 0) - sell * jnp.maximum(power, 0)
+    at_shares = problem.base + jnp.sum(shares * pieces.gain, axis=0)
+    at_shares = with_derivative_of(jax.lax.stop_gradient(power), at_shares)
+    paid = with_derivative_of(jax.lax.stop_gradient(paid), -cleared.nodal_price * at_shares)
     value = slot_cost(problem, alone_dispatch) + storage_drift(problem, alone_dispatch)
-    return PoolClearing(price, jnp.sum(value + problem.slot_hours * paid), nu, power)
+    value = jnp.sum(value + problem.slot_hours * paid)
+    return PoolClearing(cleared.price, value, cleared.nodal_price, power)
 
 
-def _power(problem: SlotProblem, pieces: Pieces, price: Array, *, after: bool) -> Array:
-    at = jnp.broadcast_to(price, problem.load.shape)
-    return problem.base + jnp.sum(ramp(pieces, at, after=after) * pieces.gain, axis=0)
+def _prices(bids: _Bids, price: Array) -> tuple[Array, Array]:
+    """What a seller gets and a buyer pays at pool price `price`."""
+    return jnp.maximum(bids.sell, price - bids.half_fee), jnp.minimum(bids.buy, price + bids.half_fee)
+
+
+def _clear(bids: _Bids, steps: int) -> _Cleared:
+    pieces, base, half = bids.pieces, bids.base, bids.half_fee
+    lowest = jnp.minimum(jnp.min(pieces.start), bids.sell) - 1
+    highest = jnp.maximum(jnp.max(pieces.end), bids.buy) + 1
+    ends = jnp.broadcast_to(lowest, base.shape), jnp.broadcast_to(highest, base.shape)
+    alone = _bisect(lambda nu: _power(bids, nu, after=True), *ends, steps)
+
+    def net_sales(price: Array) -> Array:
+        sell, buy = _prices(bids, price)
+        sold = jnp.maximum(_power(bids, sell, after=True), 0)
+        bought = jnp.minimum(_power(bids, buy, after=False), 0)
+        with_sales = jnp.where(price - half > bids.sell, jnp.sum(sold), 0)
+        return with_sales + jnp.where(price + half < bids.buy, jnp.sum(bought), 0)
+
+    price = _bisect(net_sales, bids.sell - half, bids.buy + half, steps)
+    nu = jnp.clip(alone, *_prices(bids, price))
+    power = jnp.where(nu > alone, _power(bids, nu, after=True), 0)
+    power = jnp.where(nu < alone, _power(bids, nu, after=False), power)
+    return _Cleared(price, alone, nu, power)
+
+
+@jax.custom_jvp
+def _moving(cleared: _Cleared, bids: _Bids) -> _Cleared:
+    """`cleared` as a function of the bids that it clears."""
+    return cleared
+
+
+@_moving.defjvp
+def _motion(primals, tangents):
+    (cleared, bids), moved = primals, tangents[1]
+    price, alone, nu, power = cleared
+    pieces, half = bids.pieces, moved.half_fee
+    near = 16 * jnp.finfo(price.dtype).eps * (jnp.abs(price) + bids.half_fee + pieces.level)
+    sells, buys = nu > alone + near, nu < alone - near
+    sell, buy = _prices(bids, price)
+    slope = (bids.buy - bids.sell + 0.01) / jnp.maximum(jnp.mean(jnp.sum(pieces.gain, axis=0)), 1e-3)
+    exact = price_on_polyline(corners(pieces, bids.base), price=nu, power=power, slope=slope)
+    d = device_motion(pieces, bids.base, moved.pieces, moved.base, price=exact, power=power)
+    # members whose answer jumps at this price: marginal, on whichever side of the market they are
+    weight = (ramp(pieces, nu, after=True) - ramp(pieces, nu, after=False)) * pieces.gain
+    span = jnp.sum(weight, axis=0)
+    jump = jnp.sum(weight * moved.pieces.start, axis=0) / jnp.where(span > 0, span, 1)
+
+    # a trader's nodal price is pi less (selling) or plus (buying) half the fee
+    as_seller, as_buyer = jnp.abs(nu - sell) <= near, jnp.abs(nu - buy) <= near
+    shift = jnp.where(as_seller, -half, jnp.where(as_buyer, half, 0))
+    by_utility = price + bids.half_fee >= bids.buy - near  # who buys buys there
+    follows = sells | (buys & ~by_utility)
+    steep = jnp.sum(jnp.where(follows, d.slope, 0))
+    push = jnp.sum(jnp.where(follows, d.push + d.slope * shift, 0))
+    dprice = jnp.where(steep > 0, -push / jnp.where(steep > 0, steep, 1), 0)
+    pins = jnp.where(as_seller | (as_buyer & ~by_utility), span, 0)
+    marginal = jnp.sum(pins)
+    pinned = jnp.sum(pins * (jump - shift)) / jnp.where(marginal > 0, marginal, 1)
+    dprice = jnp.where(marginal > 0, pinned, dprice)
+    dprice = jnp.where(jnp.abs(price + bids.half_fee - bids.buy) <= near, moved.buy - half, dprice)
+    at_sell = price - bids.half_fee <= bids.sell + near
+    dprice = jnp.where(at_sell, moved.sell + half, dprice)
+
+    dsell = jnp.where(at_sell, moved.sell, dprice - half)
+    dbuy = jnp.where(by_utility, moved.buy, dprice + half)
+    still = jnp.where(d.slope > 0, -d.push / jnp.where(d.slope > 0, d.slope, 1), 0)
+    still = jnp.where(span > 0, jump, still)
+    dnu = jnp.where(sells, dsell, jnp.where(buys, dbuy, still))
+    dpower = jnp.where(power == 0, 0, d.push + d.slope * dnu)
+    return cleared, _Cleared(dprice, still, dnu, dpower)
+
+
+def _power(bids: _Bids, price: Array, *, after: bool) -> Array:
+    at = jnp.broadcast_to(price, bids.base.shape)
+    return bids.base + jnp.sum(ramp(bids.pieces, at, after=after) * bids.pieces.gain, axis=0)
 
 
 def _bisect(rising, low: Array, high: Array, steps: int) -> Array:
@@ -94,10 +179,3 @@ def _bisect(rising, low: Array, high: Array, steps: int) -> Array:
 
     low, high = jax.lax.fori_loop(0, steps, halve, (low, high))
     return low + (high - low) / 2
-
-
-def _balance_price(problem: SlotProblem, pieces: Pieces, lowest: Array, highest: Array, steps: int) -> Array:
-    """(N,) the nodal price at which a home needs nobody."""
-    shape = problem.load.shape
-    ends = jnp.broadcast_to(lowest, shape), jnp.broadcast_to(highest, shape)
-    return _bisect(lambda nu: _power(problem, pieces, nu, after=True), *ends, steps)

@@ -1,0 +1,158 @@
+"""Derivatives of a solved slot: through a fixed number of iterations, or at the fixed point.
+
+"unroll": `solve_fixed`, differentiated step by step. Derivatives of what was computed, converged or not.
+
+"implicit": the solution does not depend on how it was found. With v the consensus variable of one iteration
+(relaxed answers plus scaled duals; copies and duals are both functions of it), v = T(v, problem) at the
+solution, so
+
+    dv = (I - dT/dv)^+ dT/dproblem dproblem.
+
+T is the Douglas-Rachford operator of the slot (Eckstein and Bertsekas 1992): in the norm of the penalties
+it is averaged, so I - dT/dv has the same null space from both sides, and this null space is where the prices
+are not unique (nobody trades, equal tariffs). The pseudo-inverse moves nothing in it: no NaN there, and the
+least motion of the prices that explains the motion of everything else. It is found by conjugate gradients on
+the normal equations (`jax.scipy.sparse.linalg.cg`), which need no more than dT/dv and its transpose.
+
+Kinks: the derivative is that of the pieces on which the solver stopped (see `prox.sensitivity`). Tolerances
+so loose that homes next to a kink are on the wrong piece give derivatives of the wrong piece; with eps_* a
+hundredth of the default they are as a rule right.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.sparse.linalg import cg
+
+from jaxp2p._pytree import record, static
+from jaxp2p.admm import solver
+from jaxp2p.admm.solver import ADMM, Outcome, State, step
+from jaxp2p.prox.feeder import bus_mean, feeder_solve
+from jaxp2p.prox.prosumer import ProsumerUpdate, curve
+from jaxp2p.prox.sensitivity import with_derivative_of
+from jaxp2p.prox.trades import project_trades
+from jaxp2p.slot.problem import SlotProblem
+
+ADJOINTS = ("unroll", "implicit")
+
+
+@record
+class Linear:
+    """When the linear solve of the implicit derivative stops."""
+
+    tol: float | Array | None = None  # of the residual of the normal equations; None: 1e-10, float32 1e-5
+    max_iter: int = static(default=2000)
+
+
+class Consensus(NamedTuple):
+    """v: what one iteration hands to the next, in the norm of the penalties: (EUR/kWh kW)^(1/2)."""
+
+    trades: Array  # (K, N) sqrt(rho) (a + u)
+    injection: Array  # (N,) sqrt(rho_n) (z + w)
+    rows: Array  # (R,) sqrt(rho_s) (rows + offset - y)
+
+
+def solve(
+    problem: SlotProblem,
+    admm: ADMM,
+    state: State,
+    *,
+    adjoint: str = "implicit",
+    iterations: int | None = None,
+    linear: Linear | None = None,
+) -> Outcome:
+    """A solved slot with derivatives in both modes, under jit and vmap.
+
+    adjoint "unroll" makes exactly `iterations` steps with constant penalties and has the derivatives of these
+    steps, also with respect to `admm` and `state`. "implicit" iterates to the tolerance, or for exactly
+    `iterations` steps if they are given, and has the derivatives of the solution with respect to `problem`;
+    those with respect to `admm` and `state` are zero, as those of the residuals are. Raises ValueError for
+    another adjoint, and for "unroll" without iterations.
+    """
+    if adjoint not in ADJOINTS:
+        raise ValueError(f"unknown adjoint {adjoint!r}: choose from {', '.join(ADJOINTS)}")
+    if adjoint == "unroll":
+        if iterations is None:
+            raise ValueError("adjoint 'unroll' needs a number of iterations")
+        return solver.solve_fixed(problem, admm, state, iterations)[0]
+    fixed = jax.lax.stop_gradient((problem, admm, state))
+    outcome = solver.solve(*fixed) if iterations is None else solver.solve_fixed(*fixed, iterations)[0]
+    return at_solution(problem, fixed[1], outcome, linear=linear)
+
+
+def at_solution(
+    problem: SlotProblem, admm: ADMM, outcome: Outcome, *, linear: Linear | None = None
+) -> Outcome:
+    """`outcome`, bit by bit, as a function of the problem that it solves: "implicit" for any ADMM outcome."""
+    admm, star = jax.lax.stop_gradient((admm, outcome.state))
+    leaves, tree = jax.tree.flatten(problem)
+    numbers = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
+
+    def iterate(moving: list[Array], v: Consensus):
+        values = iter(moving)
+        problem = tree.unflatten([next(values) if n else x for n, x in zip(numbers, leaves, strict=True)])
+        old = copies(problem, star, v)
+        new, update = step(problem, admm, curve(problem.response(), star.rho[1]), old)
+        return consensus(problem, new), (*old[:6], *update)
+
+    moving = [x for n, x in zip(numbers, leaves, strict=True) if n]
+    fixed, at = jax.lax.stop_gradient((moving, consensus(problem, star)))
+    _, motion = jax.linearize(iterate, fixed, at)
+    # zeros that move like the problem: `motion` is linear, so what it gives are zeros with the derivative
+    pushes = [with_derivative_of(jnp.zeros_like(x), x) for x in moving]
+    still = jax.tree.map(jnp.zeros_like, at)
+    pushed = motion(pushes, still)[0]
+    residual = lambda x: jax.tree.map(jnp.subtract, x, motion([jnp.zeros_like(x) for x in moving], x)[0])
+    moved = motion(pushes, least_squares(residual, pushed, linear or Linear()))[1]
+    update = with_derivative_of(outcome.update, ProsumerUpdate(*moved[6:]))
+    state = (*with_derivative_of(tuple(star[:6]), moved[:6]), update.market_price, *star[7:])
+    return outcome._replace(state=State(*state), update=update)
+
+
+def consensus(problem: SlotProblem, state: State) -> Consensus:
+    """v of a state."""
+    injection, rows = state.injection, state.rows
+    if problem.feeder is not None:
+        at_home = jnp.take(state.bus_dual, problem.feeder.group, mode="clip")
+        injection = injection + at_home * problem.feeder.flexible
+        rows = rows + problem.row_offset - state.row_dual
+    rho, rho_n, rho_s = jnp.sqrt(state.rho)
+    return Consensus(rho * (state.trades + state.trade_dual), rho_n * injection, rho_s * rows)
+
+
+def copies(problem: SlotProblem, like: State, v: Consensus) -> State:
+    """The state with consensus variable v, penalties and the rest from `like`: block 2 of an iteration."""
+    rho, rho_n, rho_s = jnp.sqrt(like.rho)
+    wished, injection, rows = v.trades / rho, v.injection / rho_n, v.rows / rho_s
+    trades = project_trades(problem.market, wished)
+    dual = jnp.mean(wished, axis=1, keepdims=True) if problem.market.kind == "pool" else wished - trades
+    state = like._replace(trades=trades, trade_dual=dual, injection=injection)
+    if problem.feeder is None:
+        return state
+    feeder = problem.feeder
+    mean = bus_mean(feeder, injection)
+    z, flows = feeder_solve(
+        feeder, mean, rows - problem.row_offset, rho_injection=like.rho[1], rho_rows=like.rho[2]
+    )
+    return state._replace(
+        injection=injection - jnp.take(mean - z, feeder.group, mode="clip") * feeder.flexible,
+        bus_dual=mean - z,
+        rows=flows,
+        row_dual=flows + problem.row_offset - rows,
+    )
+
+
+def least_squares(matrix, right: Consensus, linear: Linear) -> Consensus:
+    """The smallest x that minimises |matrix(x) - right|, for a linear function; so is its transpose solved."""
+    tol = linear.tol
+    if tol is None:
+        tol = 1e-10 if right.injection.dtype == jnp.float64 else 1e-5
+
+    def solve(matrix, right):
+        transposed = jax.linear_transpose(matrix, right)
+        back = lambda y: transposed(y)[0]
+        return cg(lambda x: back(matrix(x)), back(right), tol=tol, maxiter=linear.max_iter)[0]
+
+    return jax.lax.custom_linear_solve(matrix, right, solve, transpose_solve=solve)
