@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 
 from jax import Array
 
+from jaxp2p.admm import adjoint as admm_adjoint
 from jaxp2p.admm import solver as admm
 from jaxp2p.admm.solver import ADMM
 from jaxp2p.community.types import Community
@@ -53,13 +54,16 @@ def warm(problem: SlotProblem, solver: Solver, state: State) -> State:
 def solve(problem: SlotProblem, solver: Solver, state: State, *, adjoint: str | None = None) -> Outcome:
     """Iterate from `state` until the slot is solved: see the solver's own `solve`.
 
-    adjoint None: forward only; "implicit": differentiable with respect to the problem.
+    adjoint None: forward only; "implicit": differentiable with respect to the problem. Raises ValueError for
+    another one (`admm.adjoint.solve` also unrolls a fixed number of iterations).
     """
     if adjoint is None:
         return (newton if isinstance(solver, Newton) else admm).solve(problem, solver, state)
-    if isinstance(solver, Newton) and adjoint == "implicit":
+    if adjoint != "implicit":
+        raise ValueError(f"unknown adjoint {adjoint!r}: None or 'implicit'")
+    if isinstance(solver, Newton):
         return newton_adjoint.solve(problem, solver, state)
-    raise ValueError(f"no adjoint {adjoint!r} for this solver")
+    return admm_adjoint.solve(problem, solver, state)
 
 
 def begin(problem: SlotProblem, solver: Solver, state: State) -> Search:

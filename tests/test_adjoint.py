@@ -7,12 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from random_slots import random_slot
-from test_clearing import pool
 
 from jaxp2p.admm import adjoint, solver
 from jaxp2p.admm.solver import ADMM
 from jaxp2p.slot import execute
-from jaxp2p.slot.clearing import clear_pool
 
 TIGHT = ADMM(
     eps_power=1e-11,
@@ -24,7 +22,17 @@ TIGHT = ADMM(
     max_iter=20_000,
 )
 HOMES, STEP = 8, 1e-5
-NAMES = ("value", "value_slope", "price_buy", "price_sell", "fee", "charge_max", "pv_max", "load", "row_upper")
+NAMES = (
+    "value",
+    "value_slope",
+    "price_buy",
+    "price_sell",
+    "fee",
+    "charge_max",
+    "pv_max",
+    "load",
+    "row_upper",
+)
 POSITIVE = ("value_slope", "charge_max", "pv_max", "fee")  # moved in proportion: at zero there is a kink
 
 
@@ -87,7 +95,9 @@ def test_unrolled_is_implicit_is_finite_differences(market, seed):
 
     def value(change, how):
         moved = changed(problem, change)
-        outcome = adjoint.solve(moved, TIGHT, solved.state, adjoint=how, iterations=600 if how == "unroll" else None)
+        outcome = adjoint.solve(
+            moved, TIGHT, solved.state, adjoint=how, iterations=600 if how == "unroll" else None
+        )
         return objective(moved, outcome.answer)
 
     finish = jax.jit(lambda x, s: objective(changed(problem, x), clear(x, s).answer))

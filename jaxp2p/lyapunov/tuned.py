@@ -81,11 +81,10 @@ def features(tuned: TunedValue, memory: Memory, slot: Array) -> Array:
 
 def time_basis(tuned: TunedValue, slot: Array) -> Array:
     """(K,) periodic linear spline over the day; sums to 1."""
-    knots = tuned.level.shape[-1]
-    at = (slot % tuned.slots_per_day) / tuned.slots_per_day * knots
-    away = jnp.abs(at - jnp.arange(knots, dtype=tuned.level.dtype))
-    away = jnp.minimum(away, knots - away)
-    return jnp.maximum(1 - away, 0).astype(tuned.level.dtype)
+    knots, dtype = tuned.level.shape[-1], tuned.level.dtype
+    at = (slot % tuned.slots_per_day).astype(dtype) * (knots / tuned.slots_per_day)
+    away = jnp.abs(at - jnp.arange(knots, dtype=dtype))
+    return jnp.maximum(1 - jnp.minimum(away, knots - away), 0)
 
 
 def value_line(
@@ -109,7 +108,7 @@ def value_line(
 def _along(drop: Array, charge: Array) -> tuple[Array, Array]:
     """Integral of b from 1/2 to `charge` (N,) and b there, for pieces `drop` (N, Q) of equal width."""
     pieces = drop.shape[1]
-    begin = jnp.arange(pieces, dtype=drop.dtype) / pieces
+    begin = (jnp.arange(pieces, dtype=drop.dtype) / pieces)[None, :]
     inside = lambda x: jnp.clip(x - begin, 0, 1 / pieces)
     fallen = jnp.sum(drop * (inside(charge[:, None]) - inside(0.5)), axis=1)
     here = jnp.clip(jnp.floor(charge * pieces), 0, pieces - 1).astype(jnp.int32)

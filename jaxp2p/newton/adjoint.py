@@ -150,7 +150,9 @@ def _moved(problem: SlotProblem, setup: _Setup, here: _Replies, prices: Array) -
     scale = jax.lax.rsqrt(diagonal)
     system = system - jnp.diag(jnp.diagonal(system)) + jnp.diag(diagonal)
     scaled = stop_gradient(system * scale[:, None] * scale[None, :])
-    change = residual - stop_gradient(residual) + jnp.concatenate([jnp.zeros((1,)), cross * shift])
+    change = (
+        residual - stop_gradient(residual) + jnp.concatenate([jnp.zeros_like(shift)[None], cross * shift])
+    )
     factor = jax.scipy.linalg.cho_factor(scaled, lower=True)
     step = scale * jax.scipy.linalg.cho_solve(factor, scale * jnp.where(free, change, 0))
     saturated = jnp.where(at_work, row_price, jnp.sign(row_price) * problem.row_penalty * (row_price != 0))

@@ -45,7 +45,9 @@ def decisive(community: Community, horizon: Horizon) -> tuple[Community, Horizon
     none = jnp.zeros_like(sums[:, :1])
     chosen = np.concatenate([own, rest[:2]])  # two members without a battery lend their records
     picked: Prosumers = jax.tree.map(lambda x: x[chosen], homes)
-    peak = jnp.concatenate([picked.pv_peak[: len(own)], jnp.stack([jnp.max(sums[:, 0]), jnp.zeros(())])])
+    peak = jnp.concatenate(
+        [picked.pv_peak[: len(own)], jnp.stack([jnp.max(sums[:, 0]), jnp.zeros((), sums.dtype)])]
+    )
     picked = replace(picked, pv_peak=peak.astype(picked.pv_peak.dtype), ids=())
     small = replace(
         community,
