@@ -33,7 +33,7 @@ class RunState(NamedTuple):
     energy: Array  # (N,) kWh
     solver: State  # warm start
     slot_of_day: Array  # () int32
-    memory: Memory | None  # of a tuned policy
+    memory: Memory | None = None  # of a tuned policy
 
 
 def init(
