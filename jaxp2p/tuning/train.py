@@ -13,6 +13,7 @@ milliseconds. The limits of the grid are kept where the result is used.
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -91,7 +92,7 @@ def start_value(window: Window, settings: Settings) -> TunedValue:
     count = len(FEATURES)
     value = TunedValue(
         level=jnp.zeros((1, count, settings.knots), dtype),
-        drop=jnp.full((1, settings.pieces, settings.knots), float(np.log(np.e - 1)), dtype),  # b = 1
+        drop=jnp.full((1, settings.pieces, settings.knots), math.log(math.expm1(1)), dtype),  # b = 1
         group=jnp.zeros((community.size,), jnp.int32),
         price_low=jnp.min(horizon.price_sell),
         price_high=jnp.max(horizon.price_buy),
