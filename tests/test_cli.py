@@ -31,7 +31,7 @@ def asked(monkeypatch):
     """Replaces the solver; collects what it was asked for."""
     calls = []
 
-    def run(community, horizon, *, policies, solver, progress, slot_of_day, history):
+    def run(community, horizon, *, policies, solver, progress, slot_of_day, history, controller):
         calls.append(
             SimpleNamespace(
                 community=community,
@@ -40,6 +40,7 @@ def asked(monkeypatch):
                 solver=solver,
                 slot_of_day=slot_of_day,
                 history=history,
+                controller=controller,
             )
         )
         for name in policies:
