@@ -14,7 +14,7 @@ from jaxp2p.report.grid import branch_ends, bus_places, tree_layout
 from jaxp2p.report.money import running_cost
 from jaxp2p.report.pictures import PICTURES, write_pictures
 from jaxp2p.report.tables import markdown_table, notes, text_tables
-from jaxp2p.runner import MPC_POLICIES
+from jaxp2p.runner import MPC_POLICIES, TUNED
 
 
 def picture_data(
@@ -132,7 +132,7 @@ def test_running_cost_ends_at_the_cost(full):
 
 
 def test_every_policy_has_its_own_colour():
-    assert {*POLICIES, *MPC_POLICIES} == set(COLOURS)
+    assert {*POLICIES, *MPC_POLICIES, TUNED} == set(COLOURS)
     assert len(set(COLOURS.values())) == len(COLOURS)
 
 
