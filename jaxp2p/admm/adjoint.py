@@ -92,7 +92,8 @@ def at_solution(
 
     def iterate(moving: list[Array], v: Consensus):
         values = iter(moving)
-        problem = tree.unflatten([next(values) if n else x for n, x in zip(numbers, leaves, strict=True)])
+        mixed = [next(values) if n else x for n, x in zip(numbers, leaves, strict=True)]
+        problem = jax.tree.unflatten(tree, mixed)
         old = copies(problem, star, v)
         new, update = step(problem, admm, curve(problem.response(), star.rho[1]), old)
         return consensus(problem, new), (*old[:6], *update)
@@ -145,7 +146,7 @@ def copies(problem: SlotProblem, like: State, v: Consensus) -> State:
 
 
 def least_squares(matrix, right: Consensus, linear: Linear) -> Consensus:
-    """The smallest x that minimises |matrix(x) - right|, for a linear function; so is its transpose solved."""
+    """The smallest x that minimises |matrix(x) - right|, for a linear function; its transpose alike."""
     tol = linear.tol
     if tol is None:
         tol = 1e-10 if right.injection.dtype == jnp.float64 else 1e-5

@@ -54,13 +54,13 @@ def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
     if problem.market.kind != "pool" or problem.feeder is not None or problem.unserved_price is not None:
         raise ValueError("clear_pool needs a pool without network and without connection limits")
     pieces = problem.pieces()
-    bids = _Bids(
-        pieces, problem.base, problem.price_buy, problem.price_sell, problem.market.fee[0, 0] / 2
-    )
+    bids = _Bids(pieces, problem.base, problem.price_buy, problem.price_sell, problem.market.fee[0, 0] / 2)
     cleared = _moving(_clear(jax.lax.stop_gradient(bids), steps), bids)
     power = cleared.injection
     slope = problem.price_scale / problem.power_scale
-    exact = price_on_polyline(corners(pieces, problem.base), price=cleared.nodal_price, power=power, slope=slope)
+    exact = price_on_polyline(
+        corners(pieces, problem.base), price=cleared.nodal_price, power=power, slope=slope
+    )
     # the shares are optimal: to first order the value does not depend on them
     shares = jax.lax.stop_gradient(shares_at(pieces, problem.base, price=exact, power=power))
     load, pv_used, charge, discharge = devices_of(problem, shares, pieces)
