@@ -11,6 +11,10 @@ the state that the slot before left, so that what is tuned is what a simulation 
 
 Without features the result is an `ADMM` like any other, one for the community; with them every slot has its
 own, known before it is solved.
+
+The loss stands in for the iterations and is not the same: it can fall while they rise, for the slots that are
+far from solved after `iterations` steps above all. Check with `iterations_needed`, look at the slowest slots,
+and keep residual balancing on (rho_clamp > 1) wherever a slot may not fail (`benchmarks/bench_penalty.py`).
 """
 
 from dataclasses import fields, replace
