@@ -16,6 +16,7 @@ ORDER = [
     {"slot"},
     {"admm", "newton"},
     {"solvers"},
+    {"tuning"},
     {"diagnose", "lyapunov", "trajectory"},
     {"baselines"},
     {"policy"},

@@ -14,9 +14,11 @@ are not unique (nobody trades, equal tariffs). The pseudo-inverse moves nothing 
 least motion of the prices that explains the motion of everything else. It is found by conjugate gradients on
 the normal equations (`jax.scipy.sparse.linalg.cg`), which need no more than dT/dv and its transpose.
 
-Kinks: the derivative is that of the pieces on which the solver stopped (see `prox.sensitivity`). Tolerances
-so loose that homes next to a kink are on the wrong piece give derivatives of the wrong piece; with eps_* a
-hundredth of the default they are as a rule right.
+Kinks: the derivative is that of the pieces on which the solver stopped (see `prox.sensitivity`);
+tolerances so loose that a home stops on the wrong piece give the derivative of that piece. Dispatch: an idle
+device moves with its limit only; a capacity of zero has one side only, and what is returned lies between its
+two slopes; homes at the same jump, or trades that may be shared out differently, are not unique, and only
+what they all agree on (costs, prices away from ties) has a derivative that means anything.
 """
 
 from typing import NamedTuple
@@ -40,7 +42,11 @@ ADJOINTS = ("unroll", "implicit")
 
 @record
 class Linear:
-    """When the linear solve of the implicit derivative stops."""
+    """When the linear solve of the implicit derivative stops.
+
+    A tolerance below what rounding allows (1e-12, float32 1e-6) is never met, and where prices are not unique
+    the iteration then drifts away.
+    """
 
     tol: float | Array | None = None  # of the residual of the normal equations; None: 1e-10, float32 1e-5
     max_iter: int = static(default=2000)
@@ -146,7 +152,7 @@ def copies(problem: SlotProblem, like: State, v: Consensus) -> State:
 
 
 def least_squares(matrix, right: Consensus, linear: Linear) -> Consensus:
-    """The smallest x that minimises |matrix(x) - right|; its transpose is solved the same way."""
+    """The smallest x that minimises |matrix(x) - right|, for a linear function; its transpose alike."""
     tol = linear.tol
     if tol is None:
         tol = 1e-10 if right.injection.dtype == jnp.float64 else 1e-5

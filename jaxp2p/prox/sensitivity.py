@@ -3,9 +3,9 @@
 The search for mu is a loop, and reverse mode cannot pass a loop of unknown length; nor should it, since the
 answer knows its own derivative. Three cases per home, told from the answer:
 
-    mu on a tread of the tariff (s, b, or those of unserved energy)       dmu = d tread
-    between the treads, where F = p - sum_k e_k meets a riser            dmu = (d riser - dF) / (dF/dmu)
-    where neither devices nor trades move with mu (dF/dmu = 0)           dmu = 0: mu is not unique there
+    mu on a tread of the tariff (s, b, or of unserved energy)     dmu = d tread
+    between treads, where F = p - sum_k e_k meets a riser         dmu = (d riser - dF at fixed mu) / (dF/dmu)
+    where neither devices nor trades move with mu (dF/dmu = 0)    dmu = 0: mu is not unique there
 
 and then dp and de by the chain rule: on a ramp of the devices p follows nu = mu - rho_n (p - anchor); on a
 jump nu is the jump's price and p is what mu - nu asks for; between pieces p only follows the amounts in use.

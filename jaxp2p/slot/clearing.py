@@ -6,7 +6,7 @@ finds the price at which they cross zero. The dual value there is the optimum (s
 
 Derivatives are those of the solution, not of the bisection: at a tariff pi moves with it, on the jump of a
 marginal member with that jump, else dpi = -(sum dp at fixed prices) / (sum dp/dpi); where no amount moves
-with pi it is not unique and stays. The value moves by the envelope theorem, exactly even where it jumps.
+with pi, or nobody trades, it is not unique and stays. The value moves by the envelope theorem.
 """
 
 from typing import NamedTuple
