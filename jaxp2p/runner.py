@@ -98,7 +98,7 @@ def run(
     slots right before the horizon. A tuned `controller` runs as the policy "tuned"; it counts slot_of_day
     from midnight of a Monday. terminal_price in EUR/kWh values the stored energy at the end for every policy
     alike; by default the middle of what a stored kWh can cost and earn. Raises ValueError for an unknown
-    policy, and for a history too short for a forecast.
+    policy, for a history too short for a forecast, and for a controller made for another slot length.
     """
     known = (*POLICIES, *MPC_POLICIES)
     unknown = [name for name in policies if name not in known]
@@ -109,7 +109,7 @@ def run(
     report = progress or (lambda name, done, total: None)
     if terminal_price is None:
         terminal_price = suggest_terminal_price(community, horizon)
-    own = {} if controller is None else {TUNED: follow(controller, horizon.load.dtype)}
+    own = tuned_policy(controller, horizon)
     trajectories, seconds, compile_seconds = _online(
         community, horizon, [*policies, *own], solver, slot_of_day, report, own
     )
@@ -163,6 +163,22 @@ def check_history(policies: Sequence[str], horizon: Horizon, history: Horizon | 
     for name in policies:
         if name in MPC_POLICIES:
             require_history(MPC_POLICIES[name], horizon, history)
+
+
+def tuned_policy(controller: TunedValue | None, horizon: Horizon) -> dict[str, Policy]:
+    """The policy of the controller by its name, nothing without one.
+
+    Raises ValueError for a controller that counts another number of slots per day than the horizon has.
+    """
+    if controller is None:
+        return {}
+    hours, slots = float(horizon.slot_hours), controller.slots_per_day
+    if abs(slots * hours - 24) > 1e-4:
+        raise ValueError(
+            f"the controller is made for slots of {1440 / slots:g} min ({slots} per day), "
+            f"these are slots of {60 * hours:g} min"
+        )
+    return {TUNED: follow(controller, horizon.load.dtype)}
 
 
 def _online(community, horizon, policies, solver, slot_of_day, report, own):

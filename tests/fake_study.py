@@ -50,6 +50,7 @@ def settings(**changes) -> StudySettings:
         "device": "cpu",
         "version": "0.1.0",
         "fingerprint": "0" * 64,
+        "controller": None,
     }
     return StudySettings(**{**plain, **changes})
 

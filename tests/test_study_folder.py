@@ -43,6 +43,7 @@ OTHER = {
     "device": "gpu",
     "version": "0.2.0",
     "fingerprint": "1" * 64,
+    "controller": "2" * 64,
 }
 
 

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pandas as pd
 import pytest
 from communities import small
@@ -20,6 +22,8 @@ from jaxp2p.runner import run
 from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.study.folder import read_study
 from jaxp2p.study.run import make_study, run_chunk, run_study
+from jaxp2p.tuning.controller_file import write_controller
+from jaxp2p.tuning.train import Settings, Window, start_value
 
 SLOTS = 24
 POLICIES = ("no_storage_no_trade", "no_storage", "lyapunov", "perfect_foresight")
@@ -56,6 +60,40 @@ def test_one_scenario_of_the_data_themselves_equals_a_run(village):
         assert ours.loc[name, "p2p_kwh"] == pytest.approx(kpis["p2p_kwh"], rel=1e-3, abs=1e-3)
         assert ours.loc[name, "voltage_violation_pu"] == pytest.approx(kpis["voltage_violation_pu"], abs=1e-6)
         assert ours.loc[name, "line_violation_kw"] == pytest.approx(kpis["line_violation_kw"], abs=0.02)
+
+
+SUNDAY_EVENING = 7 * 96 - 8  # slots since Monday: the weekend ends within SLOTS
+
+
+def controller_of(community, horizon, *, seed=0):
+    """Weights at random, so that every feature and the time of day matter."""
+    value = start_value(Window(community, horizon, 0), Settings(knots=4))
+    return replace(value, level=0.2 * jax.random.normal(jax.random.key(seed), value.level.shape))
+
+
+@pytest.mark.parametrize("engine", ["lockstep", "free_running"])
+def test_a_tuned_controller_decides_as_in_a_run(village, engine):
+    community, horizon = village
+    tuned, horizon = controller_of(*village), horizon.slice(36, 36 + SLOTS)
+    cost = {}
+    for first in (SUNDAY_EVENING, 0):
+        study = make_study(
+            community,
+            horizon,
+            policies=("lyapunov",),
+            controller=tuned,
+            first_slot_of_day=first,
+            engine=engine,
+            foresight_sample=0,
+        )
+        cost[first] = run_chunk(study, 0, 1).kpis.set_index("policy").loc["tuned", "cost_eur"]
+    one = run(
+        community, horizon, policies=(), controller=tuned, slot_of_day=SUNDAY_EVENING, lower_bound=False
+    )
+    assert cost[SUNDAY_EVENING] == pytest.approx(
+        evaluate(community, horizon, one)["tuned"].kpis["cost_eur"], rel=1e-5
+    )
+    assert abs(cost[0] - cost[SUNDAY_EVENING]) > 0.01  # the weekday matters
 
 
 def test_chunks_of_one_size_are_the_same_to_the_last_bit(study, whole):
@@ -103,6 +141,9 @@ def test_what_cannot_be_is_refused(village):
         make_study(community, horizon, policies=["greed"])
     with pytest.raises(ValueError, match="use bootstrap"):
         make_study(community, horizon, slots=horizon.slots + 1)
+    hourly = replace(controller_of(*village), slots_per_day=24)
+    with pytest.raises(ValueError, match=r"slots of 60 min \(24 per day\), these are slots of 15 min"):
+        make_study(community, horizon, controller=hourly)
 
 
 COMMAND = [
@@ -165,6 +206,44 @@ def test_mistakes_are_named(tmp_path):
     assert done.exit_code == 2
     assert "lod" in done.output and "spikes" in done.output
     assert not (tmp_path / "x").exists()
+
+
+def test_a_controller_file_in_a_study(tmp_path):
+    """The same as in `jaxp2p run`; another controller in the same folder is refused, so is a broken one."""
+    made = small("rural1", days=2, market="pool", dtype="float32")
+    for seed in (0, 1):
+        write_controller(tmp_path / f"{seed}.json", controller_of(*made, seed=seed), about={"seed": seed})
+    window = ["rural1", "--start", "2016-07-10T09:00", "--days", "0.25", "--market", "pool"]
+    window += ["--policies", "no_storage_no_trade,lyapunov", "--json", "-", "--no-pictures"]
+    scenario = ["--scenarios", "1", "--scenario-model", "none", "--from-days", "0.25", "--devices", "1"]
+    shown = {}
+    for command, more in (("run", []), ("study", scenario)):
+        words = [command, *window, *more, "--controller", tmp_path / "0.json", "--out", tmp_path / command]
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+        shown[command] = json.loads(done.stdout[done.stdout.index("{") :])["policies"]
+    assert list(shown["study"]) == list(shown["run"]) == ["no_storage_no_trade", "lyapunov", "tuned"]
+    assert shown["study"]["tuned"]["cost_mean"] == pytest.approx(shown["run"]["tuned"]["cost_eur"], rel=1e-4)
+    assert shown["study"]["tuned"]["cost_mean"] != pytest.approx(
+        shown["study"]["lyapunov"]["cost_mean"], rel=1e-3
+    )
+
+    def again(file):
+        words = ["study", *window, *scenario, "--controller", file, "--out", tmp_path / "study"]
+        return CliRunner().invoke(app, [str(word) for word in words])
+
+    other = again(tmp_path / "1.json")
+    assert other.exit_code == 2 and "contents of the controller: " in other.stderr
+    content = json.loads((tmp_path / "0.json").read_text())
+    (tmp_path / "0.json").write_text(json.dumps({**content, "about": {}}))
+    assert again(tmp_path / "0.json").exit_code == 0  # where it comes from decides nothing
+    (tmp_path / "0.json").write_text(json.dumps({**content, "slots_per_day": 24}))
+    hourly = again(tmp_path / "0.json")
+    assert hourly.exit_code == 2 and "these are slots of 15 min" in hourly.stderr
+    (tmp_path / "0.json").write_text(json.dumps({**content, "slots_per_day": 0}))
+    broken = again(tmp_path / "0.json")
+    assert broken.exit_code == 2 and "slots_per_day is 0" in broken.stderr
+    assert again(tmp_path / "nowhere.json").exit_code == 2
 
 
 def test_a_study_without_a_chunk_size_grows_in_its_own(undisturbed, tmp_path):

@@ -159,8 +159,12 @@ def test_the_controller_file(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, read, value)
     content = json.loads(path.read_text())
     assert content["features"] == list(FEATURES)
-    path.write_text(json.dumps({**content, "level": [1, 2], "hours": "a day"}))
-    with pytest.raises(ValueError, match=r"level has 1 axes instead of 3; hours is not an array"):
+    path.write_text(json.dumps({**content, "level": [1, 2], "hours": "a day", "slots_per_day": "all"}))
+    faults = r"slots_per_day is 'all', .*; level has the shape \(2\) instead of \(1, 8, any\); hours is not"
+    with pytest.raises(ValueError, match=faults):
+        read_controller(path, size=3)
+    path.write_text(json.dumps({**content, "drop": [[[0.5]]]}))
+    with pytest.raises(ValueError, match="level and drop have different numbers of knots"):
         read_controller(path, size=3)
     path.write_text("{")
     with pytest.raises(ValueError, match="not a controller file"):

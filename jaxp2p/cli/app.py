@@ -133,6 +133,10 @@ Homes = Annotated[
 PvScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")]
 BatteryScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")]
 LoadScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads.")]
+Controller = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A tuned controller (`jaxp2p tune`), run beside the policies."),
+]
 Json = Annotated[
     str | None, typer.Option(metavar="FILE", help="Write a short summary as JSON; - for standard output.")
 ]
@@ -203,10 +207,7 @@ def run(
     per_home: Annotated[
         bool, typer.Option("--per-home", help="Also save every home in every slot (large).")
     ] = False,
-    controller: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A tuned controller (`jaxp2p tune`), run beside the policies."),
-    ] = None,
+    controller: Controller = None,
     json: Json = None,
     pictures: Pictures = True,
     quiet: Quiet = False,
@@ -306,7 +307,7 @@ def tune(
     """Tune the value of stored energy by gradient on some weeks of a pool, test it on the weeks that follow.
 
     The controller needs no forecast, and no tuning can break the limits of a battery. `jaxp2p run
-    --controller FILE` runs it beside the other policies.
+    --controller FILE` and `jaxp2p study --controller FILE` run it beside the other policies.
     """
     from jaxp2p.cli import tuning
 
@@ -397,6 +398,7 @@ def study(
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue a study that is in the folder, or refuse.")
     ] = True,
+    controller: Controller = None,
     json: Json = None,
     pictures: Pictures = True,
     quiet: Quiet = False,
@@ -426,6 +428,7 @@ def study(
         json=json,
         pictures=pictures,
         quiet=quiet,
+        controller=controller,
     )
     chosen = Source(
         name=source,

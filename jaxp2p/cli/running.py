@@ -54,7 +54,7 @@ def run(source: Source, options: Options) -> int:
         out = options.out or Path("jaxp2p-results") / f"{case}-{time.iloc[0]:%Y-%m-%d}"
         use_dtype(options.dtype)
         from jaxp2p.results import check_target
-        from jaxp2p.runner import MPC_POLICIES, POLICIES, TUNED, check_history
+        from jaxp2p.runner import MPC_POLICIES, POLICIES, TUNED, check_history, tuned_policy
         from jaxp2p.solvers import SOLVERS, choose_solver, scale_tolerances
 
         check_target(out)  # before the work, not after it
@@ -67,6 +67,7 @@ def run(source: Source, options: Options) -> int:
             check_history(names, horizon, history)
             solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
             controller = read_controller_file(options, community)
+            tuned_policy(controller, horizon)  # refuses one for another slot length
     from jaxp2p.kpis import evaluate
     from jaxp2p.runner import run as run_policies
 

@@ -58,6 +58,7 @@ class Options:
     json: str | None
     pictures: bool
     quiet: bool
+    controller: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,13 @@ class Work:
 
     settings: "StudySettings"
     devices: int = 1
+    controller: str | None = None  # what its file says: the settings only know the digest
 
     def __call__(self, number: int, first: int, count: int) -> "ChunkResult":
         """The scenarios first to first + count - 1."""
         from jaxp2p.study.run import run_chunk
 
-        study = _built(self.settings, self.devices)
+        study = _built(self.settings, self.devices, self.controller)
         return run_chunk(study, first, count, width=min(self.settings.chunk, self.settings.scenarios))
 
 
@@ -85,12 +87,15 @@ def study(source: Source, options: Options) -> int:
     import jax
 
     from jaxp2p import __version__
-    from jaxp2p.runner import POLICIES
+    from jaxp2p.runner import POLICIES, TUNED
     from jaxp2p.study.errors import StudyError
     from jaxp2p.study.folder import open_study
     from jaxp2p.study.settings import StudySettings, fingerprint
+    from jaxp2p.tuning.controller_file import content_digest, read_content
 
     names = named_policies(options.policies, POLICIES)
+    with user_input():
+        controller = None if options.controller is None else read_content(options.controller)
     tables = load(source)
     settings: dict[str, Any] = {
         "source": asdict(source),
@@ -100,7 +105,7 @@ def study(source: Source, options: Options) -> int:
         "fee": options.fee,
         "graph": options.graph,
         "network": options.network,
-        "policies": names,
+        "policies": names if controller is None else (*names, TUNED),
         "scenario_model": options.scenario_model,
         "scenarios": options.scenarios,
         "seed": options.seed,
@@ -110,10 +115,11 @@ def study(source: Source, options: Options) -> int:
         "device": jax.devices()[0].device_kind,
         "version": __version__,
         "fingerprint": fingerprint(tables),
+        "controller": None if controller is None else content_digest(controller),
     }
     with user_input():
         # refuses what cannot be before anything is written
-        made = _built(StudySettings(chunk=options.chunk or CHUNK, **settings), devices)
+        made = _built(StudySettings(chunk=options.chunk or CHUNK, **settings), devices, controller)
     case = source.name if source.embedded else str(tables.meta.get("name", Path(source.name).name))
     out = options.out or Path("jaxp2p-studies") / f"{case}-{options.market}-{options.days:g}d"
     chunk = options.chunk or _stored_chunk(out) or _chunk(made, options, devices)
@@ -123,18 +129,24 @@ def study(source: Source, options: Options) -> int:
     counters: dict[str, float] = {}
     try:
         with open_study(out, chosen, resume=options.resume) as folder:
-            _run(folder, Work(chosen, devices), options, counters, members=made.community.size)
+            work = Work(chosen, devices, controller)
+            _run(folder, work, options, counters, members=made.community.size)
             return _report(folder, made, options, case=case, counters=counters, begin=begin)
     except StudyError as error:
         raise UsageError(str(error)) from error
 
 
-def build(settings: "StudySettings", mesh: Any = None) -> "Study":
-    """Community, horizon and scenario model of the settings. Raises ValueError and UsageError."""
+def build(settings: "StudySettings", mesh: Any = None, controller: str | None = None) -> "Study":
+    """Community, horizon and scenario model of the settings, and the policy of what a controller file says.
+
+    Raises ValueError and UsageError.
+    """
     from jaxp2p.cli.running import build_both
+    from jaxp2p.runner import TUNED
     from jaxp2p.scenarios.parse import parse_model
     from jaxp2p.solvers import choose_solver, scale_tolerances
     from jaxp2p.study.run import make_study
+    from jaxp2p.tuning.controller_file import parse_controller
 
     source = Source(**settings.source)
     tables = load(source)
@@ -144,26 +156,29 @@ def build(settings: "StudySettings", mesh: Any = None) -> "Study":
         community,
         horizon,
         model=parse_model(settings.scenario_model, horizon=horizon, community=community),
-        policies=settings.policies,
+        policies=[name for name in settings.policies if name != TUNED],
         slots=slots,
         seed=settings.seed,
         solver=scale_tolerances(choose_solver(community), settings.tolerance),
         first_slot_of_day=first_slot_of_week(tables.profiles["time"]),
         foresight_sample=settings.foresight_sample,
         mesh=mesh,
+        controller=None
+        if controller is None
+        else parse_controller(controller, size=community.size, dtype=settings.dtype),
     )
 
 
-def _built(settings: "StudySettings", devices: int) -> "Study":
+def _built(settings: "StudySettings", devices: int, controller: str | None) -> "Study":
     """The study of the settings, made once per process: how it is cut into chunks makes no difference."""
     from jaxp2p.study.schedule import cached_build
 
-    return cached_build(replace(settings, chunk=1), _builder(devices))
+    return cached_build(replace(settings, chunk=1), _builder(devices, controller))
 
 
 @cache
-def _builder(devices: int) -> "Callable[[StudySettings], Study]":
-    """The same function for the same number of devices, so that what it built is found again."""
+def _builder(devices: int, controller: str | None) -> "Callable[[StudySettings], Study]":
+    """The same function for the same devices and controller, so that what it built is found again."""
 
     def in_this_process(settings: "StudySettings") -> "Study":
         use_dtype(settings.dtype)  # a worker process has set up nothing yet
@@ -174,7 +189,7 @@ def _builder(devices: int) -> "Callable[[StudySettings], Study]":
         found = jax.devices()[0].device_kind
         if found != settings.device:
             raise UsageError(f"this process runs on {found!r}, the study on {settings.device!r}")
-        return build(settings, scenario_mesh(devices) if devices > 1 else None)
+        return build(settings, scenario_mesh(devices) if devices > 1 else None, controller)
 
     return in_this_process
 

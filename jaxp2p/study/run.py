@@ -15,8 +15,9 @@ from jax.sharding import Mesh
 from jaxp2p.baselines.perfect_foresight import perfect_foresight
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.kpis import REFERENCE, UNSOLVED, grid_state
+from jaxp2p.lyapunov.tuned import TunedValue
 from jaxp2p.policy import Penalties, Policy, suggest_penalties
-from jaxp2p.runner import POLICIES, make_policies, suggest_terminal_price
+from jaxp2p.runner import POLICIES, make_policies, suggest_terminal_price, tuned_policy
 from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key, slots_of_scenario
 from jaxp2p.slot.status import Status
 from jaxp2p.solvers import Solver, choose_solver, scale_tolerances
@@ -82,11 +83,15 @@ def make_study(
     engine: str | None = None,
     lanes: int | None = None,
     mesh: Mesh | None = None,
+    controller: TunedValue | None = None,
 ) -> Study:
     """A study of the named policies; scenarios of `slots` slots are drawn by `model` from the horizon.
 
     Policy parameters, penalties and the terminal price follow from the tariffs of the horizon, the same for
-    every scenario. Raises ValueError for unknown policies, and where scenarios cannot be that long.
+    every scenario. A tuned `controller` runs last, as the policy "tuned"; it counts first_slot_of_day from
+    midnight of a Monday, and the days of every scenario from there, whatever days they are drawn from.
+    Raises ValueError for unknown policies, where scenarios cannot be that long, and for a controller made for
+    another slot length.
     """
     unknown = [name for name in policies if name not in POLICIES]
     if unknown:
@@ -96,14 +101,14 @@ def make_study(
     limit = slots_of_scenario(model, horizon)
     if slots < 1 or (limit is not None and slots > limit):
         raise ValueError(f"a scenario of {slots} slots cannot be made from {horizon.slots}: use bootstrap")
-    known = make_policies(community, horizon)
+    known, own = make_policies(community, horizon), tuned_policy(controller, horizon)
     if terminal_price is None:
         terminal_price = suggest_terminal_price(community, horizon)
     return Study(
         community=community,
         horizon=horizon,
         model=model,
-        policies={name: known.get(name) for name in policies},
+        policies={name: known.get(name) for name in policies} | own,
         penalties=suggest_penalties(horizon),
         solver=solver or choose_solver(community),
         key=jax.random.key(seed),
@@ -169,16 +174,19 @@ _compiled: WeakKeyDictionary[Study, set[int]] = WeakKeyDictionary()  # batch siz
 
 
 def _compile(study: Study, numbers: np.ndarray) -> float:
-    """Seconds that it took to compile the program of this batch size, 0 where it was there already.
+    """Seconds that it took to compile the programs of this batch size, 0 where they were there already.
 
-    Tolerances are leaves: with infinite ones the program is compiled and runs in no time.
+    Tolerances are leaves: with infinite ones a program is compiled and runs in no time.
     """
-    sizes, policy = _compiled.setdefault(study, set()), next(filter(None, study.policies.values()), None)
-    if policy is None or len(numbers) in sizes:
+    sizes = _compiled.setdefault(study, set())
+    # one program serves all policies but a tuned one, which has its own
+    programs = {policy.tuned is None: policy for policy in study.policies.values() if policy is not None}
+    if not programs or len(numbers) in sizes:
         return 0.0
     begin = time.perf_counter()
-    task = study.task(policy)
-    _batch(study, replace(task, solver=scale_tolerances(task.solver, jnp.inf)), numbers)
+    for policy in programs.values():
+        task = study.task(policy)
+        _batch(study, replace(task, solver=scale_tolerances(task.solver, jnp.inf)), numbers)
     sizes.add(len(numbers))
     return time.perf_counter() - begin
 

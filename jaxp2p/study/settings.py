@@ -43,6 +43,7 @@ WORDS = {
     "device": "device",
     "version": "version of jaxp2p",
     "fingerprint": "contents of the input tables",
+    "controller": "contents of the controller",
 }
 
 
@@ -75,6 +76,7 @@ class StudySettings:
     device: str  # kind: sums are rounded differently on different devices
     version: str  # of jaxp2p
     fingerprint: str  # of the input tables
+    controller: str | None  # sha256 of the tuned controller, None without one
 
     def __post_init__(self) -> None:
         if self.scenarios < 1 or self.chunk < 1:
@@ -198,7 +200,7 @@ def _flat(settings: StudySettings) -> dict[str, Any]:
 def _shown(name: str, value: Any) -> str:
     if value is None:
         return "not set"
-    if name == "fingerprint":
+    if name in ("fingerprint", "controller"):
         return f"{value[:12]}..."
     if isinstance(value, list):
         return ", ".join(map(str, value))
