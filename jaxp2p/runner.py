@@ -12,7 +12,7 @@ from jaxp2p import simulation
 from jaxp2p.baselines.perfect_foresight import PerfectForesight, perfect_foresight
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.lyapunov.bounds import can_earn, lyapunov_parameters, stored_value_range
-from jaxp2p.lyapunov.certificate import Certificate, certificate
+from jaxp2p.lyapunov.certificate import Certificate, certificate, tuned_certificate
 from jaxp2p.lyapunov.lower_bound import best_lower_bound
 from jaxp2p.lyapunov.tuned import TunedValue
 from jaxp2p.policy import Policy, baseline_policies, follow, lyapunov, suggest_penalties
@@ -143,6 +143,16 @@ def run(
         seconds["perfect_foresight"] = foresight.seconds
         report("perfect_foresight", horizon.slots, horizon.slots)
     bound = _lower_bound(community, horizon, terminal_price, foresight) if lower_bound else None
+    proved = [
+        make_certificate(community, horizon, terminal_price).explain(
+            possible_saving_eur=_possible_saving(community, trajectories, terminal_price, foresight)
+        )
+    ]
+    if controller is not None:
+        battery, prices = community.prosumers.battery, price_bounds(horizon)
+        proved.append(
+            tuned_certificate(controller, battery, *prices, slot_hours=horizon.slot_hours).explain()
+        )
     return Run(
         trajectories=trajectories,
         seconds=seconds,
@@ -151,9 +161,7 @@ def run(
         perfect_foresight_is_bound=foresight is not None and foresight.is_lower_bound,
         lower_bound_eur=bound,
         terminal_price=terminal_price,
-        certificate=make_certificate(community, horizon, terminal_price).explain(
-            possible_saving_eur=_possible_saving(community, trajectories, terminal_price, foresight)
-        ),
+        certificate="\n".join(proved),
         row_names=row_names(community),
     )
 

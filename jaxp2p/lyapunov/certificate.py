@@ -25,6 +25,9 @@ S = max over E_T of L(E_0) - L(E_T) - v_T (E_T - E_0): what the start and the va
 Sources: Neely (2010), theorem 4.2; Qin, Chow, Yang, Rajagopal (2016) for leakage.
 """
 
+from typing import NamedTuple
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -39,6 +42,7 @@ from jaxp2p.lyapunov.bounds import (
     value_at,
     value_at_empty,
 )
+from jaxp2p.lyapunov.tuned import DAYS_OF_WEEK, TunedValue, value_at_ends
 
 
 @record
@@ -115,9 +119,7 @@ def certificate(
     values and stays, the cost guarantee is lost.
     """
     dtype = battery.energy_max.dtype
-    has_battery = (battery.energy_max > battery.energy_min) & (
-        (battery.charge_max > 0) | (battery.discharge_max > 0)
-    )
+    has_battery = _has_battery(battery)
     never = _limits_never_bind(battery, parameters, price_min, price_max, slot_hours) | ~has_battery
     moving = parameters.theta.ndim == 2 or parameters.inverse_v.ndim == 2
     # a fixed value line is only covered for a battery that it keeps at rest
@@ -141,6 +143,70 @@ def certificate(
     )
 
 
+class TunedCertificate(NamedTuple):
+    """What is known of a tuned value curve with the features at their means; `explain()` says what holds."""
+
+    has_battery: Array  # (N,) bool
+    never_empty: Array  # (W, N) bool, in slot w of the week E_min cannot bind
+    never_full: Array  # (W, N) bool, the same of E_max
+    price_min: float  # EUR/kWh
+    price_max: float
+
+    def share(self) -> tuple[float, float, float]:
+        """Of the slots of the week, mean over the batteries: neither limit can bind, not E_min, not E_max."""
+        parts = (self.never_empty & self.never_full, self.never_empty, self.never_full)
+        own = np.asarray(self.has_battery)
+        neither, lower, upper = (float(np.mean(np.asarray(x)[:, own])) if own.any() else 1.0 for x in parts)
+        return neither, lower, upper
+
+    def explain(self) -> str:
+        """The guarantees in words."""
+        neither, lower, upper = (f"{100 * x:.0f} %" for x in self.share())
+        return (
+            f"tuned controller, {int(np.sum(self.has_battery))} batteries\n"
+            "storage limits: hold whatever the weights, as they are explicit in every slot; at mean features "
+            f"and prices from {self.price_min:.4g} to {self.price_max:.4g} EUR/kWh they could not bind in "
+            f"{neither} of the slots of a week (lower {lower}, upper {upper}); nothing is known beyond that\n"
+            "cost: no guarantee for i.i.d. slots, as theta follows time and features; the limits of the grid "
+            "and the lower bound hold as for every policy"
+        )
+
+
+def tuned_certificate(
+    tuned: TunedValue, battery: Battery, price_min, price_max, *, slot_hours
+) -> TunedCertificate:
+    """When the storage limits could not bind for nodal prices in [price_min, price_max], EUR/kWh.
+
+    lambda(E_min) >= D_h and lambda(E_max) <= D_l, as for every controller, along all lines on which the slot
+    can reach that end. Checked in every slot of the week, at the means of the features on which it was tuned;
+    other features move lambda and are not covered.
+    """
+    cost_least, earn_most = stored_value_range(battery, price_min, price_max)
+    floor = value_at_empty(battery, price_min, price_max)
+    slack = _rounding(cost_least, earn_most, floor)
+
+    def check(slot: Array) -> tuple[Array, Array]:
+        at_empty, at_full = value_at_ends(tuned, battery, slot_hours, slot)
+        return at_empty >= floor - slack, at_full <= cost_least + slack
+
+    slots = jnp.arange(DAYS_OF_WEEK * tuned.slots_per_day, dtype=jnp.int32)
+    never_empty, never_full = jax.lax.map(check, slots)
+    return TunedCertificate(
+        _has_battery(battery), never_empty, never_full, float(price_min), float(price_max)
+    )
+
+
+def _has_battery(battery: Battery) -> Array:
+    room = battery.energy_max > battery.energy_min
+    return room & ((battery.charge_max > 0) | (battery.discharge_max > 0))
+
+
+def _rounding(cost_least, earn_most, floor) -> Array:
+    """(N,) EUR/kWh: at V_max the conditions hold with equality, which rounding must not exclude."""
+    scale = jnp.maximum(jnp.abs(earn_most), jnp.abs(cost_least))
+    return 64 * jnp.finfo(scale.dtype).eps * jnp.maximum(scale, jnp.abs(floor))
+
+
 def _limits_never_bind(battery, parameters, price_min, price_max, slot_hours) -> Array:
     """lambda high enough where the battery must not discharge, low enough where it must not charge."""
     cost_least, earn_most = stored_value_range(battery, price_min, price_max)
@@ -148,9 +214,7 @@ def _limits_never_bind(battery, parameters, price_min, price_max, slot_hours) ->
     charge, discharge = slot_energy(battery, slot_hours)
     if parameters.method == "exact":
         charge, discharge = jnp.zeros_like(charge), jnp.zeros_like(discharge)
-    # at V_max the range of theta is one point, which rounding must not exclude
-    scale = jnp.maximum(jnp.abs(earn_most), jnp.abs(cost_least))
-    slack = 64 * jnp.finfo(scale.dtype).eps * jnp.maximum(scale, jnp.abs(floor))
+    slack = _rounding(cost_least, earn_most, floor)
 
     def check(theta, inverse_v, rest_value):
         row = LyapunovParameters(theta=theta, inverse_v=inverse_v, rest_value=rest_value)

@@ -14,7 +14,7 @@ Features, all known when the slot is cleared and scaled by their mean and deviat
 1, weekend, buy price, present load and PV of the community, running means of load, PV and price. No forecast.
 
 Any weights are safe: the storage limits are explicit in every slot problem. What tuning gives up is the cost
-bound for i.i.d. slots, and the certificate says so.
+bound for i.i.d. slots, and that those limits never bind: `certificate.tuned_certificate` says so.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from jax import Array
 
 from jaxp2p._pytree import record, static
 from jaxp2p.community.types import Battery, Prosumers
-from jaxp2p.lyapunov.bounds import stored_value_range
+from jaxp2p.lyapunov.bounds import slot_energy, stored_value_range
 
 FEATURES = ("one", "weekend", "price", "load", "pv", "load_mean", "pv_mean", "price_mean")
 OBSERVED = ("price", "load", "pv")  # what the running means follow
@@ -92,17 +92,49 @@ def value_line(
 ) -> tuple[Array, Array]:
     """lambda at the energy at hand, (N,) EUR/kWh, and its slope k, (N,) EUR/kWh^2; kept (N,) kWh."""
     battery = homes.battery
+    middle, spread, drop = _curve(tuned, memory, battery, slot)
+    room = battery.energy_max - battery.energy_min
+    safe = jnp.where(room > 0, room, 1)
+    charge = jnp.clip((kept - battery.energy_min) / safe, 0, 1)
+    fallen, slope = _along(drop, charge)
+    return middle - spread * fallen, spread * slope / safe
+
+
+def value_at_ends(tuned: TunedValue, battery: Battery, slot_hours, slot: Array) -> tuple[Array, Array]:
+    """(least lambda at E_min, greatest lambda at E_max), (N,) EUR/kWh, with the features at their means.
+
+    Of all the lines that a slot can begin on and reach that end of the battery along.
+    """
+    mean = tuned.mean.astype(battery.energy_max.dtype)
+    average = Memory(means=mean[jnp.array([7, 5, 6])], now=mean[2:5])  # undoes the order of `features`
+    middle, spread, drop = _curve(tuned, average, battery, slot)
+    pieces, room = drop.shape[1], battery.energy_max - battery.energy_min
+    charge, discharge = slot_energy(battery, slot_hours)
+    # what leaks below E_min begins with lambda(E_min), so it has less when it is back there
+    below = (1 - battery.retention) * battery.energy_min / jnp.where(room > 0, room, 1)
+    at_empty = jnp.full_like(room, jnp.inf)
+    at_full = jnp.full_like(room, -jnp.inf)
+    for piece in range(pieces):
+        begin, end = piece / pieces, (piece + 1) / pieces
+        fallen, _ = _along(drop, jnp.full_like(room, begin))
+        line = lambda x, fallen=fallen, b=drop[:, piece], begin=begin: (
+            middle - spread * (fallen + b * (x - begin))
+        )
+        empties, fills = begin * room < discharge, (1 - end) * room < charge
+        at_empty = jnp.where(empties, jnp.minimum(at_empty, line(below)), at_empty)
+        at_full = jnp.where(fills, jnp.maximum(at_full, line(1)), at_full)
+    return at_empty, at_full
+
+
+def _curve(tuned: TunedValue, memory: Memory, battery: Battery, slot: Array) -> tuple[Array, Array, Array]:
+    """lambda at x = 1/2 (N,), spread (N,), both EUR/kWh, and b of the pieces (N, Q)."""
     basis = time_basis(tuned, slot)
     level = jnp.einsum("gfk,f,k->g", tuned.level, features(tuned, memory, slot), basis)
     drop = jax.nn.softplus(jnp.einsum("gqk,k->gq", tuned.drop, basis))
     low, high = stored_value_range(battery, tuned.price_low, tuned.price_high)
     spread = jnp.maximum(high - low, 0)  # a battery that cannot earn rests in the middle
-    room = battery.energy_max - battery.energy_min
-    safe = jnp.where(room > 0, room, 1)
-    charge = jnp.clip((kept - battery.energy_min) / safe, 0, 1)
-    fallen, slope = _along(jnp.take(drop, tuned.group, axis=0), charge)
-    value = (low + high) / 2 + spread * (jnp.take(level, tuned.group) - fallen)
-    return value, spread * slope / safe
+    middle = (low + high) / 2 + spread * jnp.take(level, tuned.group)
+    return middle, spread, jnp.take(drop, tuned.group, axis=0)
 
 
 def _along(drop: Array, charge: Array) -> tuple[Array, Array]:
