@@ -168,10 +168,13 @@ def test_the_plan_keeps_the_limit_of_the_transformer(network):
     ids=["negative prices", "transformer"],
 )
 def test_where_pv_must_be_curtailed_the_plan_is_near_the_bound(options):
-    """The bound is the dual value, whose batteries may charge and discharge at once, as no plan here does."""
+    """And perfect foresight reaches the bound without charging and discharging at once."""
     community, horizon, _ = days(**options)
     prices = {name: PRICES[name] for name in ("terminal_price", "row_penalty")}
-    bound = perfect_foresight(community, horizon, **prices).dual_objective_eur
+    best = perfect_foresight(community, horizon, **prices)
+    bound = best.dual_objective_eur
+    assert best.objective_eur == pytest.approx(bound, rel=1e-6)
+    assert best.simultaneous_kwh == 0
     run = mpc(community, horizon, forecast="perfect", terminal_price=WORTH).trajectory
     gained = run.energy[-1] - np.asarray(community.prosumers.battery.energy_start)
     cost = float(run.cost.sum() - WORTH * gained.sum())

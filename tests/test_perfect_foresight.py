@@ -1,5 +1,7 @@
 """Perfect foresight against an independent formulation with every variable of every member written out."""
 
+from dataclasses import replace
+
 import clarabel
 import numpy as np
 import pytest
@@ -468,6 +470,36 @@ def test_both_ways_at_once_only_where_energy_is_worth_less_than_nothing():
     assert found.is_lower_bound
     assert found.simultaneous_kwh > 0
     assert np.all(run.price_nodal[both] < 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"network": True},
+        {"network": True, "kind": "none"},
+        {"network": True, "batteries": 6, "slots": 24},
+        {"network": True, "sell_low": -0.3},
+        {"kind": "none", "sell_max": 1.0},
+        {"fee": 0.02, "sell_max": 0.5},
+    ],
+    ids=lambda options: ", ".join(options),
+)
+def test_where_pv_must_be_curtailed_the_dispatch_is_the_optimum(options, seed):
+    """Free curtailment, no wear: to burn energy in a battery costs no more than to curtail, in the QP."""
+    community, horizon = case(seed, **options)
+    homes, free = community.prosumers, np.zeros(community.size)
+    homes = replace(homes, curtailment_cost=free, battery=replace(homes.battery, wear_cost=free))
+    community = replace(community, prosumers=homes)
+    horizon = replace(horizon, pv=1.5 * horizon.pv, load=0.3 * horizon.load)
+    found = solve(community, horizon)
+    expected = reference(community, horizon, 0.1)
+    assert (horizon.pv - found.trajectory.pv_used).sum() > 1
+    assert found.objective_eur == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert found.is_lower_bound == (found.simultaneous_kwh > 1e-6)
+    if seed == 0:  # a dispatch without both at once is among the optima, and it is the one that is found
+        assert found.simultaneous_kwh == 0
+    check_invariants(community, horizon, found)
 
 
 def test_units_scale():

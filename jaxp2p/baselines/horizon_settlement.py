@@ -4,13 +4,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxp2p.baselines.horizon_qp import HorizonData, HorizonSolution, NetworkRows
+from jaxp2p.baselines.horizon_qp import HorizonData, HorizonSolution, NetworkRows, solve_horizon
 from jaxp2p.slot.status import Status
 from jaxp2p.trajectory import Trajectory
 
 UNLIMITED = 1e6  # kW; stands for an infinite limit where shares are formed
 VISIBLE = 1e-3  # kW; beyond it the status of a slot says so
 ROUNDING = 1e-5  # kW; what an interior point leaves beyond a row that it keeps, not worth a penalty
+CLEAR = 1e-6  # of the largest price; smaller gains are the rounding of an interior point's duals
+ALIKE = 1e-6  # of what load and PV are worth; within it two ways to clear a slot cost the same
+CLEARED = ("curtail", "shift", "sold", "bought", "own_trade", "own")  # what a slot decides besides storage
 
 
 class Settlement(NamedTuple):
@@ -21,16 +24,91 @@ class Settlement(NamedTuple):
     simultaneous_kwh: float  # charged while discharging
 
 
+class _Executed(NamedTuple):
+    """Devices inside their limits and what they cost."""
+
+    charge: np.ndarray  # (T, N) kW
+    discharge: np.ndarray  # (T, N) kW
+    energy: np.ndarray  # (T, N) kWh
+    curtail: np.ndarray  # (T, N) kW
+    shift: np.ndarray  # (T, N) kW
+    injection: np.ndarray  # (T, N) kW
+    trade: np.ndarray  # (T, N) kW
+    sell: np.ndarray  # (T, N) kW
+    buy: np.ndarray  # (T, N) kW
+    unserved: np.ndarray  # (T, N) kW
+    excess: np.ndarray  # (T, R) kW
+    cost: np.ndarray  # (T, N) EUR
+    penalty: np.ndarray  # (T,) EUR
+
+
 def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Settlement:
-    """Devices inside their limits, trades that cancel, the exchange as the rest, prices and costs."""
-    dt = data.slot_hours
+    """Devices inside their limits, trades that cancel, the exchange as the rest, prices and costs.
+
+    Charging and discharging at once (o kWh in the cells, o (1/eta_c - eta_d) from the grid, wear 2 kappa o)
+    stays where it pays: at negative nodal prices only. Where it costs nothing, at a nodal price of 0, the QP
+    burns energy that PV could as well not have made, and an interior point does some of both. The batteries
+    are then netted, which needs the slot to be cleared again, since somebody has to curtail more. A slot
+    that would become dearer keeps what the QP does: the energies of the QP leave more than PV to burn.
+    """
     price_nodal = found.price_market - found.row_dual @ data.response
+    loss = 1 / data.charge_efficiency - data.discharge_efficiency
+    overlap = np.minimum(data.charge_efficiency * found.charge, found.discharge / data.discharge_efficiency)
+    pays = price_nodal * loss + 2 * data.wear_cost < -CLEAR * _largest_price(data)
+    paying = np.where(pays, overlap, 0.0)
+    tied = ((overlap - paying) * loss).sum(1) > ROUNDING  # slots
+    done = _execute(data, found, rows, paying)
+    if tied.any():
+        netted = _clear_again(data, found, rows, done, np.flatnonzero(tied))
+        both = np.where(tied[:, None], overlap, paying)
+        burnt, done = _execute(data, found, rows, both), _execute(data, netted, rows, paying)
+        before, after = (x.cost.sum(1) + x.penalty for x in (burnt, done))
+        size = data.slot_hours * _largest_price(data) * (data.load + data.pv).sum(1)
+        keep = tied & (after > before + ALIKE * size)
+        if keep.any():
+            chosen = _choose(keep, found, netted)
+            done = _execute(data, chosen, rows, np.where(keep[:, None], overlap, paying))
+    worst = np.abs(done.excess).max(1, initial=0.0)
+    status = np.where(worst > VISIBLE, Status.NETWORK_VIOLATED, Status.SOLVED)
+    status = np.where(done.unserved.max(1, initial=0.0) > VISIBLE, Status.UNSERVED, status)
+    slots = np.zeros(len(data.price_buy))
+    columns: dict[str, Any] = {
+        "injection": done.injection,
+        "load": data.load + done.shift,
+        "pv_used": data.pv - done.curtail,
+        "charge": done.charge,
+        "discharge": done.discharge,
+        "energy": done.energy,
+        "trade": done.trade,
+        "trade_volume": np.abs(done.trade),
+        "buy": done.buy,
+        "sell": done.sell,
+        "cost": done.cost,
+        "payment": data.slot_hours * found.price[:, None] * done.trade,
+        "price_market": found.price_market,
+        "price_nodal": price_nodal,
+        "unserved": done.unserved,
+        "violation": worst,
+        "violation_row": np.abs(done.excess).argmax(1) if done.excess.size else slots.astype(int),
+        "status": status.astype(np.int32),
+        "iterations": slots.astype(np.int32),
+        "prim_res": slots,
+        "dual_res": slots,
+    }
+    return Settlement(
+        trajectory=Trajectory(**columns),
+        penalty_eur=float(done.penalty.sum()),
+        simultaneous_kwh=float(data.slot_hours * np.minimum(done.charge, done.discharge).sum()),
+    )
+
+
+def _execute(data: HorizonData, found: HorizonSolution, rows: NetworkRows, overlap: np.ndarray) -> _Executed:
+    """The answer carried out, with `overlap` (T, N) kW in the cells charged while discharging."""
+    dt = data.slot_hours
     curtail = np.clip(found.curtail, 0, data.pv)
     shift = np.clip(found.shift, -data.shift_max, data.shift_max)
-    charge, discharge, energy = _run_storage(data, found, price_nodal)
-    load, pv_used = data.load + shift, data.pv - curtail
-    injection = pv_used - load + discharge - charge
-
+    charge, discharge, energy = _run_storage(data, found, overlap)
+    injection = data.pv - curtail - data.load - shift + discharge - charge
     trade = _trades(data, found, injection)
     rest = injection - trade
     sell, buy = np.minimum(np.maximum(rest, 0), data.sell_max), np.minimum(np.maximum(-rest, 0), data.buy_max)
@@ -45,40 +123,60 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
         + data.shift_cost * shift**2
     )
     excess = row_excess(data, injection)
-    slots = np.zeros(len(data.price_buy))
     beyond = rows.side * excess[rows.slot, rows.row]
-    in_qp = beyond[beyond > ROUNDING].sum()
-    worst = np.abs(excess).max(1, initial=0.0)
-    status = np.where(worst > VISIBLE, Status.NETWORK_VIOLATED, Status.SOLVED)
-    status = np.where(unserved.max(1, initial=0.0) > VISIBLE, Status.UNSERVED, status)
-    columns: dict[str, Any] = {
-        "injection": injection,
-        "load": load,
-        "pv_used": pv_used,
-        "charge": charge,
-        "discharge": discharge,
-        "energy": energy,
-        "trade": trade,
-        "trade_volume": np.abs(trade),
-        "buy": buy,
-        "sell": sell,
-        "cost": cost,
-        "payment": dt * found.price[:, None] * trade,
-        "price_market": found.price_market,
-        "price_nodal": price_nodal,
-        "unserved": unserved,
-        "violation": worst,
-        "violation_row": np.abs(excess).argmax(1) if excess.size else slots.astype(int),
-        "status": status.astype(np.int32),
-        "iterations": slots.astype(np.int32),
-        "prim_res": slots,
-        "dual_res": slots,
-    }
-    return Settlement(
-        trajectory=Trajectory(**columns),
-        penalty_eur=float(dt * (data.row_penalty * in_qp + data.unserved_price * unserved.sum())),
-        simultaneous_kwh=float(dt * np.minimum(charge, discharge).sum()),
+    penalty = data.unserved_price * unserved.sum(1)
+    np.add.at(penalty, rows.slot, data.row_penalty * np.where(beyond > ROUNDING, beyond, 0.0))
+    return _Executed(
+        charge=charge,
+        discharge=discharge,
+        energy=energy,
+        curtail=curtail,
+        shift=shift,
+        injection=injection,
+        trade=trade,
+        sell=sell,
+        buy=buy,
+        unserved=unserved,
+        excess=excess,
+        cost=cost,
+        penalty=dt * penalty,
     )
+
+
+def _clear_again(
+    data: HorizonData, found: HorizonSolution, rows: NetworkRows, done: _Executed, slots: np.ndarray
+) -> HorizonSolution:
+    """`found` with these slots at their best for the charge and discharge of `done`; duals as they were."""
+    none = np.zeros(data.load.shape[1])
+    chosen = np.isin(rows.slot, slots)
+    part = data._replace(
+        load=(data.load + done.charge - done.discharge)[slots],
+        storage=none.astype(bool),
+        charge_max=none,
+        discharge_max=none,
+        **{
+            name: getattr(data, name)[slots]
+            for name in ("pv", "price_buy", "price_sell", "shift_max", "offset", "lower", "upper")
+        },
+    )
+    place = np.searchsorted(slots, rows.slot[chosen])
+    again = solve_horizon(part, NetworkRows(place, rows.row[chosen], rows.side[chosen]))
+    whole: dict[str, Any] = {}
+    for name in CLEARED:
+        whole[name] = getattr(found, name).copy()
+        whole[name][slots] = getattr(again, name)
+    return found._replace(**whole)
+
+
+def _choose(keep: np.ndarray, one: HorizonSolution, other: HorizonSolution) -> HorizonSolution:
+    """`other` with the slots `keep` (T,) of `one`."""
+    pick = lambda a, b: np.where(keep.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+    mixed: dict[str, Any] = {name: pick(getattr(one, name), getattr(other, name)) for name in CLEARED}
+    return other._replace(**mixed)
+
+
+def _largest_price(data: HorizonData) -> float:
+    return max(np.abs(data.price_buy).max(), np.abs(data.price_sell).max(), 1e-3)
 
 
 def row_excess(data: HorizonData, injection: np.ndarray) -> np.ndarray:
@@ -87,15 +185,9 @@ def row_excess(data: HorizonData, injection: np.ndarray) -> np.ndarray:
     return np.maximum(value - data.upper, 0) + np.minimum(value - data.lower, 0)
 
 
-def _run_storage(data: HorizonData, found: HorizonSolution, price_nodal: np.ndarray):
-    """Follow the energies of the QP exactly; charge and discharge at once only where that pays.
-
-    An interior-point method leaves both positive wherever that costs nothing (no losses, no wear). A kWh
-    through both ends takes 1/eta_c - eta_d from the grid and costs 2 kappa: it pays at negative prices only.
-    """
+def _run_storage(data: HorizonData, found: HorizonSolution, overlap: np.ndarray):
+    """Follow the energies of the QP exactly, with `overlap` (T, N) kW in the cells both ways at once."""
     dt, eta_c, eta_d = data.slot_hours, data.charge_efficiency, data.discharge_efficiency
-    pays = price_nodal * (1 / eta_c - eta_d) + 2 * data.wear_cost < 0
-    overlap = np.where(pays, np.minimum(eta_c * found.charge, found.discharge / eta_d), 0.0)
     target = np.clip(found.energy, data.energy_min, data.energy_max)
     charge, discharge, energy = np.zeros(target.shape), np.zeros(target.shape), np.zeros(target.shape)
     stored = data.energy_start

@@ -5,7 +5,9 @@
 one convex QP (`horizon_qp`), solved on the host in float64. Network rows enter round by round, only where
 they are violated or nearly so. Two relaxations keep the value a lower bound without making it exact: a
 bilateral market is replaced by the pool with its smallest fee, and a battery may charge and discharge at
-once (which can pay at negative prices only; `simultaneous_kwh` tells how much of it is in the answer).
+once. That pays at negative nodal prices only; at a price of 0 it costs no more than to curtail PV, which is
+what is done instead, unless stored energy that has become worthless is what is burnt. `simultaneous_kwh`
+tells how much of it is left in the answer: where there is any, real batteries may not reach this cost.
 """
 
 import time
@@ -35,7 +37,7 @@ class PerfectForesight(NamedTuple):
     market_price: np.ndarray  # (T,) EUR/kWh of a kWh traded (seller mu + fee/2, buyer mu - fee/2)
     row_duals: np.ndarray  # (T, R) EUR/kWh, positive at an upper limit, negative at a lower
     is_lower_bound: bool  # True: no dispatch of the real market need reach this cost
-    simultaneous_kwh: float  # charged while discharging
+    simultaneous_kwh: float  # charged while discharging; 0: the batteries can do all this
     status: str  # of the last QP ("Solved", "AlmostSolved"), or "MaxRounds"
     rounds: int  # QPs solved
     rows_added: int  # network rows in the last QP
