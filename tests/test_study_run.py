@@ -80,7 +80,7 @@ def test_a_tuned_controller_decides_as_in_a_run(village, engine):
         study = make_study(
             community,
             horizon,
-            policies=("lyapunov",),
+            policies=(),
             controller=tuned,
             first_slot_of_day=first,
             engine=engine,
