@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import pandas as pd
 import pytest
-from communities import small
+from communities import as_window, small
 from typer.testing import CliRunner
 
 from jaxp2p.cli.app import app
@@ -23,7 +23,7 @@ from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.study.folder import read_study
 from jaxp2p.study.run import make_study, run_chunk, run_study
 from jaxp2p.tuning.controller_file import write_controller
-from jaxp2p.tuning.train import Settings, Window, start_value
+from jaxp2p.tuning.windows import start_value
 
 SLOTS = 24
 POLICIES = ("no_storage_no_trade", "no_storage", "lyapunov", "perfect_foresight")
@@ -67,7 +67,7 @@ SUNDAY_EVENING = 7 * 96 - 8  # slots since Monday: the weekend ends within SLOTS
 
 def controller_of(community, horizon, *, seed=0):
     """Weights at random, so that every feature and the time of day matter."""
-    value = start_value(Window(community, horizon, 0), Settings(knots=4))
+    value = start_value(as_window(community, horizon), knots=4)
     return replace(value, level=0.2 * jax.random.normal(jax.random.key(seed), value.level.shape))
 
 

@@ -6,14 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from communities import small
+from communities import as_window, small
 from test_bounds import battery
 
 from jaxp2p.lyapunov.bounds import slot_energy, stored_value_range, value_at_empty
 from jaxp2p.lyapunov.certificate import tuned_certificate
 from jaxp2p.lyapunov.tuned import Memory, value_line
 from jaxp2p.runner import price_bounds, run
-from jaxp2p.tuning.train import Settings, Window, start_value
+from jaxp2p.tuning.train import in_turn
+from jaxp2p.tuning.windows import start_value
 
 KNOTS, WEEK = 4, 7 * 96
 
@@ -25,7 +26,7 @@ def made(request):
 
 @pytest.fixture(scope="module")
 def start(made):
-    return start_value(Window(*made, 0), Settings(knots=KNOTS))
+    return start_value(as_window(*made), knots=KNOTS)
 
 
 def proof_of(made, value, **prices):
@@ -43,10 +44,10 @@ def test_the_start_never_meets_the_limits_within_its_prices(made, start):
 
 def test_shares_by_hand(made, start):
     """More worth around one knot reaches the upper limit there, on weekends everywhere."""
-    one_knot = replace(start, level=start.level.at[0, 0, 1].add(0.5))
+    one_knot = replace(start, level=start.level.at[0, 0, 0, 1].add(0.5))
     touched = 2 * 96 // KNOTS - 1  # slots of the day with a part of the knot
     assert proof_of(made, one_knot).share() == pytest.approx((1 - touched / 96, 1, 1 - touched / 96))
-    weekend = replace(start, level=start.level.at[0, 1].add(-0.5))
+    weekend = replace(start, level=start.level.at[0, 0, 1].add(-0.5))
     proof = proof_of(made, weekend)
     assert proof.share() == pytest.approx((5 / 7, 5 / 7, 1))
     text = proof.explain()
@@ -55,8 +56,14 @@ def test_shares_by_hand(made, start):
 
 
 def test_other_features_than_their_means_change_nothing(made, start):
-    tilted = replace(start, level=start.level.at[0, 2:].set(30.0))
+    tilted = replace(start, level=start.level.at[0, 0, 2:].set(30.0))
     assert proof_of(made, tilted).share() == (1, 1, 1)
+
+
+def test_every_stage_counts_alike(made, start):
+    wild = replace(start, level=start.level + 5, begins=start.begins + 96)
+    proof = proof_of(made, in_turn([start, wild], [0, 96]))
+    assert proof.share() == pytest.approx((1 / 2, 1, 1 / 2))
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -68,13 +75,13 @@ def test_it_says_what_the_lines_of_the_slots_say(made, start, seed):
     value = replace(
         start,
         level=0.3 * jax.random.normal(draw[0], start.level.shape, dtype),
-        drop=2 * jax.random.normal(draw[1], (1, 3, KNOTS), dtype),
+        drop=2 * jax.random.normal(draw[1], (1, 1, 3, KNOTS), dtype),
         group=jnp.zeros((4,), jnp.int32),
-        price_low=jnp.asarray(low, dtype),
-        price_high=jnp.asarray(high, dtype),
+        price_low=jnp.asarray([low], dtype),
+        price_high=jnp.asarray([high], dtype),
     )
     proof = tuned_certificate(value, own, low, high, slot_hours=hours)
-    mean = value.mean
+    mean = value.mean[0]
     memory = Memory(means=jnp.stack([mean[7], mean[5], mean[6]]), now=mean[2:5])
     homes = replace(small("rural1")[0].prosumers, battery=own)
     charge, discharge = (np.asarray(x) for x in slot_energy(own, hours))

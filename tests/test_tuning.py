@@ -6,25 +6,32 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
-from communities import small
+from communities import as_window, small
 from random_slots import random_slot
 
 from jaxp2p import simulation
 from jaxp2p.lyapunov.bounds import lyapunov_parameters
-from jaxp2p.lyapunov.tuned import FEATURES
+from jaxp2p.lyapunov.tuned import FEATURES, Memory, features, stage_at
 from jaxp2p.newton import adjoint, solver
 from jaxp2p.newton.solver import Newton
 from jaxp2p.policy import follow, lyapunov, suggest_penalties
 from jaxp2p.runner import price_bounds
+from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.slot import execute
+from jaxp2p.tuning import train
 from jaxp2p.tuning.controller_file import read_controller, write_controller
-from jaxp2p.tuning.reduce import decisive, without_network
-from jaxp2p.tuning.train import Settings, Window, start_value, tune, window_cost
+from jaxp2p.tuning.objective import Course, Objective, course, cvar, measure
+from jaxp2p.tuning.reduce import decisive, merged, without_network
+from jaxp2p.tuning.stages import Plan, flat, tune_stages
+from jaxp2p.tuning.train import Settings, in_turn, tune
+from jaxp2p.tuning.windows import group_members, make_window, start_value
 
 EXACT = Newton(eps_gap=1e-13, eps_flow=1e-9, eps_voltage=1e-12, max_iter=5000)
 LEAVES = ("value", "value_slope", "price_buy", "price_sell", "load", "pv_max", "charge_max", "row_upper")
 TINY = Settings(steps=6, knots=4, pieces=2, features=("one", "price", "load_mean"))
+SHAPE = {"knots": 4, "pieces": 2}
 
 
 def measured(leaves, problem, solve):
@@ -86,7 +93,7 @@ def test_the_start_is_the_certified_controller():
     community, horizon = small("rural3", network=False, price="tou_noise")
     low, high = price_bounds(horizon)
     certified = lyapunov(lyapunov_parameters(community.prosumers.battery, low, high, horizon.slot_hours))
-    tuned = follow(start_value(Window(community, horizon, 0), TINY), horizon.load.dtype)
+    tuned = follow(start_value(as_window(community, horizon), **SHAPE), horizon.load.dtype)
     stored = [
         simulation.simulate(community, horizon, suggest_penalties(horizon), policy, EXACT, keep=("energy",))[
             1
@@ -96,22 +103,88 @@ def test_the_start_is_the_certified_controller():
     np.testing.assert_allclose(*stored, atol=1e-3)
 
 
+def cost_of(community, horizon, value):
+    slot = jnp.zeros((), jnp.int32)
+    return float(course(community, horizon, slot, 0.2, value, adjoint=None).cost)
+
+
 def test_the_reduced_community_costs_the_same():
     community, horizon = without_network(*small("rural3", price="tou_noise"))
     reduced, summed, own = decisive(community, horizon)
     assert reduced.size == len(own) + 2 < community.size
-    value = start_value(Window(community, horizon, 0), TINY)
-    cost = window_cost(Window(community, horizon, 0), 0.2, value, adjoint=None)
-    group = jnp.zeros((reduced.size,), jnp.int32)
-    less = window_cost(Window(reduced, summed, 0), 0.2, replace(value, group=group), adjoint=None)
-    assert float(less) == pytest.approx(float(cost), rel=1e-3)
+    value = start_value(as_window(community, horizon), **SHAPE)
+    less = train.for_members(value, np.zeros(reduced.size, int))
+    assert cost_of(reduced, summed, less) == pytest.approx(cost_of(community, horizon, value), rel=1e-3)
+
+
+@pytest.mark.parametrize("price", ["tou_noise", "dynamic"])
+def test_the_merged_community_costs_about_the_same(price):
+    """Up to the fee between homes that are merged, and ratios of power to capacity that differ by 2 %."""
+    community, horizon = without_network(*small("rural3", price=price, pv_scale=2.0))
+    few, summed, group = merged(community, horizon, np.zeros(community.size, int))
+    assert few.size < 8 and group.shape == (few.size,)
+    battery = few.prosumers.battery
+    for name in ("energy_max", "energy_start", "charge_max", "discharge_max"):
+        whole = jnp.sum(getattr(community.prosumers.battery, name))
+        assert float(jnp.sum(getattr(battery, name))) == pytest.approx(float(whole))
+    net = [np.asarray(jnp.sum(row.pv - row.load, axis=1)) for row in (horizon, summed)]
+    np.testing.assert_allclose(*net, atol=1e-6)
+    value = start_value(as_window(community, horizon), **SHAPE)
+    value = replace(value, level=value.level.at[..., 0, 1].add(0.3))
+    less = train.for_members(value, group)
+    assert cost_of(few, summed, less) == pytest.approx(cost_of(community, horizon, value), rel=1e-2)
+
+
+def test_groups_are_not_merged():
+    community, horizon = small("rural3", network=False, price="tou_noise", dtype="float32")
+    owner = np.asarray(community.prosumers.battery.charge_max) > 0
+    for how, groups in (("one", 1), ("home", owner.sum())):
+        group = group_members(community, how)
+        window = make_window(community, horizon, slot=0, group=group)
+        stored = np.asarray(window.community.prosumers.battery.energy_max) > 0
+        assert stored.sum() == groups == len(set(window.group[stored]))
+    sunny = replace(community.prosumers, pv_peak=np.arange(community.size) % 2)
+    by_sun = group_members(replace(community, prosumers=sunny), "pv")
+    np.testing.assert_array_equal(by_sun, owner & (np.arange(community.size) % 2 == 1))
+    with pytest.raises(ValueError, match="unknown groups 'street'"):
+        group_members(community, "street")
+
+
+def test_scenarios_of_a_window():
+    community, horizon = small("rural3", price="tou_noise", dtype="float32")
+    model = parse_model("level(pv=0.5, load=0)", horizon=horizon, community=community)
+    group = np.zeros(community.size, int)
+    draw = lambda scenarios: (
+        make_window(
+            community,
+            horizon,
+            slot=0,
+            group=group,
+            model=model,
+            scenarios=scenarios,
+            key=jax.random.key(1),
+        ).horizons
+    )
+    three, five = draw(3), draw(5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[:3], rtol=1e-5, atol=1e-4), three, five)
+    sun = np.asarray(jnp.sum(five.pv, axis=(1, 2)))
+    assert sun[0] == pytest.approx(float(jnp.sum(horizon.pv)) - lost(horizon), rel=0.2)
+    assert len(np.unique(np.round(sun, 3))) == 5
+    broken = parse_model("outages", horizon=horizon, community=community)
+    with pytest.raises(ValueError, match="no outages"):
+        make_window(community, horizon, slot=0, group=group, model=broken, scenarios=2, key=jax.random.key(0))
+
+
+def lost(horizon):
+    """PV that homes without a battery use themselves: the merged seller shows what is left."""
+    return float(jnp.sum(jnp.minimum(horizon.pv, horizon.load)))
 
 
 def test_no_weights_break_a_battery():
     community, horizon = small("rural1")
-    value = start_value(Window(community, horizon, 0), TINY)
+    value = start_value(as_window(community, horizon), **SHAPE)
     wild = jax.random.normal(jax.random.key(1), value.level.shape) * 50
-    value = replace(value, level=wild, drop=wild[:, : TINY.pieces] * 3)
+    value = replace(value, level=wild, drop=wild[:, :, :2] * 3)
     policy = follow(value, horizon.load.dtype)
     _, run = simulation.simulate(community, horizon, suggest_penalties(horizon), policy, Newton())
     battery = community.prosumers.battery
@@ -121,13 +194,54 @@ def test_no_weights_break_a_battery():
     assert (energy - np.asarray(battery.energy_min)).min() >= -1e-9
 
 
-@jax.numpy_dtype_promotion("standard")  # optax counts steps in int32 and divides
-def test_tuning_gains_and_resumes_to_the_same(tmp_path):
-    community, horizon = small("rural3", network=False, price="tou_noise", dtype="float32")
-    about = {"terminal_price": 0.2, "best_eur": 150.0, "possible_saving_eur": 80.0}
-    whole = tune(community, horizon, settings=TINY, **about)
-    assert whole.history[-1].cost_eur < whole.history[0].cost_eur - 1
+def test_features_are_cut_and_stages_take_turns():
+    community, horizon = small("rural1", dtype="float32")
+    value = start_value(as_window(community, horizon), **SHAPE)
+    far = Memory(value.start * 1e6, value.start * -1e6)
+    assert float(jnp.max(jnp.abs(features(value, far, jnp.int32(0))))) == 2.5
+    other = replace(value, level=value.level + 1)
+    both = in_turn([value, other], [100, 200])
+    for slot, level in ((0, 0.0), (199, 0.0), (200, 1.0), (5000, 1.0)):
+        assert float(stage_at(both, jnp.int32(slot)).level.max()) == level
 
+
+def test_the_objective_by_hand():
+    costs = jnp.array([1.0, 5.0, 2.0, 4.0])
+    assert float(cvar(costs, 0.5)) == 4.5 and float(cvar(costs, 0.99)) == 5.0
+    assert float(cvar(costs, 0.625)) == pytest.approx((5 + 0.5 * 4) / 1.5)
+    courses = Course(cost=costs, peak=jnp.array([1.0, 2, 3, 4]), cycles=jnp.array([[0.0, 2, 9]] * 4))
+    owner = jnp.array([True, True, False])
+    worth = Objective(cvar_weight=0.25, cvar_level=0.5, peak_price=2.0, fairness_price=10.0)
+    assert float(measure(worth, courses, owner)) == pytest.approx(0.75 * 3 + 0.25 * 4.5 + 2 * 2.5 + 10 * 1.0)
+    slope = jax.grad(lambda x: measure(worth, courses._replace(cycles=x), owner))(jnp.ones((4, 3)))
+    assert bool(jnp.all(slope == 0))
+    with pytest.raises(ValueError, match=r"cvar_weight = 2 .*; peak_price = -1 "):
+        Objective(cvar_weight=2, peak_price=-1).check()
+
+
+@pytest.fixture(scope="module")
+def summer():
+    return small("rural3", network=False, price="tou_noise", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def whole(summer):
+    """Tuned in one go, on two of three scenarios at a time."""
+    return tune(three_scenarios(*summer), settings=TWO_OF_THREE, terminal_price=0.2)
+
+
+TWO_OF_THREE = TINY._replace(batch=2)
+
+
+def three_scenarios(community, horizon):
+    model = parse_model("level", horizon=horizon, community=community)
+    group = np.zeros(community.size, int)
+    more = {"model": model, "scenarios": 3, "key": jax.random.key(0)}
+    return make_window(community, horizon, slot=0, group=group, **more)
+
+
+def test_tuning_resumes_to_the_same(summer, whole, tmp_path, monkeypatch):
+    window, about = three_scenarios(*summer), {"terminal_price": 0.2}
     class Stop(Exception):
         pass
 
@@ -136,35 +250,87 @@ def test_tuning_gains_and_resumes_to_the_same(tmp_path):
             raise Stop
 
     part = tmp_path / "part.npz"
-    import jaxp2p.tuning.train as train
-
-    every, train.CHECK_EVERY = train.CHECK_EVERY, 2
-    try:
-        with pytest.raises(Stop):
-            tune(community, horizon, settings=TINY, checkpoint=part, told=stop, **about)
-        again = tune(community, horizon, settings=TINY, checkpoint=part, **about)
-        with pytest.raises(ValueError, match="steps 6 instead of 7"):
-            tune(community, horizon, settings=TINY._replace(steps=7), checkpoint=part, **about)
-    finally:
-        train.CHECK_EVERY = every
+    monkeypatch.setattr(train, "CHECK_EVERY", 2)
+    with pytest.raises(Stop):
+        tune(window, settings=TWO_OF_THREE, checkpoint=part, told=stop, **about)
+    again = tune(window, settings=TWO_OF_THREE, checkpoint=part, **about)
+    with pytest.raises(ValueError, match="steps 6 instead of 7"):
+        tune(window, settings=TWO_OF_THREE._replace(steps=7), checkpoint=part, **about)
+    with pytest.raises(ValueError, match="other data"):
+        tune(window, settings=TWO_OF_THREE, checkpoint=part, terminal_price=0.3)
     np.testing.assert_array_equal(again.value.level, whole.value.level)
     assert [row.loss for row in again.history] == [row.loss for row in whole.history]
 
 
+def test_the_best_on_the_validation_window_is_kept(summer):
+    """Tuned for free energy in the end, the first weights are the best where it is dear."""
+    window = three_scenarios(*summer)
+    about = {"terminal_price": 0.2, "validation": window}
+    found = tune(window, settings=TINY._replace(steps=3, learning_rate=-0.5), **about)
+    seen = [row.validation_eur for row in found.history]
+    assert seen[1] is None and seen[2] > seen[0]
+    assert float(jnp.abs(found.value.level).max()) == 0.0
+    with pytest.raises(ValueError, match="cannot take 9 of 3"):
+        tune(window, settings=TINY._replace(batch=9), terminal_price=0.2)
+
+
+def test_stages_follow_the_days(tmp_path):
+    """Two stages of a day each; the file brings them back, for a run that begins later."""
+    community, horizon = small("rural1", days=3, price="tou_noise", network=False, dtype="float32")
+    monday = pd.Timestamp("2016-07-04")
+    asked = []
+
+    def data(start, days):
+        asked.append((start, days))
+        first = round((start - monday) / pd.Timedelta(minutes=15))
+        return community, horizon.slice(first, first + round(days * 96))
+
+    plan = Plan(begin=monday + pd.Timedelta(days=1), train_days=1, stages=2, every_days=1, scenarios=1)
+    settings = TINY._replace(steps=4)
+    found = tune_stages(plan, data, terminal_price=0.2, settings=settings)
+    assert asked == [(monday, 1), (monday + pd.Timedelta(days=1), 1)]
+    assert [len(history) for history in found.histories] == [4, 2]
+    assert found.histories[0][-1].loss < found.histories[0][0].loss
+    assert flat(found.histories)["stage"] == [1, 1, 1, 1, 2, 2]
+    assert found.value.begins.tolist() == [96, 192]
+    assert float(jnp.abs(found.value.level[1] - found.value.level[0]).max()) > 0
+    path = tmp_path / "c.json"
+    write_controller(path, found.value, about={}, begins=found.begins)
+    first = pd.Timestamp("2016-07-12 06:00")  # a week later: Mondays are counted from there
+    read = read_controller(path, size=community.size, first=first)
+    assert read.begins.tolist() == [96 - 672, 192 - 672]
+    np.testing.assert_array_equal(read.level, found.value.level)
+    with pytest.raises(ValueError, match="when the run begins"):
+        read_controller(path, size=community.size)
+    with pytest.raises(ValueError, match="leave none"):
+        tune_stages(plan._replace(validation_days=1), data, terminal_price=0.2, settings=settings)
+
+
 def test_the_controller_file(tmp_path):
     community, horizon = small("rural1", dtype="float32")
-    value, path = start_value(Window(community, horizon, 0), TINY), tmp_path / "c.json"
+    value, path = start_value(as_window(community, horizon), **SHAPE), tmp_path / "c.json"
     write_controller(path, value, about={"case": "rural1"})
     read = read_controller(path, size=community.size)
     jax.tree.map(np.testing.assert_array_equal, read, value)
     content = json.loads(path.read_text())
     assert content["features"] == list(FEATURES)
-    path.write_text(json.dumps({**content, "level": [1, 2], "hours": "a day", "slots_per_day": "all"}))
-    faults = r"slots_per_day is 'all', .*; level has the shape \(2\) instead of \(1, 8, any\); hours is not"
+    stage = content["stages"][0]
+    wrong = {"stages": [{**stage, "level": [1, 2]}], "hours": "a day", "group": "all"}
+    path.write_text(json.dumps({**content, **wrong}))
+    faults = (
+        r"hours is not an array.*; group is neither.*; level has the shape \(2\) instead of \(any, 8, any\)"
+    )
     with pytest.raises(ValueError, match=faults):
         read_controller(path, size=3)
-    path.write_text(json.dumps({**content, "drop": [[[0.5]]]}))
-    with pytest.raises(ValueError, match="level and drop have different numbers of knots"):
+    path.write_text(json.dumps({**content, "stages": [{**stage, "from": "2016-07-11"}, stage]}))
+    with pytest.raises(ValueError, match="stage 2: from = None is not a moment"):
+        read_controller(path, size=3)
+    late = [{**stage, "from": "2016-07-11"}, {**stage, "from": "2016-07-04"}]
+    path.write_text(json.dumps({**content, "stages": late}))
+    with pytest.raises(ValueError, match="do not follow each other"):
+        read_controller(path, size=3)
+    path.write_text(json.dumps({**content, "group": [0] * 7}))
+    with pytest.raises(ValueError, match="made for 7 members, and there are 3"):
         read_controller(path, size=3)
     path.write_text("{")
     with pytest.raises(ValueError, match="not a controller file"):
@@ -174,4 +340,4 @@ def test_the_controller_file(tmp_path):
 def test_unknown_features_are_refused():
     community, horizon = small("rural1", dtype="float32")
     with pytest.raises(ValueError, match="must contain 'one'"):
-        start_value(Window(community, horizon, 0), Settings(features=("one", "moon")))
+        start_value(as_window(community, horizon), features=("one", "moon"))

@@ -272,8 +272,15 @@ def tune(
     source: CaseOrFolder = DEFAULT_CASE,
     *,
     start: Start = None,
-    train_days: Annotated[float, typer.Option(min=0, help="Days from --start to tune on.")] = 28,
-    test_days: Annotated[float, typer.Option(min=0, help="Days after them to test on.")] = 28,
+    train_days: Annotated[int, typer.Option(min=1, help="Days from --start to tune on.")] = 28,
+    test_days: Annotated[int, typer.Option(min=1, help="Days after them to test on.")] = 28,
+    validation_days: Annotated[
+        int, typer.Option(min=0, help="Last days of those to tune on, kept for early stopping.")
+    ] = 0,
+    rolling: Annotated[
+        bool,
+        typer.Option("--rolling/--once", help="Tune again every week of the test, on the days before it."),
+    ] = False,
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 100,
     learning_rate: Annotated[float, typer.Option(min=0, help="Of Adam.")] = 0.05,
     features: Annotated[
@@ -283,9 +290,35 @@ def tune(
             help="What the value follows besides the time of day: weekend, price, load, pv, and the running "
             "means load_mean, pv_mean, price_mean.",
         ),
-    ] = "price",
+    ] = "price,pv,load_mean,pv_mean",
     knots: Annotated[int, typer.Option(min=1, help="Knots of the day.")] = 8,
     pieces: Annotated[int, typer.Option(min=1, help="Pieces of the state of charge.")] = 2,
+    groups: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help='Who shares a value curve: "one" for all, by "pv", or every "home".'
+        ),
+    ] = "one",
+    scenarios: Annotated[
+        int, typer.Option(min=1, help="Of the days to tune on: as they were, and others like them.")
+    ] = 6,
+    scenario_model: Annotated[
+        str, typer.Option(metavar="MODEL", help="How the others are drawn; see `jaxp2p study --help`.")
+    ] = "level",
+    batch: Annotated[int, typer.Option(min=0, help="Scenarios per step; 0: all.")] = 0,
+    cvar: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Weight of the dearest scenarios (CVaR) against the mean cost."),
+    ] = 0.0,
+    cvar_level: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the scenarios that do not count as dearest.")
+    ] = 0.95,
+    peak_price: Annotated[
+        float, typer.Option(min=0, help="EUR per kW of the mean daily peak that the community buys.")
+    ] = 0.0,
+    fairness_price: Annotated[
+        float, typer.Option(min=0, help="EUR per full cycle a day by which batteries differ; needs groups.")
+    ] = 0.0,
     fee: Fee = None,
     network: Network = True,
     seed: Seed = 0,
@@ -314,11 +347,21 @@ def tune(
     options = tuning.Options(
         train_days=train_days,
         test_days=test_days,
+        validation_days=validation_days,
+        rolling=rolling,
         steps=steps,
         learning_rate=learning_rate,
         features=features,
         knots=knots,
         pieces=pieces,
+        groups=groups,
+        scenarios=scenarios,
+        scenario_model=scenario_model,
+        batch=batch,
+        cvar=cvar,
+        cvar_level=cvar_level,
+        peak_price=peak_price,
+        fairness_price=fairness_price,
         fee=fee,
         network=network,
         out=out,

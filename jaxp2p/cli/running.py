@@ -66,7 +66,7 @@ def run(source: Source, options: Options) -> int:
             history = history_of(community, whole, time.iloc[0]) if set(names) & set(MPC_POLICIES) else None
             check_history(names, horizon, history)
             solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
-            controller = read_controller_file(options, community)
+            controller = read_controller_file(options, community, time.iloc[0])
             tuned_policy(controller, horizon)  # refuses one for another slot length
     from jaxp2p.kpis import evaluate
     from jaxp2p.runner import run as run_policies
@@ -101,13 +101,13 @@ def run(source: Source, options: Options) -> int:
     return _verdict(kpis, horizon.slots)
 
 
-def read_controller_file(options: Options, community: Any) -> Any:
-    """The controller of the file that was named, if any."""
+def read_controller_file(options: Options, community: Any, first: Any) -> Any:
+    """The controller of the file that was named, if any, for a run that begins at `first`."""
     if options.controller is None:
         return None
     from jaxp2p.tuning.controller_file import read_controller
 
-    return read_controller(options.controller, size=community.size, dtype=options.dtype)
+    return read_controller(options.controller, size=community.size, first=first, dtype=options.dtype)
 
 
 def use_dtype(dtype: str) -> None:
@@ -194,9 +194,9 @@ def named_policies(text: str, known: tuple[str, ...], *, besides: tuple[str, ...
 
 def first_slot_of_week(time: Any) -> int:
     """Number of the first slot within its week, which begins on Monday: what `slot_of_day` counts from."""
-    step, midnight = time.iloc[1] - time.iloc[0], time.iloc[0].normalize()
-    since_monday = (time.iloc[0] - midnight).total_seconds() + 86_400 * midnight.day_of_week
-    return round(since_monday / step.total_seconds())
+    from jaxp2p.data.calendar import slot_of_week
+
+    return slot_of_week(time.iloc[0], time.iloc[1] - time.iloc[0])
 
 
 def _save(

@@ -165,7 +165,9 @@ def build(settings: "StudySettings", mesh: Any = None, controller: str | None = 
         mesh=mesh,
         controller=None
         if controller is None
-        else parse_controller(controller, size=community.size, dtype=settings.dtype),
+        else parse_controller(
+            controller, size=community.size, first=tables.profiles["time"].iloc[0], dtype=settings.dtype
+        ),
     )
 
 

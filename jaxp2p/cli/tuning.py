@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from jaxp2p.cli.console import OK, RunProgress, user_input
+from jaxp2p.cli.console import OK, RunProgress, one_of, user_input
 from jaxp2p.cli.running import build_both, first_slot_of_week
 from jaxp2p.cli.source import Source, choose_days, load_whole
 
@@ -18,13 +18,23 @@ SHOWN = ("no_storage", "lyapunov", "community_self_consumption", "perfect_foresi
 class Options:
     """Everything `jaxp2p tune` can be told besides the source."""
 
-    train_days: float
-    test_days: float
+    train_days: int
+    test_days: int
+    validation_days: int
+    rolling: bool
     steps: int
     learning_rate: float
     features: str
     knots: int
     pieces: int
+    groups: str
+    scenarios: int
+    scenario_model: str
+    batch: int
+    cvar: float
+    cvar_level: float
+    peak_price: float
+    fairness_price: float
     fee: float | None
     network: bool
     out: Path
@@ -47,24 +57,16 @@ def tune(source: Source, options: Options) -> int:
         whole = load_whole(source)
         tables = choose_days(whole, source)
         from jaxp2p.data import window
+        from jaxp2p.lyapunov.tuned import stage
         from jaxp2p.runner import run, suggest_terminal_price
         from jaxp2p.tuning.controller_file import write_controller
-        from jaxp2p.tuning.train import Settings, columns
-        from jaxp2p.tuning.train import tune as tune_value
+        from jaxp2p.tuning.stages import flat, steps_in_all, tune_stages
 
-        moments = tables.profiles["time"]
-        asked = [name.strip() for name in options.features.split(",") if name.strip()]
-        settings = Settings(
-            features=("one", *(name for name in asked if name != "one")),
-            knots=options.knots,
-            pieces=options.pieces,
-            steps=options.steps,
-            learning_rate=options.learning_rate,
-        )
+        plan, settings = _plan(options, tables.profiles["time"].iloc[0])
         with user_input():
-            earlier = window(tables, start=moments.iloc[0], days=options.train_days)
-            middle = earlier.profiles["time"].iloc[-1] + (moments.iloc[1] - moments.iloc[0])
-            later = window(tables, start=middle, days=options.test_days)
+            settings.objective.check()
+            earlier = window(tables, start=tables.profiles["time"].iloc[0], days=options.train_days)
+            later = window(tables, start=plan.begin, days=options.test_days)
             community, train = build_both(earlier, source, options)
             _, test = build_both(later, source, options)
         first, second = (first_slot_of_week(part.profiles["time"]) for part in (earlier, later))
@@ -77,49 +79,98 @@ def tune(source: Source, options: Options) -> int:
             }
         costs = {part: _costs(community, found) for part, found in before.items()}
         checkpoint = options.out.with_name(options.out.name + ".checkpoint")
+        checkpoints = [checkpoint.with_name(f"{checkpoint.name}.{k + 1}") for k in range(plan.stages)]
         if not options.resume:
-            checkpoint.unlink(missing_ok=True)
+            _remove(checkpoints)
+        total, told = steps_in_all(plan, settings), [0]
 
-        def told(row) -> None:
-            progress("tuning", round(100 * (row.step + 1) / options.steps), 100)
-            progress.say(f"tuning: loss {row.loss:.3f}")
+        def tell(number: int, row: Any) -> None:
+            told[0] += 1
+            progress("tuning", round(100 * told[0] / total), 100)
+            of = f" {number + 1} of {plan.stages}" if plan.stages > 1 else ""
+            progress.say(f"tuning{of}: step {row.step + 1}, loss {row.loss:.3f}")
 
         with user_input():
-            tuned = tune_value(
-                community,
-                train,
+            tuned = tune_stages(
+                plan,
+                lambda start, days: build_both(window(whole, start=start, days=days), source, options),
                 terminal_price=worth,
-                best_eur=costs["train"]["perfect_foresight"],
-                possible_saving_eur=costs["train"]["no_storage"] - costs["train"]["perfect_foresight"],
-                slot=first,
                 settings=settings,
                 checkpoint=checkpoint,
-                told=told,
+                told=tell,
             )
         progress.say("test after")
         own: dict[str, Any] = {**shared, "policies": (), "controller": tuned.value}
-        for part, horizon, slot in (("train", train, first), ("test", test, second)):
-            costs[part] |= _costs(community, run(community, horizon, slot_of_day=slot, **own))
+        after = run(community, test, slot_of_day=second, **own)
+        costs["test"] |= _costs(community, after)
+        own["controller"] = stage(tuned.value, 0)  # the one that was tuned on the window called "train"
+        costs["train"] |= _costs(community, run(community, train, slot_of_day=first, **own))
     capture = {part: _captures(found) for part, found in costs.items()}
     about = {
         "case": source.name,
         "train": [str(earlier.profiles["time"].iloc[0]), options.train_days],
-        "test": [str(middle), options.test_days],
-        "settings": settings._asdict(),
+        "test": [str(plan.begin), options.test_days],
+        "settings": settings._asdict() | {"objective": settings.objective._asdict()},
+        "plan": plan._asdict() | {"begin": str(plan.begin)},
         "capture": capture,
     }
-    write_controller(options.out, tuned.value, about=about)
-    checkpoint.unlink(missing_ok=True)
+    begins = tuned.begins if plan.stages > 1 else None
+    write_controller(options.out, tuned.value, about=about, begins=begins)
+    _remove(checkpoints)
+    history = flat(tuned.histories)
     written = [str(options.out)]
     if options.pictures:
         from jaxp2p.report.tuning import draw_tuning
 
         target = options.out.with_suffix(".png")
-        draw_tuning(target, tuned.value, community.prosumers, columns(tuned.history), capture)
+        rows = before["test"].trajectories | after.trajectories
+        stored = {name: row.energy for name, row in rows.items()}
+        draw_tuning(target, tuned.value, community.prosumers, history, capture, stored)
         written.append(str(target))
     seconds = time.perf_counter() - begin
-    _report(options, source, capture, costs, seconds, tuned.history, written)
+    _report(options, source, capture, costs, seconds, history, written)
     return OK
+
+
+def _plan(options: Options, first: Any) -> tuple[Any, Any]:
+    """When to tune on what, and how."""
+    import pandas as pd
+
+    from jaxp2p.tuning.objective import Objective
+    from jaxp2p.tuning.stages import Plan
+    from jaxp2p.tuning.train import Settings
+    from jaxp2p.tuning.windows import GROUPS
+
+    asked = [name.strip() for name in options.features.split(",") if name.strip()]
+    settings = Settings(
+        features=("one", *(name for name in asked if name != "one")),
+        knots=options.knots,
+        pieces=options.pieces,
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        batch=options.batch,
+        objective=Objective(
+            cvar_weight=options.cvar,
+            cvar_level=options.cvar_level,
+            peak_price=options.peak_price,
+            fairness_price=options.fairness_price,
+        ),
+    )
+    plan = Plan(
+        begin=first + pd.Timedelta(days=options.train_days),
+        train_days=options.train_days,
+        stages=-(-options.test_days // 7) if options.rolling else 1,
+        validation_days=options.validation_days,
+        groups=one_of(options.groups, GROUPS, option="--groups"),
+        scenarios=options.scenarios,
+        model=options.scenario_model,
+    )
+    return plan, settings
+
+
+def _remove(files: list[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _costs(community: Any, found: Any) -> dict[str, float]:
@@ -151,14 +202,15 @@ def _report(
     capture: dict[str, dict[str, float | None]],
     costs: dict[str, dict[str, float]],
     seconds: float,
-    history: list,
+    history: dict[str, list],
     written: list[str],
 ) -> None:
     report = {
         "case": source.name,
         "capture": capture,
         "cost_eur": costs,
-        "steps": len(history),
+        "steps": len(history["step"]),
+        "history": history,
         "seconds": round(seconds, 2),
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()},
     }
@@ -171,7 +223,7 @@ def _report(
         write_json(options.json, report)
     if options.quiet:
         return
-    typer.echo(f"capture in %, {len(history)} steps, {seconds:.0f} s\n")
+    typer.echo(f"capture in %, {len(history['step'])} steps, {seconds:.0f} s\n")
     typer.echo(f"{'policy':<28}{'train':>8}{'test':>8}")
     for name in capture["train"]:
         cells = (capture[part][name] for part in ("train", "test"))

@@ -42,7 +42,7 @@ from jaxp2p.lyapunov.bounds import (
     value_at,
     value_at_empty,
 )
-from jaxp2p.lyapunov.tuned import DAYS_OF_WEEK, TunedValue, value_at_ends
+from jaxp2p.lyapunov.tuned import DAYS_OF_WEEK, TunedValue, stage, value_at_ends
 
 
 @record
@@ -147,8 +147,8 @@ class TunedCertificate(NamedTuple):
     """What is known of a tuned value curve with the features at their means; `explain()` says what holds."""
 
     has_battery: Array  # (N,) bool
-    never_empty: Array  # (W, N) bool, in slot w of the week E_min cannot bind
-    never_full: Array  # (W, N) bool, the same of E_max
+    never_empty: Array  # (T, N) bool, in slot t of a week under each stage by turns E_min cannot bind
+    never_full: Array  # (T, N) bool, the same of E_max
     price_min: float  # EUR/kWh
     price_max: float
 
@@ -185,12 +185,15 @@ def tuned_certificate(
     floor = value_at_empty(battery, price_min, price_max)
     slack = _rounding(cost_least, earn_most, floor)
 
-    def check(slot: Array) -> tuple[Array, Array]:
-        at_empty, at_full = value_at_ends(tuned, battery, slot_hours, slot)
+    slots = jnp.arange(DAYS_OF_WEEK * tuned.slots_per_day, dtype=jnp.int32)
+
+    def check(number: Array) -> tuple[Array, Array]:
+        which, slot = number // slots.shape[0], number % slots.shape[0]
+        at_empty, at_full = value_at_ends(stage(tuned, which), battery, slot_hours, slot)
         return at_empty >= floor - slack, at_full <= cost_least + slack
 
-    slots = jnp.arange(DAYS_OF_WEEK * tuned.slots_per_day, dtype=jnp.int32)
-    never_empty, never_full = jax.lax.map(check, slots)
+    stages = tuned.begins.shape[0]
+    never_empty, never_full = jax.lax.map(check, jnp.arange(stages * slots.shape[0], dtype=jnp.int32))
     return TunedCertificate(
         _has_battery(battery), never_empty, never_full, float(price_min), float(price_max)
     )

@@ -12,11 +12,15 @@ on which it begins, lambda(E') = lambda(E) - k (E' - E), so every update is stil
 
 Features, all known when the slot is cleared and scaled by their mean and deviation on the training window:
 1, weekend, buy price, present load and PV of the community, running means of load, PV and price. No forecast.
+Scaled, they are cut at +- `FEATURE_LIMIT`: the weights say nothing of what they were never tried on.
+
+A controller that is tuned again and again has stages: weights that take each other's place as time goes on.
 
 Any weights are safe: the storage limits are explicit in every slot problem. What tuning gives up is the cost
 bound for i.i.d. slots, and that those limits never bind: `certificate.tuned_certificate` says so.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -30,19 +34,23 @@ from jaxp2p.lyapunov.bounds import slot_energy, stored_value_range
 FEATURES = ("one", "weekend", "price", "load", "pv", "load_mean", "pv_mean", "price_mean")
 OBSERVED = ("price", "load", "pv")  # what the running means follow
 DAYS_OF_WEEK, SATURDAY = 7, 5
+FEATURE_LIMIT = 2.5  # deviations
+CUT = (-FEATURE_LIMIT, FEATURE_LIMIT)
+STAGED = ("level", "drop", "price_low", "price_high", "mean", "deviation")  # have the axis W
 
 
 @record
 class TunedValue:
-    """Weights of the value curve: G groups of batteries, F features, K knots of the day, Q pieces of x."""
+    """Weights of the value curve: W stages, G groups of batteries, F features, K knots, Q pieces of x."""
 
-    level: Array  # (G, F, K) weights of a
-    drop: Array  # (G, Q, K) b before softplus
+    level: Array  # (W, G, F, K) weights of a
+    drop: Array  # (W, G, Q, K) b before softplus
+    price_low: Array  # (W,) EUR/kWh, what mid and spread are made from
+    price_high: Array  # (W,) EUR/kWh
+    mean: Array  # (W, F) of the features on the training window; 0 for those that are not scaled
+    deviation: Array  # (W, F)
+    begins: Array  # (W,) int32, first slot of every stage, increasing; before the first it holds as well
     group: Array  # (N,) int32, group of every member
-    price_low: Array  # () EUR/kWh, what mid and spread are made from
-    price_high: Array  # () EUR/kWh
-    mean: Array  # (F,) of the features on the training window; 0 for those that are not scaled
-    deviation: Array  # (F,)
     start: Array  # (3,) running means before the first slot: EUR/kWh, kW, kW
     hours: Array  # () h, memory of the running means
     slots_per_day: int = static(default=96)
@@ -70,13 +78,29 @@ def observe(
     return Memory(keep * memory.means + (1 - keep) * now, now)
 
 
+def stage(tuned: TunedValue, number: int | Array) -> TunedValue:
+    """One stage, on an axis of length 1."""
+    return replace(tuned, **{name: getattr(tuned, name)[number][None] for name in (*STAGED, "begins")})
+
+
+def stage_at(tuned: TunedValue, slot: Array) -> TunedValue:
+    """The stage that holds in this slot."""
+    if tuned.begins.shape[0] == 1:
+        return tuned
+    return stage(tuned, jnp.maximum(jnp.sum(tuned.begins <= slot) - 1, 0))
+
+
 def features(tuned: TunedValue, memory: Memory, slot: Array) -> Array:
-    """(F,) scaled; slot () int32 counts from midnight of a Monday."""
+    """(F,) scaled and cut, of a value with one stage; slot () int32 counts from midnight of a Monday."""
+    return jnp.clip((raw_features(tuned, memory, slot) - tuned.mean[0]) / tuned.deviation[0], *CUT)
+
+
+def raw_features(tuned: TunedValue, memory: Memory, slot: Array) -> Array:
+    """(F,) in their own units."""
     day = (slot // tuned.slots_per_day) % DAYS_OF_WEEK
     one = jnp.ones((), memory.now.dtype)
     weekend = (day >= SATURDAY).astype(one.dtype)
-    raw = jnp.concatenate([jnp.stack([one, weekend]), memory.now, memory.means[1:], memory.means[:1]])
-    return (raw - tuned.mean) / tuned.deviation
+    return jnp.concatenate([jnp.stack([one, weekend]), memory.now, memory.means[1:], memory.means[:1]])
 
 
 def time_basis(tuned: TunedValue, slot: Array) -> Array:
@@ -105,7 +129,7 @@ def value_at_ends(tuned: TunedValue, battery: Battery, slot_hours, slot: Array) 
 
     Of all the lines that a slot can begin on and reach that end of the battery along.
     """
-    mean = tuned.mean.astype(battery.energy_max.dtype)
+    mean = stage_at(tuned, slot).mean[0].astype(battery.energy_max.dtype)
     average = Memory(means=mean[jnp.array([7, 5, 6])], now=mean[2:5])  # undoes the order of `features`
     middle, spread, drop = _curve(tuned, average, battery, slot)
     pieces, room = drop.shape[1], battery.energy_max - battery.energy_min
@@ -128,10 +152,11 @@ def value_at_ends(tuned: TunedValue, battery: Battery, slot_hours, slot: Array) 
 
 def _curve(tuned: TunedValue, memory: Memory, battery: Battery, slot: Array) -> tuple[Array, Array, Array]:
     """lambda at x = 1/2 (N,), spread (N,), both EUR/kWh, and b of the pieces (N, Q)."""
+    tuned = stage_at(tuned, slot)
     basis = time_basis(tuned, slot)
-    level = jnp.einsum("gfk,f,k->g", tuned.level, features(tuned, memory, slot), basis)
-    drop = jax.nn.softplus(jnp.einsum("gqk,k->gq", tuned.drop, basis))
-    low, high = stored_value_range(battery, tuned.price_low, tuned.price_high)
+    level = jnp.einsum("gfk,f,k->g", tuned.level[0], features(tuned, memory, slot), basis)
+    drop = jax.nn.softplus(jnp.einsum("gqk,k->gq", tuned.drop[0], basis))
+    low, high = stored_value_range(battery, tuned.price_low[0], tuned.price_high[0])
     spread = jnp.maximum(high - low, 0)  # a battery that cannot earn rests in the middle
     middle = (low + high) / 2 + spread * jnp.take(level, tuned.group)
     return middle, spread, jnp.take(drop, tuned.group, axis=0)

@@ -11,7 +11,8 @@ mode work, and the iterations themselves are never differentiated.
 
 Where the dispatch has a kink (a home at a corner of its polyline, a price just at its bound) this is the
 derivative on the side on which the solver stopped. On a jump (curtailment, a constant storage value) the
-slope is finite but steep, so that the price stays put and the homes on the jump take what is left.
+slope is finite but steep, so that the price stays put and the homes on the jump take what is left. Where
+nobody's answer moves with the pool's price, that price is not unique and stays.
 """
 
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from jaxp2p.slot.execute import nodal_surcharge
 from jaxp2p.slot.problem import SlotProblem
 
 STEEPEST = 1e-3  # of the price scale: width that a jump is given
+FLATTEST = 1e-4  # of power scale / price scale: where all respond less, the price is not unique and stays
 ROWS_AT_ONCE = 16  # priced rows that move together; in a radial feeder fewer are at work
 
 
@@ -120,9 +122,10 @@ def _moved(problem: SlotProblem, setup: _Setup, here: _Replies, prices: Array) -
     surplus = -jnp.sum(here.injection)
     slope = stop_gradient(here.slope)
     rows = problem.row_offset.shape[0]
+    total = jnp.sum(slope)
+    unique = total > FLATTEST * stop_gradient(problem.power_scale / problem.price_scale)
     if rows == 0 or problem.feeder is None:
-        total = jnp.maximum(jnp.sum(slope), jnp.finfo(slope.dtype).tiny)
-        step = (surplus - stop_gradient(surplus)) / total
+        step = jnp.where(unique, (surplus - stop_gradient(surplus)) / jnp.where(unique, total, 1), 0)
         return jnp.where(pool, prices[0] + step, at_bound)[None]
     feeder, row_price = problem.feeder, prices[1:]
     penalty = stop_gradient(problem.row_penalty)
@@ -140,8 +143,8 @@ def _moved(problem: SlotProblem, setup: _Setup, here: _Replies, prices: Array) -
     weighted = matrix * at_bus[None, :]
     cross = jnp.sum(weighted, axis=1)
     inner = jnp.matmul(weighted, matrix.T, precision=Precision.HIGHEST)
-    system = jnp.block([[jnp.sum(slope)[None, None], -cross[None]], [-cross[:, None], inner]])
-    free = jnp.concatenate([pool[None], use])
+    system = jnp.block([[total[None, None], -cross[None]], [-cross[:, None], inner]])
+    free = jnp.concatenate([(pool & unique)[None], use])
     system = jnp.where(free[:, None] & free[None, :], system, 0)
     diagonal = jnp.diagonal(system)
     # rows that depend on each other share the price between them: a small ridge makes that unique

@@ -57,6 +57,13 @@ EFFECTS = {
             ),
         },
     ),
+    "level": EffectEntry(
+        "brighter or darker, busier or quieter throughout; drawn once per scenario",
+        {
+            "load": Parameter(0.0, 0, 2, "", "relative standard deviation of the level of all loads"),
+            "pv": Parameter(0.35, 0, 2, "", "relative standard deviation of the level of all PV"),
+        },
+    ),
     "forecast_error": EffectEntry(
         "the data are a forecast whose error grows as the root of the lead time",
         {

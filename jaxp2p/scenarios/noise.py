@@ -161,3 +161,47 @@ class ForecastError(Effect):
             f"the horizon is a forecast issued every {float(self.issue_hours):g} h; standard deviation of "
             f"its error after 24 h: loads {100 * float(self.load):g} %, PV {100 * float(self.pv):g} %"
         )
+
+
+class LevelState(NamedTuple):
+    """The factors of a scenario."""
+
+    load: Array  # ()
+    pv: Array  # ()
+
+
+@record
+class Level(Effect):
+    """A brighter or darker season: one factor of mean 1 for all loads, one for all PV, drawn once.
+
+        factor = exp(sigma z - sigma^2 / 2),   z ~ N(0, 1)
+
+    PV is capped as by `Noise`.
+    """
+
+    name: ClassVar[str] = "level"
+    changes_load: ClassVar[bool] = True
+
+    load: Array  # () sigma of the log of the factor, about the relative standard deviation
+    pv: Array  # () likewise
+
+    def start(self, community: Community, horizon: Horizon, key: Array) -> LevelState:
+        """Both factors."""
+        load, pv = jax.random.normal(key, (2,), self.load.dtype)
+        return LevelState(_factor(self.load, load), _factor(self.pv, pv))
+
+    def draw(
+        self, community: Community, key: Array, carry: LevelState, t: Array, draw: SlotDraw
+    ) -> tuple[LevelState, SlotDraw]:
+        """Times the factors."""
+        slot = draw.slot
+        most = jnp.maximum(community.prosumers.pv_peak, slot.pv)
+        slot = slot._replace(load=carry.load * slot.load, pv=jnp.minimum(carry.pv * slot.pv, most))
+        return carry, draw._replace(slot=slot)
+
+    def words(self) -> str:
+        """One line."""
+        return (
+            f"all loads and all PV times a factor of standard deviation {100 * float(self.load):g} % and "
+            f"{100 * float(self.pv):g} %, one per scenario"
+        )

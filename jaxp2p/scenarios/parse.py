@@ -15,10 +15,10 @@ from jaxp2p.scenarios.catalogue import EFFECTS, NOTHING, Parameter
 from jaxp2p.scenarios.days import Bootstrap, slots_per_day
 from jaxp2p.scenarios.events import Outages, PriceSpikes
 from jaxp2p.scenarios.model import Effect, ScenarioModel
-from jaxp2p.scenarios.noise import ForecastError, Noise
+from jaxp2p.scenarios.noise import ForecastError, Level, Noise
 
 CLASSES: dict[str, type[Effect]] = {
-    effect.name: effect for effect in (Bootstrap, Noise, ForecastError, PriceSpikes, Outages, Adoption)
+    effect.name: effect for effect in (Bootstrap, Noise, Level, ForecastError, PriceSpikes, Outages, Adoption)
 }
 _EFFECT = re.compile(r"([^()\s]+)\s*(?:\(([^()]*)\))?")
 _FLAGS = {"yes": True, "true": True, "no": False, "false": False}

@@ -14,6 +14,9 @@ import numpy as np
 
 from jaxp2p.community.types import Community, Horizon, Prosumers
 
+ALIKE = 0.05  # ratios of power to capacity this close are one
+EXTENSIVE = ("energy_min", "energy_max", "energy_start", "charge_max", "discharge_max")  # what adds up
+
 
 def without_network(community: Community, horizon: Horizon) -> tuple[Community, Horizon]:
     """The same homes and slots where the grid has no limits."""
@@ -43,23 +46,80 @@ def decisive(community: Community, horizon: Horizon) -> tuple[Community, Horizon
     net = horizon.pv[:, rest] - horizon.load[:, rest]
     sums = jnp.stack([jnp.sum(jnp.maximum(net, 0), axis=1), jnp.sum(jnp.maximum(-net, 0), axis=1)], axis=1)
     none = jnp.zeros_like(sums[:, :1])
-    chosen = np.concatenate([own, rest[:2]])  # two members without a battery lend their records
-    picked: Prosumers = jax.tree.map(lambda x: x[chosen], homes)
+    small = _members(community, np.concatenate([own, rest[:2]]))  # the last two lend their records
+    picked = small.prosumers
     peak = jnp.concatenate(
         [picked.pv_peak[: len(own)], jnp.stack([jnp.max(sums[:, 0]), jnp.zeros((), sums.dtype)])]
     )
-    picked = replace(picked, pv_peak=peak.astype(picked.pv_peak.dtype), ids=())
-    small = replace(
-        community,
-        prosumers=picked,
-        market=replace(
-            market,
-            partner=market.partner[:, chosen],
-            reverse=market.reverse[:, chosen],
-            fee=market.fee[:, chosen],
-            limit=market.limit[:, chosen],
-        ),
-    )
+    small = replace(small, prosumers=replace(picked, pv_peak=peak.astype(picked.pv_peak.dtype)))
     load = jnp.concatenate([horizon.load[:, own], none, sums[:, 1:]], axis=1)
     pv = jnp.concatenate([horizon.pv[:, own], sums[:, :1], none], axis=1)
     return small, replace(horizon, load=load, pv=pv), own
+
+
+def merged(
+    community: Community, horizon: Horizon, group: np.ndarray
+) -> tuple[Community, Horizon, np.ndarray]:
+    """Homes of one group that move in proportion as one home; then `decisive`.
+
+    Batteries with one value curve, one ratio of power to capacity and one state of charge at the start stay
+    equally charged as long as all see one price, so that their sum is a battery. Ratios count as one within
+    `ALIKE`. What is lost is the fee between homes that are merged. Returns the smaller community, its
+    horizon and the group of each of its members.
+    """
+    homes, battery = community.prosumers, community.prosumers.battery
+    f = lambda x: np.asarray(x, float)
+    room = np.maximum(f(battery.energy_max), 1e-12)
+    owner = (f(battery.charge_max) > 0) | (f(battery.discharge_max) > 0)
+    alike = lambda x: np.round(np.log(np.maximum(x, 1e-12)) / np.log1p(ALIKE))
+    kinds = [
+        group,
+        owner,
+        *(np.where(owner, alike(f(x) / room), 0) for x in (battery.charge_max, battery.discharge_max)),
+        *(np.where(owner, np.round(f(x) / room, 2), 0) for x in (battery.energy_start, battery.energy_min)),
+        *(
+            np.where(owner, f(x), 0)
+            for x in (
+                battery.charge_efficiency,
+                battery.discharge_efficiency,
+                battery.retention,
+                battery.wear_cost,
+            )
+        ),
+        f(homes.curtailment_cost),
+        # elastic loads each follow their own price
+        np.where(f(homes.load_flex_share) > 0, np.arange(community.size), -1),
+    ]
+    small, reduced, own = decisive(community, horizon)
+    movers = own if small.size > len(own) else np.arange(community.size)
+    _, first, kind = np.unique(
+        np.stack(kinds, axis=1)[movers], axis=0, return_index=True, return_inverse=True
+    )
+    rest = np.arange(len(movers), small.size)
+    chosen = np.concatenate([first, rest])
+    total = (
+        lambda x: jnp.concatenate(  # (..., M) to (..., kinds + rest)
+            [
+                jax.ops.segment_sum(x[..., : len(movers)].T, kind.ravel(), len(first)).T,
+                x[..., len(movers) :],
+            ],
+            axis=-1,
+        )
+    )
+    picked = _members(small, chosen)
+    stored = replace(
+        picked.prosumers.battery,
+        **{name: total(getattr(small.prosumers.battery, name)) for name in EXTENSIVE},
+    )
+    members = replace(picked.prosumers, battery=stored, pv_peak=total(small.prosumers.pv_peak))
+    groups = np.concatenate([group[movers][first], np.zeros(len(rest), int)])
+    reduced = replace(reduced, load=total(reduced.load), pv=total(reduced.pv))
+    return replace(picked, prosumers=members), reduced, groups
+
+
+def _members(community: Community, chosen: np.ndarray) -> Community:
+    """Some of the members of a pool."""
+    market = community.market
+    columns = {name: getattr(market, name)[:, chosen] for name in ("partner", "reverse", "fee", "limit")}
+    homes: Prosumers = jax.tree.map(lambda x: x[chosen], community.prosumers)
+    return replace(community, prosumers=replace(homes, ids=()), market=replace(market, **columns))

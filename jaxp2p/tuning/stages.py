@@ -1,0 +1,117 @@
+"""Tuning again and again: every stage on the days right before it, so that the seasons are followed."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from jaxp2p.community.types import Community, Horizon
+from jaxp2p.data.calendar import slot_of_week
+from jaxp2p.lyapunov.tuned import TunedValue
+from jaxp2p.scenarios.parse import parse_model
+from jaxp2p.tuning.checkpoint import Progress
+from jaxp2p.tuning.train import Settings, for_members, in_turn, tune
+from jaxp2p.tuning.windows import DEFAULT_MODEL, group_members, make_window
+
+Data = Callable[[pd.Timestamp, float], tuple[Community, Horizon]]  # first moment, days
+
+
+class Plan(NamedTuple):
+    """When to tune, and on what."""
+
+    begin: pd.Timestamp  # of the first stage
+    train_days: int
+    stages: int = 1
+    every_days: int = 7  # from stage to stage
+    validation_days: int = 0  # the last of the days before a stage, kept for early stopping
+    groups: str = "one"
+    scenarios: int = 6
+    model: str = DEFAULT_MODEL
+    seed: int = 0  # of the scenarios
+
+    @property
+    def begins(self) -> list[pd.Timestamp]:
+        """First moment of every stage."""
+        return [self.begin + pd.Timedelta(days=self.every_days * number) for number in range(self.stages)]
+
+
+class Stages(NamedTuple):
+    """One controller, and how every stage of it was found."""
+
+    value: TunedValue  # slots count from midnight of the Monday before the first stage
+    begins: list[pd.Timestamp]
+    histories: list[list[Progress]]
+
+
+def tune_stages(
+    plan: Plan,
+    data: Data,
+    *,
+    terminal_price: float,
+    settings: Settings,
+    checkpoint: Path | None = None,
+    told: Callable[[int, Progress], None] = lambda stage, progress: None,
+) -> Stages:
+    """Tune every stage on the days before it; each but the first starts from the weights of the one before.
+
+    data gives the community and the horizon of any days. checkpoint: a file per stage, `.1` and so on added
+    to the name. Later stages take half the steps: they have less to learn. Raises ValueError as `tune` does,
+    for an unknown scenario model, and where no day is left to tune on.
+    """
+    if plan.train_days - plan.validation_days < 1:
+        raise ValueError(
+            f"{plan.train_days} days less {plan.validation_days} for validation leave none to tune"
+        )
+    values: list[TunedValue] = []
+    histories = []
+    group, slot = np.zeros(0, int), pd.Timedelta(0)
+    for number, begin in enumerate(plan.begins):
+        first = begin - pd.Timedelta(days=plan.train_days)
+        community, horizon = data(first, plan.train_days - plan.validation_days)
+        slot = pd.Timedelta(hours=float(horizon.slot_hours))
+        group = group_members(community, plan.groups)
+        window = make_window(
+            community,
+            horizon,
+            slot=slot_of_week(first, slot),
+            group=group,
+            model=parse_model(plan.model, horizon=horizon, community=community),
+            scenarios=plan.scenarios,
+            key=jax.random.key(plan.seed),
+        )
+        validation = None
+        if plan.validation_days:
+            middle = begin - pd.Timedelta(days=plan.validation_days)
+            later = data(middle, plan.validation_days)[1]
+            validation = make_window(community, later, slot=slot_of_week(middle, slot), group=group)
+        steps = settings.steps if number == 0 else max(settings.steps // 2, 1)
+        found = tune(
+            window,
+            terminal_price=terminal_price,
+            settings=settings._replace(steps=steps),
+            start=values[-1] if values else None,
+            validation=validation,
+            checkpoint=checkpoint and checkpoint.with_name(f"{checkpoint.name}.{number + 1}"),
+            told=lambda progress, number=number: told(number, progress),
+        )
+        values.append(found.value)
+        histories.append(found.history)
+    begin_slot = slot_of_week(plan.begin, slot)
+    per_day = values[0].slots_per_day
+    slots = [begin_slot + number * plan.every_days * per_day for number in range(plan.stages)]
+    return Stages(for_members(in_turn(values, slots), group), plan.begins, histories)
+
+
+def steps_in_all(plan: Plan, settings: Settings) -> int:
+    """Steps of all stages, for a progress bar."""
+    return settings.steps + (plan.stages - 1) * max(settings.steps // 2, 1)
+
+
+def flat(histories: Sequence[Sequence[Progress]]) -> dict[str, list]:
+    """All steps of all stages as one table."""
+    rows = [(number + 1, *row) for number, history in enumerate(histories) for row in history]
+    names = ("stage", *Progress._fields)
+    return {name: [row[k] for row in rows] for k, name in enumerate(names)}

@@ -1,0 +1,151 @@
+"""The slots to tune on: a window of the past, and what it might have been as well.
+
+A few weeks tell how prices and sun move from hour to hour, and little of how bright the next weeks will be.
+Scenarios of the window (`jaxp2p.scenarios`, by default with the level of the PV redrawn) are what keeps the
+weights from being right for one season only. The window as it was is always the first of them.
+
+Everything happens in the pool without network, on the merged batteries (`tuning.reduce`). The limits of the
+grid are kept where the result is used.
+"""
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxp2p.community.types import Community, Horizon
+from jaxp2p.lyapunov.tuned import FEATURES, Memory, TunedValue, observe, raw_features
+from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key
+from jaxp2p.tuning.reduce import merged, without_network
+
+UNSCALED = ("one", "weekend")
+GROUPS = ("one", "pv", "home")  # who shares a value curve
+DEFAULT_MODEL = "level"
+
+
+class Window(NamedTuple):
+    """S scenarios of T slots of the merged community."""
+
+    community: Community
+    horizons: Horizon  # every leaf with a leading axis S
+    slot: int  # number of the first slot, from midnight of a Monday
+    group: np.ndarray  # (N,) of every member
+
+    @property
+    def scenarios(self) -> int:
+        """S."""
+        return self.horizons.price_buy.shape[0]
+
+    def horizon(self, number: int) -> Horizon:
+        """One scenario."""
+        return jax.tree.map(lambda x: x[number], self.horizons)
+
+
+def group_members(community: Community, how: str) -> np.ndarray:
+    """(N,) group of every member: "one" for all, with or without "pv", every "home" its own."""
+    if how not in GROUPS:
+        raise ValueError(f"unknown groups {how!r}: choose from {', '.join(GROUPS)}")
+    if how == "one":
+        return np.zeros(community.size, int)
+    owner = np.asarray(community.prosumers.battery.charge_max) > 0
+    if how == "pv":
+        return np.where(owner & (np.asarray(community.prosumers.pv_peak) > 0), 1, 0)
+    return np.where(owner, np.cumsum(owner) - 1, 0)
+
+
+def make_window(
+    community: Community,
+    horizon: Horizon,
+    *,
+    slot: int,
+    group: np.ndarray,
+    model: ScenarioModel | None = None,
+    scenarios: int = 1,
+    key: Array | None = None,
+) -> Window:
+    """The horizon and `scenarios` - 1 others that `model` draws from it; group (N,) of every home.
+
+    Raises ValueError for markets other than the pool, and for a model that takes devices away.
+    """
+    bare, past = without_network(community, horizon)
+    drawn = [past]
+    if scenarios > 1:
+        if model is None or key is None:
+            raise ValueError("scenarios need a model and a key")
+        if {effect.name for effect in model.effects} & {"outages", "adoption"}:
+            raise ValueError("a controller is tuned for the devices that there are: no outages, no adoption")
+        for number in range(1, scenarios):
+            own = scenario_key(key, number)
+            series = materialise(model, community, horizon, own, horizon.slots)[1]
+            drawn.append(without_network(community, series)[1])
+    # one after the other they are one horizon, so that all are reduced alike
+    hours, steady = horizon.slot_hours, [replace(row, slot_hours=row.load[0, :0]) for row in drawn]
+    longest = replace(jax.tree.map(lambda *rows: jnp.concatenate(rows), *steady), slot_hours=hours)
+    small, reduced, groups = merged(bare, longest, group)
+    split = lambda x: x.reshape(scenarios, horizon.slots, *x.shape[1:])
+    parts = {n: split(x) for n, x in reduced.__dict__.items() if n != "slot_hours"}
+    horizons = Horizon(slot_hours=jnp.broadcast_to(hours, (scenarios,)), **parts)
+    return Window(small, horizons, slot, groups)
+
+
+def start_value(
+    window: Window,
+    *,
+    knots: int = 8,
+    pieces: int = 2,
+    memory_hours: float = 24.0,
+    features: tuple[str, ...] = ("one",),
+) -> TunedValue:
+    """The certified controller at V_max of the window's tariffs, with features scaled by the window.
+
+    Raises ValueError for an unknown feature, or fewer than one knot or piece.
+    """
+    unknown = [name for name in features if name not in FEATURES]
+    if unknown or "one" not in features:
+        raise ValueError(f"features {features} must contain 'one' and be of {', '.join(FEATURES)}")
+    if knots < 1 or pieces < 1:
+        raise ValueError("knots and pieces must be at least 1")
+    horizons, past = window.horizons, window.horizon(0)
+    dtype, groups, count = past.load.dtype, int(window.group.max()) + 1, len(FEATURES)
+    value = TunedValue(
+        level=jnp.zeros((1, groups, count, knots), dtype),
+        drop=jnp.full((1, groups, pieces, knots), math.log(math.expm1(1)), dtype),  # b = 1
+        price_low=jnp.min(past.price_sell)[None],
+        price_high=jnp.max(past.price_buy)[None],
+        mean=jnp.zeros((1, count), dtype),
+        deviation=jnp.ones((1, count), dtype),
+        begins=jnp.zeros((1,), jnp.int32),
+        group=jnp.asarray(window.group, jnp.int32),
+        start=jnp.mean(_observed(past), axis=1),
+        hours=jnp.asarray(memory_hours, dtype),
+        slots_per_day=round(24 / float(past.slot_hours)),
+    )
+
+    @jax.vmap
+    def seen(horizon: Horizon) -> Array:
+        """(T, F) features of one scenario."""
+
+        def step(memory: Memory, row):
+            memory = observe(value, memory, horizon.slot_hours, *row)
+            return memory, raw_features(value, memory, jnp.zeros((), jnp.int32))
+
+        rows = horizon.price_buy, horizon.load, horizon.pv
+        return jax.lax.scan(step, Memory(value.start, value.start), rows)[1]
+
+    rows = np.asarray(seen(horizons), float).reshape(-1, count)
+    mean, deviation = rows.mean(0), np.maximum(rows.std(0), 1e-6 * np.abs(rows).max(0) + 1e-9)
+    plain = np.array([name in UNSCALED for name in FEATURES])
+    return replace(
+        value,
+        mean=jnp.asarray(np.where(plain, 0, mean)[None], dtype),
+        deviation=jnp.asarray(np.where(plain, 1, deviation)[None], dtype),
+    )
+
+
+def _observed(horizon: Horizon) -> Array:
+    """(3, T) what the running means follow."""
+    return jnp.stack([horizon.price_buy, jnp.sum(horizon.load, axis=1), jnp.sum(horizon.pv, axis=1)])
