@@ -37,7 +37,7 @@ def arguments(argv=None):
     parser.add_argument("--season", nargs="+", choices=tuple(SEASONS), default=tuple(SEASONS))
     parser.add_argument("--price", nargs="+", choices=PRICES, default=PRICES)
     parser.add_argument("--steps", type=int, default=60, help="of the first tuning, half of them later")
-    parser.add_argument("--scenarios", type=int, default=6)
+    parser.add_argument("--scenarios", type=int, default=5)
     parser.add_argument("--days", type=int, default=28, help="to test on")
     parser.add_argument("--timed-days", type=float, default=1, help="days on which planners are timed")
     parser.add_argument("--no-mpc", action="store_true")

@@ -151,33 +151,26 @@ def test_groups_are_not_merged():
 
 
 def test_scenarios_of_a_window():
+    """PV goes with the sun; what a model draws depends on key and number only."""
     community, horizon = small("rural3", price="tou_noise", dtype="float32")
-    model = parse_model("level(pv=0.5, load=0)", horizon=horizon, community=community)
     group = np.zeros(community.size, int)
-    draw = lambda scenarios: (
-        make_window(
-            community,
-            horizon,
-            slot=0,
-            group=group,
-            model=model,
-            scenarios=scenarios,
-            key=jax.random.key(1),
-        ).horizons
-    )
-    three, five = draw(3), draw(5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[:3], rtol=1e-5, atol=1e-4), three, five)
-    sun = np.asarray(jnp.sum(five.pv, axis=(1, 2)))
-    assert sun[0] == pytest.approx(float(jnp.sum(horizon.pv)) - lost(horizon), rel=0.2)
-    assert len(np.unique(np.round(sun, 3))) == 5
-    broken = parse_model("outages", horizon=horizon, community=community)
+    made = lambda **more: make_window(community, horizon, slot=0, group=group, **more)
+    bright = made(scenarios=5, sun=0.5).horizons
+    net = np.asarray(jnp.sum(bright.pv - bright.load, axis=2))
+    pv, load = (np.asarray(x, float) for x in (horizon.pv, horizon.load))
+    most = np.maximum(pv, np.asarray(community.prosumers.pv_peak)[None, :])
+    for number, z in enumerate((None, -1.15035, -0.31864, 0.31864, 1.15035)):
+        factor = 1 if z is None else np.exp(0.5 * z)
+        expected = np.minimum(factor * pv, most) - load
+        np.testing.assert_allclose(net[number], expected.sum(1), rtol=1e-4, atol=1e-2)
+    model = parse_model("noise", horizon=horizon, community=community)
+    drawn = [made(scenarios=n, model=model, key=jax.random.key(1)).horizons for n in (2, 3)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b[:2], rtol=1e-4, atol=1e-3), *drawn)
+    assert float(jnp.max(jnp.abs(drawn[1].load[1] - drawn[1].load[0]))) > 0.01
     with pytest.raises(ValueError, match="no outages"):
-        make_window(community, horizon, slot=0, group=group, model=broken, scenarios=2, key=jax.random.key(0))
-
-
-def lost(horizon):
-    """PV that homes without a battery use themselves: the merged seller shows what is left."""
-    return float(jnp.sum(jnp.minimum(horizon.pv, horizon.load)))
+        made(scenarios=2, model=parse_model("outages", horizon=horizon, community=community))
+    with pytest.raises(ValueError, match="needs a key"):
+        made(scenarios=2, model=model)
 
 
 def test_no_weights_break_a_battery():
@@ -234,14 +227,13 @@ TWO_OF_THREE = TINY._replace(batch=2)
 
 
 def three_scenarios(community, horizon):
-    model = parse_model("level", horizon=horizon, community=community)
     group = np.zeros(community.size, int)
-    more = {"model": model, "scenarios": 3, "key": jax.random.key(0)}
-    return make_window(community, horizon, slot=0, group=group, **more)
+    return make_window(community, horizon, slot=0, group=group, scenarios=3, sun=0.4)
 
 
 def test_tuning_resumes_to_the_same(summer, whole, tmp_path, monkeypatch):
     window, about = three_scenarios(*summer), {"terminal_price": 0.2}
+
     class Stop(Exception):
         pass
 

@@ -301,10 +301,14 @@ def tune(
     ] = "one",
     scenarios: Annotated[
         int, typer.Option(min=1, help="Of the days to tune on: as they were, and others like them.")
-    ] = 6,
+    ] = 5,
+    sun: Annotated[
+        float,
+        typer.Option(min=0, help="By how much PV differs between the scenarios (sigma of its logarithm)."),
+    ] = 0.5,
     scenario_model: Annotated[
-        str, typer.Option(metavar="MODEL", help="How the others are drawn; see `jaxp2p study --help`.")
-    ] = "level",
+        str, typer.Option(metavar="MODEL", help="What else differs; see `jaxp2p study --help`.")
+    ] = "none",
     batch: Annotated[int, typer.Option(min=0, help="Scenarios per step; 0: all.")] = 0,
     cvar: Annotated[
         float,
@@ -356,6 +360,7 @@ def tune(
         pieces=pieces,
         groups=groups,
         scenarios=scenarios,
+        sun=sun,
         scenario_model=scenario_model,
         batch=batch,
         cvar=cvar,

@@ -29,6 +29,7 @@ class Options:
     pieces: int
     groups: str
     scenarios: int
+    sun: float
     scenario_model: str
     batch: int
     cvar: float
@@ -163,6 +164,7 @@ def _plan(options: Options, first: Any) -> tuple[Any, Any]:
         validation_days=options.validation_days,
         groups=one_of(options.groups, GROUPS, option="--groups"),
         scenarios=options.scenarios,
+        sun=options.sun,
         model=options.scenario_model,
     )
     return plan, settings

@@ -14,7 +14,7 @@ from jaxp2p.lyapunov.tuned import TunedValue
 from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.tuning.checkpoint import Progress
 from jaxp2p.tuning.train import Settings, for_members, in_turn, tune
-from jaxp2p.tuning.windows import DEFAULT_MODEL, group_members, make_window
+from jaxp2p.tuning.windows import group_members, make_window
 
 Data = Callable[[pd.Timestamp, float], tuple[Community, Horizon]]  # first moment, days
 
@@ -28,9 +28,10 @@ class Plan(NamedTuple):
     every_days: int = 7  # from stage to stage
     validation_days: int = 0  # the last of the days before a stage, kept for early stopping
     groups: str = "one"
-    scenarios: int = 6
-    model: str = DEFAULT_MODEL
-    seed: int = 0  # of the scenarios
+    scenarios: int = 5
+    sun: float = 0.5  # how much brighter and darker the scenarios are, see `make_window`
+    model: str = "none"  # what else they differ by
+    seed: int = 0  # of what the model draws
 
     @property
     def begins(self) -> list[pd.Timestamp]:
@@ -78,8 +79,9 @@ def tune_stages(
             horizon,
             slot=slot_of_week(first, slot),
             group=group,
-            model=parse_model(plan.model, horizon=horizon, community=community),
             scenarios=plan.scenarios,
+            sun=plan.sun,
+            model=parse_model(plan.model, horizon=horizon, community=community),
             key=jax.random.key(plan.seed),
         )
         validation = None

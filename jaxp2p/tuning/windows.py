@@ -1,8 +1,9 @@
 """The slots to tune on: a window of the past, and what it might have been as well.
 
 A few weeks tell how prices and sun move from hour to hour, and little of how bright the next weeks will be.
-Scenarios of the window (`jaxp2p.scenarios`, by default with the level of the PV redrawn) are what keeps the
-weights from being right for one season only. The window as it was is always the first of them.
+Scenarios of the window with more and with less PV are what keeps the weights from being right for one season
+only: factors at even quantiles of a lognormal distribution, because a handful of draws may all be dark. A
+scenario model (`jaxp2p.scenarios`) may draw them as well. The window as it was is always the first of them.
 
 Everything happens in the pool without network, on the merged batteries (`tuning.reduce`). The limits of the
 grid are kept where the result is used.
@@ -10,6 +11,7 @@ grid are kept where the result is used.
 
 import math
 from dataclasses import replace
+from statistics import NormalDist
 from typing import NamedTuple
 
 import jax
@@ -24,7 +26,6 @@ from jaxp2p.tuning.reduce import merged, without_network
 
 UNSCALED = ("one", "weekend")
 GROUPS = ("one", "pv", "home")  # who shares a value curve
-DEFAULT_MODEL = "level"
 
 
 class Window(NamedTuple):
@@ -63,25 +64,34 @@ def make_window(
     *,
     slot: int,
     group: np.ndarray,
-    model: ScenarioModel | None = None,
     scenarios: int = 1,
+    sun: float = 0.0,
+    model: ScenarioModel | None = None,
     key: Array | None = None,
 ) -> Window:
-    """The horizon and `scenarios` - 1 others that `model` draws from it; group (N,) of every home.
+    """The horizon and `scenarios` - 1 others; group (N,) of every home.
+
+    The others are what `model` draws with `key` from the horizon (without one: the horizon), the PV of number
+    k times exp(sun z_k), z_k the normal quantile at (k - 1/2) / (scenarios - 1), and at most what the plants
+    can or did give.
 
     Raises ValueError for markets other than the pool, and for a model that takes devices away.
     """
     bare, past = without_network(community, horizon)
     drawn = [past]
-    if scenarios > 1:
-        if model is None or key is None:
-            raise ValueError("scenarios need a model and a key")
-        if {effect.name for effect in model.effects} & {"outages", "adoption"}:
-            raise ValueError("a controller is tuned for the devices that there are: no outages, no adoption")
-        for number in range(1, scenarios):
+    if model is not None and {effect.name for effect in model.effects} & {"outages", "adoption"}:
+        raise ValueError("a controller is tuned for the devices that there are: no outages, no adoption")
+    for number in range(1, scenarios):
+        series = horizon
+        if model is not None and model.effects:
+            if key is None:
+                raise ValueError("a scenario model needs a key")
             own = scenario_key(key, number)
             series = materialise(model, community, horizon, own, horizon.slots)[1]
-            drawn.append(without_network(community, series)[1])
+        series = without_network(community, series)[1]
+        factor = math.exp(sun * NormalDist().inv_cdf((number - 0.5) / (scenarios - 1)))
+        most = jnp.maximum(community.prosumers.pv_peak[None, :], series.pv)
+        drawn.append(replace(series, pv=jnp.minimum(factor * series.pv, most)))
     # one after the other they are one horizon, so that all are reduced alike
     hours, steady = horizon.slot_hours, [replace(row, slot_hours=row.load[0, :0]) for row in drawn]
     longest = replace(jax.tree.map(lambda *rows: jnp.concatenate(rows), *steady), slot_hours=hours)
