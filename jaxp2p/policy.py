@@ -51,6 +51,7 @@ class Slot(NamedTuple):
     voltage_base: Array  # (B,) p.u.^2
     flow_base: Array  # (L,) kW
     flow_reactive: Array  # (L,) kvar
+    price_ahead: Array  # (3,) EUR/kWh
 
 
 class Penalties(NamedTuple):
@@ -133,7 +134,8 @@ def observe(policy: Policy, memory: Memory | None, slot: Slot) -> Memory | None:
     """The same once the slot's values are known."""
     if policy.tuned is None or memory is None:
         return None
-    return tuned_value.observe(policy.tuned, memory, slot.slot_hours, slot.price_buy, slot.load, slot.pv)
+    seen = slot.slot_hours, slot.price_buy, slot.load, slot.pv, slot.price_ahead
+    return tuned_value.observe(policy.tuned, memory, *seen)
 
 
 def slot_problem(

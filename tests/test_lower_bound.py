@@ -97,6 +97,7 @@ def small_case(
         voltage_base=jnp.asarray((1.0 + 2 * passive @ resistance).astype(dtype)),
         flow_base=jnp.asarray((passive @ downstream.T).astype(dtype)),
         flow_reactive=jnp.full((slots, 3), 1.0, dtype),
+        price_ahead=jnp.zeros((slots, 3), dtype),
     )
     return Community(prosumers=prosumers, market=market, network=lines, feeder=feeder), horizon
 

@@ -96,7 +96,7 @@ def test_mean_takes_the_days_that_there_are():
 
 def test_perfect_is_the_truth():
     assert make_forecast("perfect") == (None, None)
-    assert make_forecast("perfect_power") == (None, 1)
+    assert make_forecast("perfect_power") == (None, 1) and make_forecast("perfect_price") == (1, None)
     np.testing.assert_array_equal(foresee(RECORD, 7, 9, None, slots_per_day=DAY), RECORD[7:16])
 
 

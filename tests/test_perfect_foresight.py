@@ -139,6 +139,7 @@ def case(
         voltage_base=1 + 2 * fixed @ grid.resistance.T,
         flow_base=fixed @ grid.downstream.T,
         flow_reactive=np.full((slots, 3), 0.5),
+        price_ahead=np.zeros((slots, 3)),
     )
     return community, horizon
 

@@ -19,7 +19,7 @@ from jaxp2p.scenarios.parse import CLASSES, describe, parse_model
 
 DEVICES = {"pv_share": 0.6, "battery_share": 0.4}
 ALL = (
-    "bootstrap * noise(price=0.1) * forecast_error * price_spikes(per_day=4) "
+    "bootstrap * noise(price=0.1) * level * forecast_error * price_spikes(per_day=4) "
     "* outages(pv_per_year=200, battery_per_year=200) * adoption(pv=0.5, battery=0.5)"
 )
 SERIES = ("load", "pv", "price_buy", "price_sell", "flow_reactive")
@@ -254,6 +254,20 @@ def test_prices_keep_their_order_and_pv_its_peak():
     peak = np.asarray(community.prosumers.pv_peak)
     assert (series.pv >= 0).all() and (series.pv <= peak).all()
     assert (series.pv == peak)[:, :, peak > 0].any()
+
+
+def test_the_level_is_one_factor_per_scenario_of_mean_one():
+    community, horizon = village()
+    base, draws = flat(horizon, community, 8), 4000
+    has_pv = np.asarray(community.prosumers.pv_peak) > 0
+    _, series, _ = many("level(load=0.3, pv=0.1)", community, base, draws, 8)
+    load, pv = series.load, series.pv[:, :, has_pv] / np.asarray(base.pv)[0, has_pv]
+    for factor, sigma in ((load, 0.3), (pv, 0.1)):
+        np.testing.assert_allclose(factor, factor[:, :1, :1] * np.ones(factor.shape[1:]), rtol=1e-6)
+        logs = np.log(factor[:, 0, 0])
+        close(logs.std(), sigma, sigma / np.sqrt(2 * draws))
+        close(factor[:, 0, 0].mean(), 1, 1.1 * sigma / np.sqrt(draws))
+    assert abs(np.corrcoef(load[:, 0, 0], pv[:, 0, 0])[0, 1]) < 4 / np.sqrt(draws)
 
 
 def test_forecast_error_grows_as_the_root_of_the_lead_and_is_reset():

@@ -82,7 +82,7 @@ def test_it_says_what_the_lines_of_the_slots_say(made, start, seed):
     )
     proof = tuned_certificate(value, own, low, high, slot_hours=hours)
     mean = value.mean[0]
-    memory = Memory(means=jnp.stack([mean[7], mean[5], mean[6]]), now=mean[2:5])
+    memory = Memory(means=jnp.stack([mean[7], mean[5], mean[6]]), now=mean[2:5], ahead=mean[8:])
     homes = replace(small("rural1")[0].prosumers, battery=own)
     charge, discharge = (np.asarray(x) for x in slot_energy(own, hours))
     cost_least, floor = stored_value_range(own, low, high)[0], value_at_empty(own, low, high)

@@ -190,7 +190,7 @@ def test_no_weights_break_a_battery():
 def test_features_are_cut_and_stages_take_turns():
     community, horizon = small("rural1", dtype="float32")
     value = start_value(as_window(community, horizon), **SHAPE)
-    far = Memory(value.start * 1e6, value.start * -1e6)
+    far = Memory(value.start * 1e6, value.start * -1e6, jnp.ones((3,), jnp.float32))
     assert float(jnp.max(jnp.abs(features(value, far, jnp.int32(0))))) == 2.5
     other = replace(value, level=value.level + 1)
     both = in_turn([value, other], [100, 200])
@@ -310,7 +310,7 @@ def test_the_controller_file(tmp_path):
     wrong = {"stages": [{**stage, "level": [1, 2]}], "hours": "a day", "group": "all"}
     path.write_text(json.dumps({**content, **wrong}))
     faults = (
-        r"hours is not an array.*; group is neither.*; level has the shape \(2\) instead of \(any, 8, any\)"
+        r"hours is not an array.*; group is neither.*; level has the shape \(2\) instead of \(any, 11, any\)"
     )
     with pytest.raises(ValueError, match=faults):
         read_controller(path, size=3)

@@ -26,15 +26,16 @@ class Forecast(NamedTuple):
         return self.power_days is not None or self.price_days is not None
 
 
-FORECASTS = ("persistence", "mean", "perfect", "perfect_power")
+FORECASTS = ("persistence", "mean", "perfect", "perfect_power", "perfect_price")
 
 
 def make_forecast(name: str, *, weeks: int = 4) -> Forecast:
     """The forecast by name.
 
     "persistence": everything as yesterday. "mean": as the mean of the last `weeks` weeks. "perfect": the
-    truth. "perfect_power": load and PV are the truth, prices as yesterday. Raises ValueError for another
-    name, or for less than a week.
+    truth. "perfect_power": load and PV are the truth, prices as yesterday. "perfect_price": the other way
+    round, as where prices are published a day ahead. Raises ValueError for another name, or for less than a
+    week.
     """
     if name not in FORECASTS:
         raise ValueError(f"unknown forecast {name!r}: choose from {', '.join(FORECASTS)}")
@@ -45,6 +46,7 @@ def make_forecast(name: str, *, weeks: int = 4) -> Forecast:
         "mean": Forecast(7 * weeks, 7 * weeks),
         "perfect": Forecast(None, None),
         "perfect_power": Forecast(None, 1),
+        "perfect_price": Forecast(1, None),
     }[name]
 
 

@@ -288,7 +288,8 @@ def tune(
         typer.Option(
             metavar="NAME,NAME,...",
             help="What the value follows besides the time of day: weekend, price, load, pv, and the running "
-            "means load_mean, pv_mean, price_mean.",
+            "means load_mean, pv_mean, price_mean. Where the prices of a day are published at 13 h of the "
+            "day before: ahead_low and ahead_high of the next 12 h, ahead_next, mean of 3 h.",
         ),
     ] = "price,pv,load_mean,pv_mean",
     knots: Annotated[int, typer.Option(min=1, help="Knots of the day.")] = 8,

@@ -13,6 +13,7 @@ from jaxp2p.community.market import (
 )
 from jaxp2p.community.network import controllable_rows, radial_matrices
 from jaxp2p.community.types import Battery, Community, Horizon, Market, Network, Prosumers
+from jaxp2p.data.day_ahead import published_prices
 from jaxp2p.data.series import absolute_series
 from jaxp2p.data.tables import Tables, check
 from jaxp2p.data.validation import slot_hours
@@ -121,6 +122,7 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         voltage_base=array(slack**2 + 2 * (active_base @ resistance + reactive_base @ reactance)),
         flow_base=array(active_base @ downstream.T),
         flow_reactive=array(reactive_base @ downstream.T),
+        price_ahead=array(published_prices(tables.profiles["time"], series.buy_eur_per_kwh)),
     )
 
 

@@ -136,6 +136,7 @@ class Horizon:
     voltage_base: Array  # (T, B) p.u.^2
     flow_base: Array  # (T, L) kW, positive towards the slack (injections downstream)
     flow_reactive: Array  # (T, L) kvar
+    price_ahead: Array  # (T, 3) EUR/kWh, what a day-ahead market has published, see `data.day_ahead`
 
     @property
     def slots(self) -> int:

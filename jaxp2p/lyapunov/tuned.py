@@ -11,7 +11,8 @@ the stored energy stays concave, the slot problem convex. Within a slot the curv
 on which it begins, lambda(E') = lambda(E) - k (E' - E), so every update is still a clipped line.
 
 Features, all known when the slot is cleared and scaled by their mean and deviation on the training window:
-1, weekend, buy price, present load and PV of the community, running means of load, PV and price. No forecast.
+1, weekend, buy price, present load and PV of the community, running means of load, PV and price, and what a
+day-ahead market has published (`data.day_ahead`). No forecast.
 Scaled, they are cut at +- `FEATURE_LIMIT`: the weights say nothing of what they were never tried on.
 
 A controller that is tuned again and again has stages: weights that take each other's place as time goes on.
@@ -31,7 +32,11 @@ from jaxp2p._pytree import record, static
 from jaxp2p.community.types import Battery, Prosumers
 from jaxp2p.lyapunov.bounds import slot_energy, stored_value_range
 
-FEATURES = ("one", "weekend", "price", "load", "pv", "load_mean", "pv_mean", "price_mean")
+FEATURES = (
+    *("one", "weekend", "price", "load", "pv"),
+    *("load_mean", "pv_mean", "price_mean"),
+    *("ahead_low", "ahead_high", "ahead_next"),
+)
 OBSERVED = ("price", "load", "pv")  # what the running means follow
 DAYS_OF_WEEK, SATURDAY = 7, 5
 FEATURE_LIMIT = 2.5  # deviations
@@ -61,21 +66,29 @@ class Memory(NamedTuple):
 
     means: Array  # (3,) running means of price (EUR/kWh), load and PV of the community (kW)
     now: Array  # (3,) the same in this slot
+    ahead: Array  # (3,) published prices less the present one, EUR/kWh
 
 
 def remember(tuned: TunedValue, battery: Battery) -> Memory:
     """Before the first slot."""
     dtype = battery.energy_max.dtype
-    return Memory(tuned.start.astype(dtype), tuned.start.astype(dtype))
+    start = tuned.start.astype(dtype)
+    return Memory(start, start, jnp.zeros((3,), dtype))
 
 
 def observe(
-    tuned: TunedValue, memory: Memory, slot_hours: Array, price: Array, load: Array, pv: Array
+    tuned: TunedValue,
+    memory: Memory,
+    slot_hours: Array,
+    price: Array,
+    load: Array,
+    pv: Array,
+    ahead: Array,
 ) -> Memory:
-    """With the present slot: price () EUR/kWh, load and pv (N,) kW."""
+    """With the present slot: price () EUR/kWh, load and pv (N,) kW, published prices ahead (3,) EUR/kWh."""
     now = jnp.stack([price, jnp.sum(load), jnp.sum(pv)])
     keep = jnp.exp(-slot_hours / tuned.hours)
-    return Memory(keep * memory.means + (1 - keep) * now, now)
+    return Memory(keep * memory.means + (1 - keep) * now, now, ahead)
 
 
 def stage(tuned: TunedValue, number: int | Array) -> TunedValue:
@@ -100,7 +113,8 @@ def raw_features(tuned: TunedValue, memory: Memory, slot: Array) -> Array:
     day = (slot // tuned.slots_per_day) % DAYS_OF_WEEK
     one = jnp.ones((), memory.now.dtype)
     weekend = (day >= SATURDAY).astype(one.dtype)
-    return jnp.concatenate([jnp.stack([one, weekend]), memory.now, memory.means[1:], memory.means[:1]])
+    means = memory.means[1:], memory.means[:1]
+    return jnp.concatenate([jnp.stack([one, weekend]), memory.now, *means, memory.ahead])
 
 
 def time_basis(tuned: TunedValue, slot: Array) -> Array:
@@ -130,7 +144,9 @@ def value_at_ends(tuned: TunedValue, battery: Battery, slot_hours, slot: Array) 
     Of all the lines that a slot can begin on and reach that end of the battery along.
     """
     mean = stage_at(tuned, slot).mean[0].astype(battery.energy_max.dtype)
-    average = Memory(means=mean[jnp.array([7, 5, 6])], now=mean[2:5])  # undoes the order of `features`
+    average = Memory(
+        means=mean[jnp.array([7, 5, 6])], now=mean[2:5], ahead=mean[8:]
+    )  # undoes the order of `features`
     middle, spread, drop = _curve(tuned, average, battery, slot)
     pieces, room = drop.shape[1], battery.energy_max - battery.energy_min
     charge, discharge = slot_energy(battery, slot_hours)

@@ -6,9 +6,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxp2p.community.types import Prosumers
-from jaxp2p.lyapunov.tuned import Memory, TunedValue, value_line
+from jaxp2p.lyapunov.tuned import TunedValue, remember, value_line
 from jaxp2p.report.canvas import COLOURS, DPI
 
 
@@ -18,7 +19,7 @@ def draw_tuning(
     homes: Prosumers,
     history: Mapping[str, Sequence],
     capture: Mapping[str, Mapping[str, float | None]],
-    stored: Mapping[str, np.ndarray],
+    stored: Mapping[str, ArrayLike],
 ) -> None:
     """Four panels in one PNG; capture: per window ("train", "test") and policy; stored: (T, N) kWh, test."""
     import matplotlib.pyplot as plt
@@ -47,7 +48,7 @@ def _worth(axis, value: TunedValue, homes: Prosumers) -> None:
     battery = homes.battery
     owner = int(np.argmax(np.asarray(battery.energy_max)))
     hours = np.arange(value.slots_per_day) * 24 / value.slots_per_day
-    usual = Memory(value.start, value.start)
+    usual = remember(value, battery)
     for share, style in ((0.1, "-"), (0.5, "--"), (0.9, ":")):
         kept = battery.energy_min + share * (battery.energy_max - battery.energy_min)
         line = jax.vmap(lambda slot, kept=kept: value_line(value, usual, homes, kept, slot)[0][owner])
@@ -72,7 +73,7 @@ def _capture(axis, capture: Mapping[str, Mapping[str, float | None]]) -> None:
     axis.set(ylabel="capture in % (pale: train, full: test)")
 
 
-def _stored(axis, stored: Mapping[str, np.ndarray], homes: Prosumers, per_day: int) -> None:
+def _stored(axis, stored: Mapping[str, ArrayLike], homes: Prosumers, per_day: int) -> None:
     """State of charge of all batteries over the day, mean over the days of the test."""
     room = float(np.sum(np.asarray(homes.battery.energy_max)))
     for name in ("lyapunov", "tuned", "perfect_foresight"):

@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 
 from jaxp2p.community.types import Community, Horizon
-from jaxp2p.lyapunov.tuned import FEATURES, Memory, TunedValue, observe, raw_features
+from jaxp2p.lyapunov.tuned import FEATURES, Memory, TunedValue, observe, raw_features, remember
 from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key
 from jaxp2p.tuning.reduce import merged, without_network
 
@@ -143,8 +143,9 @@ def start_value(
             memory = observe(value, memory, horizon.slot_hours, *row)
             return memory, raw_features(value, memory, jnp.zeros((), jnp.int32))
 
-        rows = horizon.price_buy, horizon.load, horizon.pv
-        return jax.lax.scan(step, Memory(value.start, value.start), rows)[1]
+        rows = horizon.price_buy, horizon.load, horizon.pv, horizon.price_ahead
+        first = remember(value, window.community.prosumers.battery)
+        return jax.lax.scan(step, first, rows)[1]
 
     rows = np.asarray(seen(horizons), float).reshape(-1, count)
     mean, deviation = rows.mean(0), np.maximum(rows.std(0), 1e-6 * np.abs(rows).max(0) + 1e-9)
