@@ -1,6 +1,7 @@
 """Tuning again and again: every stage on the days right before it, so that the seasons are followed."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +98,7 @@ def tune_stages(
             start=values[-1] if values else None,
             validation=validation,
             checkpoint=checkpoint and checkpoint.with_name(f"{checkpoint.name}.{number + 1}"),
-            told=lambda progress, number=number: told(number, progress),
+            told=partial(told, number),
         )
         values.append(found.value)
         histories.append(found.history)
