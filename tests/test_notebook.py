@@ -9,6 +9,7 @@ import pytest
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SMALL = {"first_week": {"CASE": "rural1", "DAYS": 0.25, "MARKET": "pool", "START": "2016-07-04 10:00"}}
 SMALL["first_week"] |= {"SUNNY": "2016-05-23 11:00", "PV_SCALE": 2.5}
+SMALL["tuning"] = {"CASE": "rural1", "TRAIN_DAYS": 2, "TEST_DAYS": 1, "SCENARIOS": 2, "STEPS": 3}
 
 
 def cells(name: str) -> list[dict]:
@@ -25,26 +26,37 @@ def run_cell(cell: dict, namespace: dict) -> object:
     return None if last is None else eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_runs(name, capsys):
+def run_small(name: str) -> tuple[dict, int]:
+    """Run a notebook; what its names stand for at the end, and the number of figures it showed."""
     namespace: dict = {}
-    shown = []
+    figures = 0
     for cell in cells(name):
-        shown.append(run_cell(cell, namespace))
+        shown = run_cell(cell, namespace)
+        if type(shown).__name__ == "Figure":
+            shown.canvas.draw()  # layout and text as well
+            figures += 1
         if "parameters" in cell["metadata"].get("tags", ()):
             assert SMALL[name].keys() <= namespace.keys()
             namespace |= SMALL[name]
+    return namespace, figures
+
+
+def test_the_first_week_runs(capsys):
+    names, figures = run_small("first_week")
     assert "lyapunov_standard" in capsys.readouterr().out
-    assert sum(type(value).__name__ == "Figure" for value in shown) >= 8
-    for value in shown:
-        if type(value).__name__ == "Figure":
-            value.canvas.draw()  # layout and text as well
-    with_limits = namespace["weeks"]["with limits"]
-    assert (
-        with_limits["line_violation_kw"].max()
-        < 0.05
-        < namespace["weeks"]["without limits"]["line_violation_kw"].min()
+    assert figures >= 8
+    limited, free = (
+        names["weeks"][which]["line_violation_kw"] for which in ("with limits", "without limits")
     )
+    assert limited.max() < 0.05 < free.min()
+
+
+def test_tuning_runs():
+    names, figures = run_small("tuning")
+    assert figures == 6
+    assert names["history"]["loss"].iloc[-1] < names["history"]["loss"].iloc[0]
+    assert names["shares"].loc["tuned", "train"] > names["shares"].loc["Lyapunov", "train"]
+    assert names["beyond"] <= 1e-4  # kWh
 
 
 @pytest.mark.parametrize("file", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda file: file.stem)

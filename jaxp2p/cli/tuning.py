@@ -125,7 +125,7 @@ def tune(source: Source, options: Options) -> int:
 
         target = options.out.with_suffix(".png")
         rows = before["test"].trajectories | after.trajectories
-        stored = {name: row.energy for name, row in rows.items()}
+        stored: dict[str, Any] = {name: row.energy for name, row in rows.items()}
         draw_tuning(target, tuned.value, community.prosumers, history, capture, stored)
         written.append(str(target))
     seconds = time.perf_counter() - begin
