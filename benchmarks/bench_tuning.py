@@ -5,7 +5,8 @@
     python benchmarks/bench_tuning.py --quick                        one cell, few steps, a week, no MPC
 
 Prints one JSON line per case, season, price and policy. Tuned on the four weeks before the test, tested on
-the next four ("tuned"), or tuned again every week on the four weeks before it ("tuned_rolling"). `seconds`
+the next four ("tuned"), or tuned again every week on the four weeks before it ("tuned_rolling"); for dynamic
+prices also with those that a day-ahead market has published ("tuned_rolling_published"). `seconds`
 are those of the control itself on the test weeks, compilation not counted; `tuning_seconds` come on top.
 
 Planners (`mpc_*`) solve a linear program per slot. Their capture is that on the merged batteries without
@@ -26,6 +27,10 @@ SEASONS = {"winter": "2016-02-01", "spring": "2016-04-11", "summer": "2016-07-04
 CASES, PRICES = ("rural3", "ieee33"), ("tou_noise", "dynamic")
 ONLINE = ("no_storage", "lyapunov_standard", "lyapunov", "self_consumption", "community_self_consumption")
 PLANNERS = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect_power": "perfect_power"}
+# where prices are published a day ahead, as those of "dynamic" would be
+PUBLISHED = {"mpc_persistence_published": "perfect_price"}
+FEATURES = ("ahead_low", "ahead_high", "ahead_next")
+PARTS = ("tuned", "published", "planners")
 TRAIN_DAYS = 28
 
 
@@ -40,13 +45,14 @@ def arguments(argv=None):
     parser.add_argument("--scenarios", type=int, default=5)
     parser.add_argument("--days", type=int, default=28, help="to test on")
     parser.add_argument("--timed-days", type=float, default=1, help="days on which planners are timed")
-    parser.add_argument("--no-mpc", action="store_true")
+    parser.add_argument("--planner", nargs="+", choices=tuple(PLANNERS), default=tuple(PLANNERS))
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", help="file to append the lines to; default: standard output")
     options = parser.parse_args(argv)
     if options.quick:
         options.case, options.season, options.price = ("rural3",), ("summer",), ("tou_noise",)
-        options.steps, options.days, options.scenarios, options.no_mpc = 4, 7, 2, True
+        options.steps, options.days, options.scenarios, options.part = 4, 7, 2, ("tuned",)
     return options
 
 
@@ -93,30 +99,44 @@ def cell(options, whole, case: str, season: str, price: str) -> list[dict]:
             | more
         )
 
-    lines = [line(name, costs[name], ran.seconds[name]) for name in ONLINE[1:]]
-    began = time.perf_counter()
-    ends = []
-    plan = Plan(begin=begin, train_days=TRAIN_DAYS, stages=-(-options.days // 7), scenarios=options.scenarios)
-    tuned = tune_stages(
-        plan,
-        data,
-        terminal_price=worth,
-        settings=Settings(steps=options.steps),
-        told=lambda number, progress: ends.append((number, time.perf_counter() - began)),
-    )
-    first = max(seconds for number, seconds in ends if number == 0)
-    for name, value, seconds in (
-        ("tuned", stage(tuned.value, 0), first),
-        ("tuned_rolling", tuned.value, time.perf_counter() - began),
-    ):
-        own = run(community, test, policies=(), controller=value, **shared)
-        row = own.trajectories["tuned"]
-        told = {"tuning_seconds": round(seconds, 1), "steps": options.steps}
-        lines.append(line(name, cost(community, row, worth), own.seconds["tuned"], **told))
-    return lines if options.no_mpc else lines + planners(options, (community, past, test), worth, line)
+    def tune(features, names: dict) -> list[dict]:
+        """The first stage alone, and all of them."""
+        began, ends = time.perf_counter(), []
+        plan = Plan(
+            begin=begin, train_days=TRAIN_DAYS, stages=-(-options.days // 7), scenarios=options.scenarios
+        )
+        tuned = tune_stages(
+            plan,
+            data,
+            terminal_price=worth,
+            settings=Settings(steps=options.steps, features=features),
+            told=lambda number, progress: ends.append((number, time.perf_counter() - began)),
+        )
+        values = {"first": stage(tuned.value, 0), "all": tuned.value}
+        taken = {"first": max(t for number, t in ends if number == 0), "all": ends[-1][1]}
+        rows = []
+        for name, which in names.items():
+            own = run(community, test, policies=(), controller=values[which], **shared)
+            told = {"tuning_seconds": round(taken[which], 1), "steps": options.steps}
+            money = cost(community, own.trajectories["tuned"], worth)
+            rows.append(line(name, money, own.seconds["tuned"], **told))
+        return rows
+
+    lines = []
+    usual = Settings().features
+    if "tuned" in options.part:
+        lines += [line(name, costs[name], ran.seconds[name]) for name in ONLINE[1:]]
+        lines += tune(usual, {"tuned": "first", "tuned_rolling": "all"})
+    published = "published" in options.part and price == "dynamic"
+    if published:
+        lines += tune((*usual, *FEATURES), {"tuned_rolling_published": "all"})
+    asked = options.planner if "planners" in options.part else ()
+    forecasts = {name: PLANNERS[name] for name in asked}
+    forecasts = forecasts | (PUBLISHED if published else {})
+    return lines + planners(options, (community, past, test), worth, line, forecasts)
 
 
-def planners(options, made, worth: float, line) -> list[dict]:
+def planners(options, made, worth: float, line, forecasts: dict[str, str]) -> list[dict]:
     """Model predictive control: what it captures of the merged batteries, and what it takes."""
     import dataclasses
 
@@ -127,6 +147,8 @@ def planners(options, made, worth: float, line) -> list[dict]:
     from jaxp2p.runner import run
     from jaxp2p.tuning.reduce import merged, without_network
 
+    if not forecasts:
+        return []
     community, past, test = made
     bare, _ = without_network(community, test)
     both = [without_network(community, part)[1] for part in (past, test)]
@@ -143,7 +165,7 @@ def planners(options, made, worth: float, line) -> list[dict]:
     possible = rest - ran.perfect_foresight_eur
     slots = max(1, round(options.timed_days * 24 / float(test.slot_hours)))
     lines = []
-    for name, forecast in PLANNERS.items():
+    for name, forecast in forecasts.items():
         known = {"terminal_price": worth, "forecast": forecast}
         done = mpc(small, after, history=before, **known)
         timed = mpc(community, test.slice(0, min(slots, test.slots)), history=past, **known)

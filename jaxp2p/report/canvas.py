@@ -32,7 +32,7 @@ COLOURS = {
     "community_self_consumption": "#D55E00",
     "lyapunov_standard": "#0072B2",
     "lyapunov": "#009E73",
-    "tuned": "#117733",
+    "tuned": "#B2182B",
     "mpc_persistence": "#882255",
     "mpc_mean": "#332288",
     "mpc_perfect": "#999933",
@@ -91,7 +91,7 @@ def line_style(policy: str) -> dict[str, Any]:
     return {
         "color": COLOURS.get(policy, SOFT),
         "linestyle": DASHES.get(policy, "-"),
-        "linewidth": 2.2 if policy in ("lyapunov", OPTIMUM) else 1.5,
+        "linewidth": 2.2 if policy in ("lyapunov", "tuned", OPTIMUM) else 1.5,
         "zorder": 4 if policy in ("lyapunov", OPTIMUM) else 3,
     }
 

@@ -35,6 +35,7 @@ from jaxp2p.tuning.windows import Window, start_value
 
 CHECK_EVERY = 10  # steps between looks at the validation window, and between checkpoints
 WEIGHTS = ("level", "drop")
+LAST = 0.05  # share of the learning rate that the last step has
 
 
 class Settings(NamedTuple):
@@ -97,11 +98,12 @@ def tune(
     size = settings.batch or window.scenarios
     if not 0 < size <= window.scenarios:
         raise ValueError(f"a step cannot take {settings.batch} of {window.scenarios} scenarios")
+    shared = settings._replace(steps=0)  # one program for all stages, however many steps they take
     task = _Task.of(window, value, terminal_price, best, possible)
     held = validation and _Task.of(validation, for_members(value, validation.group), terminal_price, 0, 1)
 
     weights = {name: getattr(value, name) for name in WEIGHTS}
-    run = Run(weights, _optimiser(settings).init(weights), weights, np.inf, 0, 0, [])
+    run = Run(weights, OPTIMISER.init(weights), weights, np.inf, 0, 0, [])
     inputs = (window.community, window.horizons, value)
     about = describe(settings, inputs, window.slot, terminal_price)
     if checkpoint is not None and checkpoint.exists():
@@ -110,10 +112,11 @@ def tune(
     with jax.numpy_dtype_promotion("standard"):  # optax counts its steps in int32
         while run.step < settings.steps and run.waited <= settings.patience:
             before = run.weights
-            weights, state, missed, cost = _step(task, run.weights, run.state, run.step, settings)
+            rate = jnp.asarray(_learning_rate(settings, run.step), value.level.dtype)
+            weights, state, missed, cost = _step(task, run.weights, run.state, run.step, rate, shared)
             seen = None
             if held is not None and (run.step % CHECK_EVERY == 0 or run.step == settings.steps - 1):
-                seen = float(_held_out(held, before, settings))
+                seen = float(_held_out(held, before, shared))
                 better = seen < run.best_cost
                 run = run._replace(waited=0 if better else run.waited + 1)
                 if better:
@@ -159,13 +162,16 @@ def _with_weights(value: TunedValue, weights: dict[str, Array], settings: Settin
     return replace(value, level=weights["level"] * chosen[None, None, :, None], drop=weights["drop"])
 
 
-def _optimiser(settings: Settings) -> optax.GradientTransformation:
-    schedule = optax.cosine_decay_schedule(settings.learning_rate, settings.steps, 0.05)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(schedule))
+OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
+
+
+def _learning_rate(settings: Settings, step: int) -> float:
+    """Half a cosine, from the learning rate down to LAST of it."""
+    return settings.learning_rate * float(optax.cosine_decay_schedule(1.0, settings.steps, LAST)(step))
 
 
 @partial(jax.jit, static_argnames="settings")
-def _step(task: _Task, weights, state, number: Array, settings: Settings):
+def _step(task: _Task, weights, state, number: Array, rate: Array, settings: Settings):
     every = task.horizons.price_buy.shape[0]
 
     def loss(weights: dict[str, Array]) -> tuple[Array, Array]:
@@ -181,8 +187,9 @@ def _step(task: _Task, weights, state, number: Array, settings: Settings):
         return missed + settings.roughness * jumps + settings.shrink * sizes, cost
 
     (missed, cost), gradient = jax.value_and_grad(loss, has_aux=True)(weights)
-    change, state = _optimiser(settings).update(gradient, state, weights)
-    return optax.apply_updates(weights, change), state, missed, cost
+    change, state = OPTIMISER.update(gradient, state, weights)
+    weights = jax.tree.map(lambda x, dx: x - rate * dx, weights, change)
+    return weights, state, missed, cost
 
 
 @partial(jax.jit, static_argnames="settings")
