@@ -26,9 +26,13 @@ sys.path[:0] = [str(HERE.parent)]
 SEASONS = {"winter": "2016-02-01", "spring": "2016-04-11", "summer": "2016-07-04", "autumn": "2016-10-10"}
 CASES, PRICES = ("rural3", "ieee33"), ("tou_noise", "dynamic")
 ONLINE = ("no_storage", "lyapunov_standard", "lyapunov", "self_consumption", "community_self_consumption")
-PLANNERS = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect_power": "perfect_power"}
-# where prices are published a day ahead, as those of "dynamic" would be
-PUBLISHED = {"mpc_persistence_published": "perfect_price"}
+PLANNERS = {
+    "mpc_persistence": "persistence",
+    "mpc_mean": "mean",
+    "mpc_perfect_power": "perfect_power",
+    "mpc_persistence_published": "perfect_price",
+}
+# what needs prices that are published a day ahead, as those of "dynamic" would be
 FEATURES = ("ahead_low", "ahead_high", "ahead_next")
 PARTS = ("tuned", "published", "planners")
 TRAIN_DAYS = 28
@@ -127,12 +131,12 @@ def cell(options, whole, case: str, season: str, price: str) -> list[dict]:
     if "tuned" in options.part:
         lines += [line(name, costs[name], ran.seconds[name]) for name in ONLINE[1:]]
         lines += tune(usual, {"tuned": "first", "tuned_rolling": "all"})
-    published = "published" in options.part and price == "dynamic"
-    if published:
+    if "published" in options.part and price == "dynamic":
         lines += tune((*usual, *FEATURES), {"tuned_rolling_published": "all"})
     asked = options.planner if "planners" in options.part else ()
+    if price != "dynamic":
+        asked = [name for name in asked if not name.endswith("published")]
     forecasts = {name: PLANNERS[name] for name in asked}
-    forecasts = forecasts | (PUBLISHED if published else {})
     return lines + planners(options, (community, past, test), worth, line, forecasts)
 
 
