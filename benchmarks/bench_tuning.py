@@ -3,6 +3,7 @@
     python benchmarks/bench_tuning.py                                all cells, an hour on two idle cores
     python benchmarks/bench_tuning.py --case rural3 --season autumn  a part of them
     python benchmarks/bench_tuning.py --quick                        one cell, few steps, a week, no MPC
+    python benchmarks/bench_tuning.py --table FILE.jsonl             lines as a table, nothing run
 
 Prints one JSON line per case, season, price and policy. Tuned on the four weeks before the test, tested on
 the next four ("tuned"), or tuned again every week on the four weeks before it ("tuned_rolling"); for dynamic
@@ -52,6 +53,7 @@ def arguments(argv=None):
     parser.add_argument("--planner", nargs="+", choices=tuple(PLANNERS), default=tuple(PLANNERS))
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--table", metavar="FILE", help="print these lines as a Markdown table and stop")
     parser.add_argument("--out", help="file to append the lines to; default: standard output")
     options = parser.parse_args(argv)
     if options.quick:
@@ -213,8 +215,29 @@ def summary(lines: list[dict]) -> list[dict]:
     return out
 
 
+def table(lines: list[dict]) -> str:
+    """Captures in %, a row per cell and a column per policy, then the means as ratios of sums."""
+    policies = list(dict.fromkeys(row["policy"] for row in lines))
+    cells = list(dict.fromkeys((row["case"], row["price"], row["season"]) for row in lines))
+    found = {(row["case"], row["price"], row["season"], row["policy"]): row["capture"] for row in lines}
+    means = {row["summary"]: row for row in summary(lines)}
+    head = ["case", "price", "season", *policies]
+    rows = [head, ["---"] * 3 + ["---:"] * len(policies)]
+    for cell in cells:
+        values = (found.get((*cell, name)) for name in policies)
+        rows.append([*cell, *("" if x is None else f"{100 * x:.1f}" for x in values)])
+    rows.append(["all", "", "mean", *(f"{100 * means[name]['capture_mean']:.1f}" for name in policies)])
+    rows.append(["all", "", "of sums", *(f"{100 * means[name]['capture_of_sums']:.1f}" for name in policies)])
+    rows.append(["all", "", "worst", *(f"{100 * means[name]['capture_worst']:.1f}" for name in policies)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
 def main(argv=None) -> None:
     options = arguments(argv)
+    if options.table:
+        lines = [json.loads(text) for text in Path(options.table).read_text(encoding="utf-8").splitlines()]
+        print(table([row for row in lines if "policy" in row]))
+        return
     from jaxp2p.data import load_case
 
     lines = []
