@@ -258,7 +258,7 @@ def test_the_best_on_the_validation_window_is_kept(summer):
     """Tuned for free energy in the end, the first weights are the best where it is dear."""
     window = three_scenarios(*summer)
     about = {"terminal_price": 0.2, "validation": window}
-    found = tune(window, settings=TINY._replace(steps=3, learning_rate=-0.5), **about)
+    found = tune(window, settings=TWO_OF_THREE._replace(steps=3, learning_rate=-0.5), **about)
     seen = [row.validation_eur for row in found.history]
     assert seen[1] is None and seen[2] > seen[0]
     assert float(jnp.abs(found.value.level).max()) == 0.0

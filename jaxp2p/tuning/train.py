@@ -98,7 +98,8 @@ def tune(
     size = settings.batch or window.scenarios
     if not 0 < size <= window.scenarios:
         raise ValueError(f"a step cannot take {settings.batch} of {window.scenarios} scenarios")
-    shared = settings._replace(steps=0)  # one program for all stages, however many steps they take
+    # one program for all stages, however many steps of what length they take
+    shared = settings._replace(steps=0, learning_rate=0.0, patience=0)
     task = _Task.of(window, value, terminal_price, best, possible)
     held = validation and _Task.of(validation, for_members(value, validation.group), terminal_price, 0, 1)
 
