@@ -331,5 +331,7 @@ def test_the_controller_file(tmp_path):
 
 def test_unknown_features_are_refused():
     community, horizon = small("rural1", dtype="float32")
-    with pytest.raises(ValueError, match="must contain 'one'"):
+    with pytest.raises(ValueError, match="unknown features moon: choose from one, weekend"):
         start_value(as_window(community, horizon), features=("one", "moon"))
+    with pytest.raises(ValueError, match="must contain 'one'"):
+        start_value(as_window(community, horizon), features=("price",))

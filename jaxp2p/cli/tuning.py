@@ -60,16 +60,20 @@ def tune(source: Source, options: Options) -> int:
         from jaxp2p.data import window
         from jaxp2p.lyapunov.tuned import stage
         from jaxp2p.runner import run, suggest_terminal_price
+        from jaxp2p.scenarios.parse import parse_model
         from jaxp2p.tuning.controller_file import write_controller
         from jaxp2p.tuning.stages import flat, steps_in_all, tune_stages
+        from jaxp2p.tuning.windows import check_features
 
         plan, settings = _plan(options, tables.profiles["time"].iloc[0])
         with user_input():
             settings.objective.check()
+            check_features(settings.features)
             earlier = window(tables, start=tables.profiles["time"].iloc[0], days=options.train_days)
             later = window(tables, start=plan.begin, days=options.test_days)
             community, train = build_both(earlier, source, options)
             _, test = build_both(later, source, options)
+            parse_model(plan.model, horizon=train, community=community)  # all that can be refused is, now
         first, second = (first_slot_of_week(part.profiles["time"]) for part in (earlier, later))
         worth = suggest_terminal_price(community, train)
         shared: dict[str, Any] = {"policies": SHOWN, "terminal_price": worth, "lower_bound": False}

@@ -102,6 +102,15 @@ def make_window(
     return Window(small, horizons, slot, groups)
 
 
+def check_features(features: tuple[str, ...]) -> None:
+    """Raises ValueError for names that are none, and without the constant."""
+    unknown = [name for name in features if name not in FEATURES]
+    if unknown:
+        raise ValueError(f"unknown features {', '.join(unknown)}: choose from {', '.join(FEATURES)}")
+    if "one" not in features:
+        raise ValueError("the features must contain 'one'")
+
+
 def start_value(
     window: Window,
     *,
@@ -114,9 +123,7 @@ def start_value(
 
     Raises ValueError for an unknown feature, or fewer than one knot or piece.
     """
-    unknown = [name for name in features if name not in FEATURES]
-    if unknown or "one" not in features:
-        raise ValueError(f"features {features} must contain 'one' and be of {', '.join(FEATURES)}")
+    check_features(features)
     if knots < 1 or pieces < 1:
         raise ValueError("knots and pieces must be at least 1")
     horizons, past = window.horizons, window.horizon(0)
