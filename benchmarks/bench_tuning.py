@@ -186,11 +186,9 @@ def planners(options, made, worth: float, line, forecasts: dict[str, str]) -> li
 
 def cost(community, row, worth: float) -> float:
     """EUR, less the worth of the energy gained."""
-    import numpy as np
+    from jaxp2p.trajectory import net_cost
 
-    start = float(np.sum(np.asarray(community.prosumers.battery.energy_start, float)))
-    gained = float(np.sum(np.asarray(row.energy[-1], float))) - start
-    return float(np.sum(np.asarray(row.cost, float))) - worth * gained
+    return net_cost(row, community.prosumers.battery, worth)
 
 
 def summary(lines: list[dict]) -> list[dict]:

@@ -18,7 +18,7 @@ from jaxp2p.lyapunov.tuned import TunedValue
 from jaxp2p.policy import Policy, baseline_policies, follow, lyapunov, suggest_penalties
 from jaxp2p.predictive import mpc, require_history
 from jaxp2p.solvers import Solver, choose_solver
-from jaxp2p.trajectory import Trajectory
+from jaxp2p.trajectory import Trajectory, net_cost
 
 POLICIES = (
     "no_storage_no_trade",
@@ -228,9 +228,7 @@ def _possible_saving(
     idle = trajectories.get("no_storage")
     if foresight is None or idle is None:
         return None
-    gained = np.asarray(idle.energy[-1], float) - np.asarray(community.prosumers.battery.energy_start, float)
-    cost = float(np.sum(np.asarray(idle.cost, float)) - terminal_price * gained.sum())
-    return cost - foresight.objective_eur
+    return net_cost(idle, community.prosumers.battery, terminal_price) - foresight.objective_eur
 
 
 def _lower_bound(

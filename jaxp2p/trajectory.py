@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
+import numpy as np
 from jax import Array
+
+from jaxp2p.community.types import Battery
 
 
 class Trajectory(NamedTuple):
@@ -29,3 +32,9 @@ class Trajectory(NamedTuple):
     iterations: Array  # (T,) int32
     prim_res: Array  # (T,) kW
     dual_res: Array  # (T,) EUR/kWh
+
+
+def net_cost(trajectory: Trajectory, battery: Battery, terminal_price: float) -> float:
+    """EUR: cost of the community, less the worth of the energy gained; on the host, in float64."""
+    gained = np.asarray(trajectory.energy[-1], float) - np.asarray(battery.energy_start, float)
+    return float(np.sum(np.asarray(trajectory.cost, float)) - terminal_price * gained.sum())

@@ -328,3 +328,8 @@ def test_a_real_run():
     assert (kpis["soc_violation_kwh"] < 1e-3).all()
     assert kpis.at["lyapunov", "cost_eur"] >= kpis.at["perfect_foresight", "cost_eur"] - 0.05
     assert kpis.at["no_storage", "saving_eur"] > 0
+
+
+def test_a_controller_needs_a_folder_before_it_is_tuned(tmp_path):
+    done = CliRunner().invoke(app, ["tune", "rural1", "--out", str(tmp_path / "nowhere" / "c.json")])
+    assert done.exit_code == 2 and "--out: there is no folder" in done.stderr

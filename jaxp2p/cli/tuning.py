@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from jaxp2p.cli.console import OK, RunProgress, one_of, user_input
+from jaxp2p.cli.console import OK, RunProgress, UsageError, one_of, user_input
 from jaxp2p.cli.running import build_both, first_slot_of_week
 from jaxp2p.cli.source import Source, choose_days, load_whole
 
@@ -51,6 +51,8 @@ class Options:
 
 def tune(source: Source, options: Options) -> int:
     """Do it all; returns the exit code."""
+    if not options.out.parent.is_dir():  # before the work, not after it
+        raise UsageError(f"--out: there is no folder {options.out.parent}")
     begin = time.perf_counter()
     stages = ("test before", "tuning", "test after")
     with RunProgress(stages, 100, quiet=options.quiet) as progress:
@@ -181,14 +183,11 @@ def _remove(files: list[Path]) -> None:
 
 def _costs(community: Any, found: Any) -> dict[str, float]:
     """EUR of every policy, less the worth of the energy gained."""
-    import numpy as np
+    from jaxp2p.trajectory import net_cost
 
-    start = float(np.sum(np.asarray(community.prosumers.battery.energy_start, float)))
-    costs = {
-        name: float(np.sum(np.asarray(row.cost, float)))
-        - found.terminal_price * (float(np.sum(np.asarray(row.energy[-1], float))) - start)
-        for name, row in found.trajectories.items()
-    }
+    battery = community.prosumers.battery
+    rows = found.trajectories.items()
+    costs = {name: net_cost(row, battery, found.terminal_price) for name, row in rows}
     if found.perfect_foresight_eur is not None:
         costs["perfect_foresight"] = found.perfect_foresight_eur
     return costs
@@ -196,10 +195,10 @@ def _costs(community: Any, found: Any) -> dict[str, float]:
 
 def _captures(costs: dict[str, float]) -> dict[str, float | None]:
     """Share of the possible saving that each policy keeps; null where nothing can be saved."""
-    possible = costs["no_storage"] - costs["perfect_foresight"]
-    if possible < max(0.01, 1e-3 * abs(costs["no_storage"])):
-        return dict.fromkeys(costs)
-    return {name: (costs["no_storage"] - cost) / possible for name, cost in costs.items()}
+    from jaxp2p.kpis import compare
+
+    figures = compare({name: {"cost_eur": cost} for name, cost in costs.items()}, costs["perfect_foresight"])
+    return {name: row["capture"] for name, row in figures.items()}
 
 
 def _report(

@@ -144,9 +144,8 @@ def value_at_ends(tuned: TunedValue, battery: Battery, slot_hours, slot: Array) 
     Of all the lines that a slot can begin on and reach that end of the battery along.
     """
     mean = stage_at(tuned, slot).mean[0].astype(battery.energy_max.dtype)
-    average = Memory(
-        means=mean[jnp.array([7, 5, 6])], now=mean[2:5], ahead=mean[8:]
-    )  # undoes the order of `features`
+    # undoes the order of `features`
+    average = Memory(means=mean[jnp.array([7, 5, 6])], now=mean[2:5], ahead=mean[8:])
     middle, spread, drop = _curve(tuned, average, battery, slot)
     pieces, room = drop.shape[1], battery.energy_max - battery.energy_min
     charge, discharge = slot_energy(battery, slot_hours)

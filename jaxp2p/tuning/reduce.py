@@ -97,15 +97,12 @@ def merged(
     )
     rest = np.arange(len(movers), small.size)
     chosen = np.concatenate([first, rest])
-    total = (
-        lambda x: jnp.concatenate(  # (..., M) to (..., kinds + rest)
-            [
-                jax.ops.segment_sum(x[..., : len(movers)].T, kind.ravel(), len(first)).T,
-                x[..., len(movers) :],
-            ],
-            axis=-1,
-        )
-    )
+
+    def total(x):
+        """(..., M) to (..., kinds + rest)."""
+        sums = jax.ops.segment_sum(x[..., : len(movers)].T, kind.ravel(), len(first)).T
+        return jnp.concatenate([sums, x[..., len(movers) :]], axis=-1)
+
     picked = _members(small, chosen)
     stored = replace(
         picked.prosumers.battery,

@@ -29,6 +29,7 @@ from jaxp2p.community.types import Community, Horizon
 from jaxp2p.lyapunov.tuned import FEATURES, STAGED, TunedValue
 from jaxp2p.policy import baseline_policies, greedy, suggest_penalties
 from jaxp2p.solvers import Newton
+from jaxp2p.trajectory import net_cost
 from jaxp2p.tuning.checkpoint import Progress, Run, describe, resume, save
 from jaxp2p.tuning.objective import Objective, courses, measure
 from jaxp2p.tuning.windows import Window, start_value
@@ -123,8 +124,8 @@ def tune(
                 if better:
                     run = run._replace(best=before, best_cost=seen)
             progress = Progress(run.step, float(missed), float(cost), seen, time.perf_counter() - begin)
-            history = [*run.history, progress]
-            run = run._replace(weights=weights, state=state, step=run.step + 1, history=history)
+            run.history.append(progress)
+            run = run._replace(weights=weights, state=state, step=run.step + 1)
             told(progress)
             if checkpoint is not None and (run.step % CHECK_EVERY == 0 or run.step == settings.steps):
                 save(checkpoint, about, run)
@@ -214,7 +215,6 @@ def _possible_saving(window: Window, terminal_price: float) -> tuple[float, floa
     """EUR, means over the scenarios: cost of perfect foresight, and what that saves."""
     community, dtype, size = window.community, window.horizons.load.dtype, window.community.size
     rest = baseline_policies(size, dtype, own=greedy(size, dtype))["no_storage"]
-    begin = np.sum(np.asarray(community.prosumers.battery.energy_start, float))
     best, idle = [], []
     for number in range(window.scenarios):
         horizon = window.horizon(number)
@@ -225,6 +225,5 @@ def _possible_saving(window: Window, terminal_price: float) -> tuple[float, floa
         )
         best.append(found.objective_eur)
         run = simulation.simulate_in_pieces(community, horizon, penalties, rest, Newton())
-        gained = np.sum(np.asarray(run.energy[-1], float)) - begin
-        idle.append(float(np.sum(np.asarray(run.cost, float)) - terminal_price * gained))
+        idle.append(net_cost(run, community.prosumers.battery, terminal_price))
     return float(np.mean(best)), float(np.mean(idle) - np.mean(best))
