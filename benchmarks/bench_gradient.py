@@ -1,6 +1,6 @@
 """What the derivative of a simulation costs: time against the run alone, and memory against its length.
 
-    python benchmarks/bench_gradient.py           rural3: merged batteries, and all 153 homes
+    python benchmarks/bench_gradient.py           rural3: merged batteries, all 153 homes, their network too
     python benchmarks/bench_gradient.py --quick   a day
 
 Prints one JSON line per community and number of days: seconds of the run, of the run with its derivative
@@ -62,9 +62,11 @@ def main(argv=None) -> None:
     for days in options.days:
         tables = window(whole, start=options.start, days=days)
         community = build_community(tables, market="pool")
-        bare = without_network(community, build_horizon(community, tables))
+        whole_grid = community, build_horizon(community, tables)
+        bare = without_network(*whole_grid)
         group = np.zeros(community.size, int)
-        for name, (members, horizon) in {"merged": merged(*bare, group)[:2], "all homes": bare}.items():
+        communities = {"merged": merged(*bare, group)[:2], "all homes": bare, "with network": whole_grid}
+        for name, (members, horizon) in communities.items():
             alone = Window(members, jax.tree.map(lambda x: x[None], horizon), 0, group[: members.size])
             value, slot = start_value(alone), jnp.zeros((), jnp.int32)
 

@@ -14,7 +14,8 @@ from jaxp2p.community.types import Battery, Community, Horizon
 from jaxp2p.lyapunov.tuned import Memory
 from jaxp2p.policy import Penalties, Policy, Slot, fix_storage, observe, remember, slot_problem
 from jaxp2p.slot import execute
-from jaxp2p.solvers import Solver, State, scale_tolerances
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.solvers import Outcome, Solver, State, scale_tolerances
 from jaxp2p.trajectory import Trajectory
 
 PIECE = 96  # slots per compiled call: one program for any horizon, and a progress bar that moves
@@ -59,15 +60,52 @@ def step(
     adjoint: str | None = None,
 ) -> tuple[RunState, Trajectory]:
     """Clear one slot and execute it; Trajectory and orders (a row of a schedule) have no time axis here."""
+    cleared = clear(community, penalties, policy, solver, state, slot, orders, adjoint=adjoint)
+    return carry_out(community, state, cleared)
+
+
+class Cleared(NamedTuple):
+    """A slot as it was seen and solved."""
+
+    memory: Memory | None
+    problem: SlotProblem
+    outcome: Outcome
+
+
+def clear(
+    community: Community,
+    penalties: Penalties,
+    policy: Policy,
+    solver: Solver,
+    state: RunState,
+    slot: Slot,
+    orders: Schedule | None = None,
+    *,
+    adjoint: str | None = None,
+) -> Cleared:
+    """Solve the market of one slot; nothing has been done yet."""
     memory = observe(policy, state.memory, slot)
     problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_day, memory)
     if orders is not None:
         problem = fix_storage(problem, *orders)
     outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state.solver), adjoint=adjoint)
+    return Cleared(memory, problem, outcome)
+
+
+def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[RunState, Trajectory]:
+    """Execute what was cleared."""
+    problem, outcome = cleared.problem, cleared.outcome
     result = execute.finish(problem, outcome.answer)
-    d, battery = result.dispatch, community.prosumers.battery
-    energy = next_energy(battery, state.energy, slot.slot_hours, d)
-    row = Trajectory(
+    battery = community.prosumers.battery
+    energy = next_energy(battery, state.energy, problem.slot_hours, result.dispatch)
+    after = RunState(energy, outcome.state, state.slot_of_day + 1, cleared.memory)
+    return after, record(problem, result, energy)
+
+
+def record(problem: SlotProblem, result: execute.SlotResult, energy: Array) -> Trajectory:
+    """What is written down of a slot; energy (N,) kWh at its end."""
+    d = result.dispatch
+    return Trajectory(
         injection=d.injection,
         load=d.load,
         pv_used=d.pv_used,
@@ -90,10 +128,11 @@ def step(
         prim_res=result.prim_res,
         dual_res=result.dual_res,
     )
-    return RunState(energy, outcome.state, state.slot_of_day + 1, memory), row
 
 
-def next_energy(battery: Battery, energy: Array, slot_hours: Array, d: execute.Dispatch) -> Array:
+def next_energy(
+    battery: Battery, energy: Array, slot_hours: Array, d: execute.Dispatch | execute.Devices
+) -> Array:
     """(N,) kWh after the slot: E' = sigma E + dt (eta_c c - d / eta_d)."""
     moved = d.charge * battery.charge_efficiency - d.discharge / battery.discharge_efficiency
     kept = battery.retention * energy

@@ -20,6 +20,7 @@ ORDER = [
     {"baselines"},
     {"policy"},
     {"simulation"},
+    {"costate"},
     {"predictive"},
     {"scenarios"},
     {"tuning"},

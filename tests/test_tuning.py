@@ -11,7 +11,7 @@ import pytest
 from communities import as_window, small
 from random_slots import random_slot
 
-from jaxp2p import simulation
+from jaxp2p import costate, simulation
 from jaxp2p.lyapunov.bounds import lyapunov_parameters
 from jaxp2p.lyapunov.tuned import FEATURES, Memory, features, stage_at
 from jaxp2p.newton import adjoint, solver
@@ -87,6 +87,64 @@ def test_a_day_has_the_derivative_of_finite_differences():
     assert float(jax.jit(jax.grad(lambda x: cost(x, "implicit")))(jnp.zeros(()))) == pytest.approx(
         float(numeric), rel=5e-3
     )
+
+
+def test_the_costate_has_the_derivative_of_slot_after_slot():
+    """By weights, tariffs, load, PV and batteries; both modes; finite differences."""
+    community, horizon = small("rural3", network=False, price="tou_noise")
+    value = start_value(as_window(community, horizon), **SHAPE)
+    value = replace(value, level=value.level + 0.3 * jax.random.normal(jax.random.key(0), value.level.shape))
+    penalties, keep = suggest_penalties(horizon), ("cost", "buy", "charge", "payment")
+    assert costate.suits(community, follow(value, horizon.load.dtype), EXACT)
+
+    def moved(factors):
+        homes = community.prosumers
+        batteries = replace(
+            homes.battery,
+            energy_max=homes.battery.energy_max * factors["capacity"],
+            energy_start=homes.battery.energy_start * factors["start"],
+            charge_max=homes.battery.charge_max * factors["power"],
+        )
+        today = {name: getattr(horizon, name) * factors[name] for name in ("price_buy", "load", "pv")}
+        policy = follow(replace(value, level=value.level * factors["level"]), horizon.load.dtype)
+        return (
+            replace(community, prosumers=replace(homes, battery=batteries)),
+            replace(horizon, **today),
+            policy,
+        )
+
+    def total(factors, simulate):
+        members, today, policy = moved(factors)
+        end, run = simulate(members, today, penalties, policy, EXACT, keep=keep)
+        weight = jnp.cos(jnp.arange(community.size, dtype=horizon.load.dtype))[None, :]
+        seen = jnp.sum(run.cost) + 0.1 * jnp.max(jnp.sum(run.buy, axis=1)) - 0.2 * jnp.sum(end)
+        return seen + jnp.sum(weight * (0.1 * run.charge + run.payment))
+
+    def in_turn(*given, **more):
+        state, run = simulation.simulate(*given, adjoint="implicit", **more)
+        return state.energy, run
+
+    names = ("capacity", "start", "power", "price_buy", "load", "pv", "level")
+    factors = {name: jnp.ones(()) for name in names} | {"pv": jnp.asarray(0.999)}
+    expected, found = (
+        jax.jit(jax.value_and_grad(lambda x, f=f: total(x, f)))(factors) for f in (in_turn, costate.simulate)
+    )
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-9)
+    for name in names:
+        assert float(found[1][name]) == pytest.approx(float(expected[1][name]), rel=1e-8, abs=1e-8), name
+    value_at = jax.jit(lambda x: total(x, costate.simulate))
+    along = jax.jit(lambda x, dx: jax.jvp(lambda x: total(x, costate.simulate), (x,), (dx,))[1])
+    h, compared = 1e-6, 0
+    for name in names:
+        numeric = [
+            float(value_at(factors | {name: factors[name] + step}) - found[0]) / step for step in (h, -h)
+        ]
+        direction = {key: jnp.asarray(float(key == name)) for key in names}
+        assert float(along(factors, direction)) == pytest.approx(float(found[1][name]), rel=1e-8, abs=1e-8)
+        if abs(numeric[0] - numeric[1]) < 1e-3 * (1 + abs(numeric[0])):  # no kink within the step
+            compared += 1
+            assert float(found[1][name]) == pytest.approx(np.mean(numeric), rel=1e-3, abs=1e-3), name
+    assert compared >= 5
 
 
 def test_the_start_is_the_certified_controller():

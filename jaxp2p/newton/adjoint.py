@@ -22,10 +22,19 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision, stop_gradient
 
-from jaxp2p.newton.solver import SATURATED, Newton, Outcome, State, _Setup, _setup, pool_trades
+from jaxp2p.newton.solver import (
+    SATURATED,
+    Newton,
+    Outcome,
+    State,
+    polyline_positions,
+    pool_trades,
+    price_range,
+)
 from jaxp2p.newton.solver import solve as solve_forward
 from jaxp2p.prox.feeder import bus_sum
-from jaxp2p.prox.response import between
+from jaxp2p.prox.response import jumps, shares_at
+from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.execute import nodal_surcharge
 from jaxp2p.slot.problem import SlotProblem
 
@@ -34,12 +43,21 @@ FLATTEST = 1e-4  # of power scale / price scale: where all respond less, the pri
 ROWS_AT_ONCE = 16  # priced rows that move together; in a radial feeder fewer are at work
 
 
-class _Replies(NamedTuple):
+class Solution(NamedTuple):
+    """Where the solver stopped, without derivatives."""
+
+    injection: Array  # (N,) kW
+    nodal_price: Array  # (N,) EUR/kWh, on a jump exactly the jump's
+    position: Array  # (N,) EUR/kWh, price + eps p, which rises along jumps too
+
+
+class Replies(NamedTuple):
     """The homes on their polylines."""
 
     injection: Array  # (N,) kW
+    shares: Array  # (P, N) of the device pieces
     slope: Array  # (N,) kW per EUR/kWh
-    nodal_price: Array  # (N,) EUR/kWh, on a jump exactly the jump's
+    nodal_price: Array  # (N,) EUR/kWh
     market_price: Array  # (N,) EUR/kWh
 
 
@@ -51,12 +69,10 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
     """
     found = stop_gradient(solve_forward(*stop_gradient((problem, newton, state))))
     prices = jnp.concatenate([found.state.price[None], found.state.row_price])
-    injection, position = found.answer.injection, found.position
-    setup = _setup(problem, newton)
-    piece = _pieces_at(setup, position)
-    here = _reply(problem, setup, piece, prices, injection)
-    moved = _moved(problem, setup, here, prices)
-    replies = _reply(problem, setup, piece, moved, injection)
+    at = Solution(found.answer.injection, found.answer.nodal_price, found.position)
+    here = _reply(problem, newton, at, prices)
+    moved = _moved(problem, here, prices)
+    replies = _reply(problem, newton, at, moved)
     answer = found.answer._replace(
         injection=replies.injection,
         trades=jnp.broadcast_to(pool_trades(replies.injection), problem.market.fee.shape),
@@ -68,62 +84,107 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
     return found._replace(answer=answer)
 
 
-class _Piece(NamedTuple):
-    """The piece of its polyline on which every home is; all (N,)."""
+def pool_replies(
+    problem: SlotProblem, newton: Newton, price: Array, at: Solution
+) -> tuple[Replies, Array, Array]:
+    """Where no network couples them: the homes at the pool's price, that price, and the slope of their sum.
 
-    left: Array  # EUR/kWh
-    right: Array
-    low: Array  # kW
-    high: Array
+    Around a solution, with its price () in EUR/kWh. Each reply depends on the price and on that home alone.
+    A price at a bound follows the bound. The slope () in kW per EUR/kWh is 0 where the price does not answer
+    to the balance: there, and where it is not unique.
+    """
+    pool, at_bound = _at_bound(problem, price)
+    price = jnp.where(pool, price, at_bound)
+    replies = _reply(problem, newton, at, price[None])
+    total = jnp.sum(replies.slope)
+    return replies, price, jnp.where(pool & _unique(problem, total), total, 0)
 
 
-def _pieces_at(setup: _Setup, here: Array) -> _Piece:
-    """The pieces at the position price + eps p, which rises along jumps too."""
-    corner = setup.corners
-    both = between(stop_gradient(setup.position), stop_gradient(here), corner.price, corner.power)
-    return _Piece(*both[0], *both[1])
-
-
-def _reply(problem: SlotProblem, setup: _Setup, piece: _Piece, prices: Array, injection: Array) -> _Replies:
-    """Everybody's answer to `prices`: `injection`, with the derivative of its piece and of the price."""
-    surcharge = nodal_surcharge(problem, prices[1:])
-    sell = jnp.maximum(problem.price_sell, prices[0] - setup.half_fee)
-    buy = jnp.minimum(problem.price_buy, prices[0] + setup.half_fee)
-    market = jnp.where(injection > 0, sell, buy)
-    left, right, low, high = piece
-    width, rise = right - left, high - low
-    least = STEEPEST * stop_gradient(problem.price_scale)
-    slope = stop_gradient(rise / jnp.maximum(width, least))
-    along = slope * (market - surcharge - left) + low
-    # derivative of the straight piece: its ends may move as well
-    inner = width > least
-    safe = jnp.where(inner, width, 1)
-    exact = low + rise * ((market - surcharge - left) / safe)
-    reply = jnp.where(inner, exact, along)
-    idle = injection == 0
-    reply = jnp.where(idle, 0, injection + (reply - stop_gradient(reply)))
-    # the nodal price that goes with this injection on the piece: on a jump the jump's own
-    on_rise = jnp.where(rise > 0, rise, 1)
-    part = jnp.where(rise > 0, jnp.clip((reply - low) / on_rise, 0, 1), 0)
-    nodal = left + width * part
-    alone = nodal + surcharge
-    return _Replies(
-        injection=reply,
-        slope=jnp.where(idle, 0, slope),
-        nodal_price=nodal,
-        market_price=jnp.where(idle, jnp.clip(alone, sell, buy), market),
+def pool_answer(
+    problem: SlotProblem, price: Array, injection: Array, market_price: Array, nodal_price: Array
+) -> Answer:
+    """What is to be executed where the homes do this; verdicts are for whoever solved the slot."""
+    none = jnp.zeros_like(price)
+    return Answer(
+        injection=injection,
+        trades=jnp.broadcast_to(pool_trades(injection), problem.market.fee.shape),
+        market_price=market_price,
+        nodal_price=nodal_price,
+        trade_price=price[None, None],
+        row_price=problem.row_offset,
+        prim_res=none,
+        dual_res=none,
+        iterations=none,
+        status=none,
     )
 
 
-def _moved(problem: SlotProblem, setup: _Setup, here: _Replies, prices: Array) -> Array:
+def _at_bound(problem: SlotProblem, price: Array) -> tuple[Array, Array]:
+    """Whether the pool's price () is free, and the bound at which it is otherwise, EUR/kWh."""
+    _, lowest, highest = price_range(problem)
+    free = (price > lowest[0]) & (price < highest[0])
+    return free, jnp.where(price <= lowest[0], lowest[0], highest[0])
+
+
+def _unique(problem: SlotProblem, slope: Array) -> Array:
+    """() bool: enough of the homes respond for the price to be one."""
+    return slope > FLATTEST * stop_gradient(problem.power_scale / problem.price_scale)
+
+
+def _reply(problem: SlotProblem, newton: Newton, at: Solution, prices: Array) -> Replies:
+    """Everybody's answer to `prices`: the solution, moving with the prices, the devices and the tariffs.
+
+    A piece of the polyline that is partly in use moves by 1 / (end - start) of itself per EUR/kWh, relative
+    to the point of it that is in use; the others are used in full or not at all. Homes that deal with nobody
+    keep to that: their own price moves.
+    """
+    pieces, base = problem.pieces(), problem.base
+    still = stop_gradient(problem)
+    fixed, edge = still.pieces(), polyline_positions(still, newton)
+    share = shares_at(fixed, still.base, price=at.nodal_price, power=at.injection)
+    count, position = share.shape[0], at.position[None, :]
+    partly = (edge[:count] < position) & (position < edge[count:])
+    jump = jumps(fixed, at.nodal_price)
+    width = jnp.where(jump, STEEPEST * still.price_scale, fixed.end - fixed.start)
+    rate = jnp.where(partly, 1 / width, 0)
+    point = (1 - share) * _motion(pieces.start) + share * _motion(pieces.end)
+    push = _motion(base) + jnp.sum(share * _motion(pieces.gain) - fixed.gain * rate * point, axis=0)
+    slope = jnp.sum(fixed.gain * rate, axis=0)
+
+    half_fee, _, _ = price_range(problem)
+    sell = jnp.maximum(problem.price_sell, prices[0] - half_fee)
+    buy = jnp.minimum(problem.price_buy, prices[0] + half_fee)
+    market = jnp.where(at.injection > 0, sell, buy)
+    surcharge = nodal_surcharge(problem, prices[1:])
+    idle = at.injection == 0
+    alone = jnp.where(slope > 0, -push / jnp.where(slope > 0, slope, 1), 0)
+    rise = jnp.where(idle, alone, _motion(market - surcharge))
+    weight = jnp.where(partly & jump, fixed.gain, 0)
+    span = jnp.sum(weight, axis=0)
+    on_jump = jnp.sum(weight * point, axis=0) / jnp.where(span > 0, span, 1)
+    nodal = at.nodal_price + jnp.where(span > 0, on_jump, rise)
+    return Replies(
+        injection=jnp.where(idle, 0, at.injection + push + slope * rise),
+        shares=share + rate * (rise[None, :] - point),
+        slope=jnp.where(idle, 0, slope),
+        nodal_price=nodal,
+        market_price=jnp.where(idle, jnp.clip(nodal + surcharge, sell, buy), market),
+    )
+
+
+def _motion(x: Array) -> Array:
+    """Zero, with the derivative of x."""
+    return x - stop_gradient(x)
+
+
+def _moved(problem: SlotProblem, here: Replies, prices: Array) -> Array:
     """(1 + R,) the prices, with their derivatives with respect to the problem."""
-    pool = (prices[0] > setup.lowest[0]) & (prices[0] < setup.highest[0])
-    at_bound = jnp.where(prices[0] <= setup.lowest[0], setup.lowest[0], setup.highest[0])
+    pool, at_bound = _at_bound(problem, prices[0])
     surplus = -jnp.sum(here.injection)
-    slope = stop_gradient(here.slope)
+    slope = here.slope
     rows = problem.row_offset.shape[0]
     total = jnp.sum(slope)
-    unique = total > FLATTEST * stop_gradient(problem.power_scale / problem.price_scale)
+    unique = _unique(problem, total)
     if rows == 0 or problem.feeder is None:
         step = jnp.where(unique, (surplus - stop_gradient(surplus)) / jnp.where(unique, total, 1), 0)
         return jnp.where(pool, prices[0] + step, at_bound)[None]

@@ -106,19 +106,13 @@ def suits(market: Market, *, connection_limits: bool) -> bool:
 
 def _setup(problem: SlotProblem, newton: Newton) -> _Setup:
     dtype, size = problem.load.dtype, problem.load.shape[0]
-    unit = problem.price_scale / problem.power_scale
-    eps = (newton.proximal * unit).astype(dtype)
+    unit, eps = problem.price_scale / problem.power_scale, _pull(problem, newton)
     pieces = problem.pieces()
-    found = corners(pieces, problem.base)
-    position = found.price + eps * found.power
-    fee = problem.price_buy - problem.price_sell
-    if problem.market.kind == "pool":
-        # beyond b - s nobody trades, and a closed market (limit 0) is no different
-        open_ = jnp.max(problem.market.limit) > 0
-        fee = jnp.where(open_, jnp.minimum(jnp.max(problem.market.fee), fee), fee)
-    rows = jnp.full(problem.row_offset.shape, problem.row_penalty)
+    found, position = _positions(pieces, problem.base, eps)
+    half_fee, lowest, highest = price_range(problem)
+    rows = problem.row_offset.shape
     damping = jnp.concatenate(
-        [jnp.full((1,), newton.damping, dtype), jnp.full(rows.shape, newton.row_damping, dtype)]
+        [jnp.full((1,), newton.damping, dtype), jnp.full(rows, newton.row_damping, dtype)]
     )
     return _Setup(
         pieces=pieces,
@@ -126,12 +120,39 @@ def _setup(problem: SlotProblem, newton: Newton) -> _Setup:
         corners=found,
         idle=_idle_position(position, found.power),
         eps=eps,
-        half_fee=fee / 2,
-        lowest=jnp.concatenate([(problem.price_sell + fee / 2)[None], -rows]),
-        highest=jnp.concatenate([(problem.price_buy - fee / 2)[None], rows]),
+        half_fee=half_fee,
+        lowest=lowest,
+        highest=highest,
         damping=damping * (size / unit).astype(dtype),
         row_tolerance=row_tolerance(problem, flow=newton.eps_flow, voltage=newton.eps_voltage),
     )
+
+
+def _pull(problem: SlotProblem, newton: Newton) -> Array:
+    """() (EUR/kWh)/kW, eps."""
+    return (newton.proximal * (problem.price_scale / problem.power_scale)).astype(problem.load.dtype)
+
+
+def _positions(pieces: Pieces, base: Array, eps: Array) -> tuple[Response, Array]:
+    found = corners(pieces, base)
+    return found, found.price + eps * found.power
+
+
+def polyline_positions(problem: SlotProblem, newton: Newton) -> Array:
+    """(2P, N) EUR/kWh, price + eps p at the start of every device piece, then at its end."""
+    return _positions(problem.pieces(), problem.base, _pull(problem, newton))[1]
+
+
+def price_range(problem: SlotProblem) -> tuple[Array, Array, Array]:
+    """Half the fee () of a trade, and the least and greatest prices (1 + R,), EUR/kWh."""
+    fee = problem.price_buy - problem.price_sell
+    if problem.market.kind == "pool":
+        # beyond b - s nobody trades, and a closed market (limit 0) is no different
+        open_ = jnp.max(problem.market.limit) > 0
+        fee = jnp.where(open_, jnp.minimum(jnp.max(problem.market.fee), fee), fee)
+    rows = jnp.full(problem.row_offset.shape, problem.row_penalty)
+    lowest = jnp.concatenate([(problem.price_sell + fee / 2)[None], -rows])
+    return fee / 2, lowest, jnp.concatenate([(problem.price_buy - fee / 2)[None], rows])
 
 
 def _idle_position(position: Array, power: Array) -> Array:

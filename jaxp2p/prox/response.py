@@ -42,12 +42,22 @@ def _share(start: Array, end: Array, price: Array, level: Array, *, after: bool)
     A compiler may work the same price out twice in different orders. If the last bit decided, one part of the
     program would see a jump used and another would not.
     """
-    near = 8 * jnp.finfo(price.dtype).eps * (jnp.abs(price) + level)
+    near = _rounding(price, level)
     width = end - start
     wide = width > near
     smooth = _unit_clip((price - start) / jnp.where(wide, width, 1))
     jump = (price >= start - near) if after else (price > start + near)
     return jnp.where(wide, smooth, jump.astype(price.dtype))
+
+
+def _rounding(price: Array, level: Array) -> Array:
+    """EUR/kWh by which equal prices may differ."""
+    return 8 * jnp.finfo(price.dtype).eps * (jnp.abs(price) + level)
+
+
+def jumps(pieces: Pieces, price: Array) -> Array:
+    """(P, N) bool: the pieces whose two ends are one price, for homes that see price (N,)."""
+    return pieces.end - pieces.start <= _rounding(price[None, :], pieces.level)
 
 
 @jax.custom_jvp
@@ -132,14 +142,15 @@ def between(position: Array, target: Array, *values: Array) -> tuple[tuple[Array
 def price_on_polyline(devices: Response, *, price: Array, power: Array, slope: Array) -> Array:
     """(N,) the price of the polyline at power (N,), near `price` (N,): on a jump exactly the jump's.
 
-    Found by price + slope * power, which is strictly increasing along the polyline, jumps included
-    (slope > 0, EUR/kWh per kW). A price that rounding put beside a jump would use all of it or nothing.
+    Where it is flat any price of a range has that power: `price` itself. Found by price + slope * power,
+    which is strictly increasing along the polyline, jumps included (slope > 0, EUR/kWh per kW). A price that
+    rounding put beside a jump would use all of it or nothing.
     """
     position, target = devices.price + slope * devices.power, price + slope * power
     (left, right), (low, high) = between(position, target, devices.price, devices.power)
     span = high - low
     part = jnp.clip((power - low) / jnp.where(span > 0, span, 1), 0, 1)
-    return left + (right - left) * part
+    return jnp.where(span > 0, left + (right - left) * part, price)
 
 
 def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array) -> Array:

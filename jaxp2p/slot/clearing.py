@@ -63,14 +63,11 @@ def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
     )
     # the shares are optimal: to first order the value does not depend on them
     shares = jax.lax.stop_gradient(shares_at(pieces, problem.base, price=exact, power=power))
-    load, pv_used, charge, discharge = devices_of(problem, shares, pieces)
+    devices = devices_of(problem, shares, pieces)
     none = jnp.zeros_like(power)
     alone_dispatch = Dispatch(
+        **devices._asdict(),
         injection=power,
-        load=load,
-        pv_used=pv_used,
-        charge=charge,
-        discharge=discharge,
         trades=jnp.zeros_like(problem.market.fee),
         buy=none,
         sell=none,

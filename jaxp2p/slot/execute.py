@@ -48,8 +48,22 @@ class SlotResult(NamedTuple):
     dual_res: Array  # () EUR/kWh
 
 
-def devices_of(problem: SlotProblem, shares: Array, pieces: Pieces) -> tuple[Array, Array, Array, Array]:
-    """Load, PV used, charge and discharge, each (N,) kW, from the shares (P, N) of the device pieces."""
+class Devices(NamedTuple):
+    """What the devices of every home do, each (N,) kW."""
+
+    load: Array
+    pv_used: Array
+    charge: Array
+    discharge: Array
+
+    @property
+    def injection(self) -> Array:
+        """(N,) kW."""
+        return self.pv_used - self.load + self.discharge - self.charge
+
+
+def devices_of(problem: SlotProblem, shares: Array, pieces: Pieces) -> Devices:
+    """The devices from the shares (P, N) of their pieces."""
     gained = shares * pieces.gain
     discharge = jnp.clip(problem.discharge_min + gained[0] + gained[1], max=problem.discharge_max)
     charge = jnp.clip(problem.charge_max - gained[3], min=problem.charge_min)
@@ -60,15 +74,23 @@ def devices_of(problem: SlotProblem, shares: Array, pieces: Pieces) -> tuple[Arr
     load = problem.load_max
     if problem.load_cost is not None:
         load = jnp.clip(load - gained[4], min=problem.load_min)
-    return load, pv_used, charge, discharge
+    return Devices(load, pv_used, charge, discharge)
+
+
+def devices_at(problem: SlotProblem, price: Array, power: Array) -> Devices:
+    """The devices where the homes answer the nodal price (N,) EUR/kWh with power (N,) kW."""
+    pieces = problem.pieces()
+    return devices_of(problem, shares_at(pieces, problem.base, price=price, power=power), pieces)
 
 
 def dispatch(problem: SlotProblem, answer: Answer) -> Dispatch:
     """Devices from the response polyline, trades made reciprocal, the utility takes the rest: all exact."""
-    pieces = problem.pieces()
-    shares = shares_at(pieces, problem.base, price=answer.nodal_price, power=answer.injection)
-    load, pv_used, charge, discharge = devices_of(problem, shares, pieces)
-    injection = pv_used - load + discharge - charge
+    return settle(problem, answer, devices_at(problem, answer.nodal_price, answer.injection))
+
+
+def settle(problem: SlotProblem, answer: Answer, devices: Devices) -> Dispatch:
+    """What is traded and what the utility takes, where the devices do this."""
+    injection = devices.injection
     limit = problem.trade_limit
     trades = project_trades(problem.market, jnp.clip(answer.trades, -limit, limit))
     rest = injection - jnp.sum(trades, axis=0)
@@ -77,11 +99,8 @@ def dispatch(problem: SlotProblem, answer: Answer) -> Dispatch:
         exchange = jnp.clip(rest, -problem.buy_max, problem.sell_max)
         unserved = exchange - rest
     return Dispatch(
+        **devices._asdict(),
         injection=injection,
-        load=load,
-        pv_used=pv_used,
-        charge=charge,
-        discharge=discharge,
         trades=trades,
         buy=jnp.maximum(-exchange, 0),
         sell=jnp.maximum(exchange, 0),

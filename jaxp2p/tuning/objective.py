@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p import simulation
+from jaxp2p import costate, simulation
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.lyapunov.tuned import TunedValue
 from jaxp2p.policy import follow, suggest_penalties
@@ -60,18 +60,15 @@ def course(
 ) -> Course:
     """Run one scenario of a window whose first slot is number `slot`."""
     penalties, policy = suggest_penalties(horizon), follow(value, horizon.load.dtype)
-    state, run = simulation.simulate(
-        community,
-        horizon,
-        penalties,
-        policy,
-        Newton(),
-        keep=("cost", "buy", "sell", "charge"),
-        adjoint=adjoint,
-        slot_of_day=slot,
-    )
+    keep, slot_of = ("cost", "buy", "sell", "charge"), {"slot_of_day": slot}
+    given = community, horizon, penalties, policy, Newton()
+    if adjoint is not None and costate.suits(community, policy, Newton()):
+        energy, run = costate.simulate(*given, keep=keep, **slot_of)
+    else:
+        state, run = simulation.simulate(*given, keep=keep, adjoint=adjoint, **slot_of)
+        energy = state.energy
     battery, per_day = community.prosumers.battery, value.slots_per_day
-    gained = jnp.sum(state.energy - battery.energy_start)
+    gained = jnp.sum(energy - battery.energy_start)
     bought = jnp.sum(run.buy - run.sell, axis=1)
     days = max(bought.shape[0] // per_day, 1)
     of_days = bought[: days * per_day].reshape(days, -1)
