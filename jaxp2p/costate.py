@@ -27,6 +27,7 @@ from jaxp2p.newton.adjoint import Solution, pool_answer, pool_replies
 from jaxp2p.newton.solver import Newton
 from jaxp2p.newton.solver import suits as one_price
 from jaxp2p.policy import Penalties, Policy, Slot, observe, remember, slot_problem
+from jaxp2p.prox.sensitivity import with_derivative_of
 from jaxp2p.slot import execute
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.solvers import Solver
@@ -206,4 +207,4 @@ def _recursion(
 
 def _motion(x: Array) -> Array:
     """Zero, with the derivative of x."""
-    return x - stop_gradient(x)
+    return with_derivative_of(jnp.zeros_like(x), x)

@@ -183,5 +183,8 @@ def _along(drop: Array, charge: Array) -> tuple[Array, Array]:
     begin = (jnp.arange(pieces, dtype=drop.dtype) / pieces)[None, :]
     inside = lambda x: jnp.clip(x - begin, 0, 1 / pieces)
     fallen = jnp.sum(drop * (inside(charge[:, None]) - inside(0.5)), axis=1)
-    here = jnp.clip(jnp.floor(charge * pieces), 0, pieces - 1).astype(jnp.int32)
-    return fallen, jnp.take_along_axis(drop, here[:, None], axis=1)[:, 0]
+    here = jnp.clip(jnp.floor(charge * pieces), 0, pieces - 1)
+    # by comparison: a gather from what was gathered itself came out wrong on CPUs (jaxlib 0.10.2), fused
+    # with the derivative of a run
+    chosen = here[:, None] == jnp.arange(pieces, dtype=drop.dtype)[None, :]
+    return fallen, jnp.sum(jnp.where(chosen, drop, 0), axis=1)

@@ -34,6 +34,7 @@ from jaxp2p.newton.solver import (
 from jaxp2p.newton.solver import solve as solve_forward
 from jaxp2p.prox.feeder import bus_sum
 from jaxp2p.prox.response import jumps, shares_at
+from jaxp2p.prox.sensitivity import with_derivative_of
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.execute import nodal_surcharge
 from jaxp2p.slot.problem import SlotProblem
@@ -174,7 +175,7 @@ def _reply(problem: SlotProblem, newton: Newton, at: Solution, prices: Array) ->
 
 def _motion(x: Array) -> Array:
     """Zero, with the derivative of x."""
-    return x - stop_gradient(x)
+    return with_derivative_of(jnp.zeros_like(x), x)
 
 
 def _moved(problem: SlotProblem, here: Replies, prices: Array) -> Array:
