@@ -46,6 +46,7 @@ _HOME = {
     "mpc": "predictive",
     "parse_model": "scenarios.parse",
     "perfect_foresight": "baselines.perfect_foresight",
+    "read_controller": "tuning.controller_file",
     "read_tables": "data",
     "run": "runner",
     "scenario_key": "scenarios.model",
@@ -53,8 +54,10 @@ _HOME = {
     "solve": "solvers",
     "solve_fixed": "admm.solver",
     "to_qp": "slot.qp",
+    "tune": "tuning.train",
     "verify": "verification",
     "window": "data",
+    "write_controller": "tuning.controller_file",
     "write_tables": "data",
 }
 

@@ -22,7 +22,7 @@ from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.slot import execute
 from jaxp2p.tuning import train
 from jaxp2p.tuning.controller_file import read_controller, write_controller
-from jaxp2p.tuning.objective import Course, Objective, course, cvar, measure
+from jaxp2p.tuning.objective import Course, Objective, course, courses, cvar, measure
 from jaxp2p.tuning.reduce import decisive, merged, without_network
 from jaxp2p.tuning.stages import Plan, flat, tune_stages
 from jaxp2p.tuning.train import Settings, in_turn, tune
@@ -310,6 +310,18 @@ def test_tuning_resumes_to_the_same(summer, whole, tmp_path, monkeypatch):
         tune(window, settings=TWO_OF_THREE, checkpoint=part, terminal_price=0.3)
     np.testing.assert_array_equal(again.value.level, whole.value.level)
     assert [row.loss for row in again.history] == [row.loss for row in whole.history]
+
+
+def test_a_step_counts_what_the_run_costs(summer, whole):
+    """The program with the derivative in it has the costs of the program without."""
+    window = three_scenarios(*summer)
+    value = start_value(window, knots=4, pieces=2, features=TINY.features)
+    costs = jax.jit(
+        lambda horizons: courses(window.community, horizons, jnp.int32(0), 0.2, value, adjoint=None).cost
+    )(window.horizons)
+    key = jax.random.fold_in(jax.random.key(TWO_OF_THREE.seed), 0)
+    picked = jax.random.choice(key, 3, (2,), replace=False)
+    assert whole.history[0].cost_eur == pytest.approx(float(jnp.mean(costs[picked])), rel=1e-5)
 
 
 def test_the_best_on_the_validation_window_is_kept(summer):
