@@ -108,7 +108,7 @@ def main(argv=None) -> None:
             penalties=suggest_penalties(horizon),
             solver=choose_solver(community),
             key=jax.random.key(0),
-            first_slot_of_day=jnp.asarray(slot_of_week(begin, pd.Timedelta(days=1) / per_day), jnp.int32),
+            first_slot_of_week=jnp.asarray(slot_of_week(begin, pd.Timedelta(days=1) / per_day), jnp.int32),
             slots=horizon.slots,
         )
         clock = time.perf_counter()

@@ -29,6 +29,7 @@ def arguments(argv=None):
     parser.add_argument("--iterations", type=int, default=40, help="that the gradient goes through")
     parser.add_argument("--steps", type=int, default=200, help="of Adam")
     parser.add_argument("--seed", type=int, nargs="+", default=[0], help="of the minibatches")
+    parser.add_argument("--after", type=int, nargs="*", default=[8], help="checks before late balancing")
     parser.add_argument("--community", type=int, default=0, help="seed of homes, trading graph and prices")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--out", help="file to append the lines to; default: standard output")
@@ -102,6 +103,9 @@ def main(argv=None) -> None:
             name = "tuned per slot" if by_feature else "tuned"
             line(name, tuned.rule, **more)
             line(f"{name} + balancing", replace(tuned.rule, admm=balancing), seed=seed)
+            for checks in options.after:
+                late = replace(tuned.rule, admm=ADMM(adapt_after=checks), inherit=False)
+                line(f"{name}, balancing after {checks * late.admm.check_every}", late, seed=seed)
 
 
 if __name__ == "__main__":

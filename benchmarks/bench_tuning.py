@@ -85,7 +85,7 @@ def cell(options, whole, case: str, season: str, price: str) -> list[dict]:
     community, test = data(begin, options.days)
     worth = suggest_terminal_price(community, past)
     slot = slot_of_week(begin, pd.Timedelta(hours=float(test.slot_hours)))
-    shared = {"terminal_price": worth, "slot_of_day": slot, "lower_bound": False}
+    shared = {"terminal_price": worth, "slot_of_week": slot, "lower_bound": False}
 
     ran = run(community, test, policies=(*ONLINE, "perfect_foresight"), **shared)
     costs = {name: cost(community, row, worth) for name, row in ran.trajectories.items()}

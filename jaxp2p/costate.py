@@ -92,14 +92,14 @@ def simulate(
     policy: Policy,
     solver: Newton,
     *,
-    slot_of_day: int | Array = 0,
+    slot_of_week: int | Array = 0,
     keep: tuple[str, ...] = Trajectory._fields,
 ) -> tuple[Array, Trajectory]:
     """`simulation.simulate`, differentiable in community, horizon and policy; `suits` must hold.
 
     Returns the stored energy (N,) in kWh at the end in place of the last state. Forward and reverse mode.
     """
-    number = jnp.asarray(slot_of_day, jnp.int32)
+    number = jnp.asarray(slot_of_week, jnp.int32)
     rules, battery = _Rules(community, penalties, policy), community.prosumers.battery
     last, verdict, points = _run(stop_gradient(rules), stop_gradient(horizon), solver, number)
     known = _known(rules, horizon, number)

@@ -144,12 +144,12 @@ def slot_problem(
     policy: Policy,
     slot: Slot,
     energy: Array,
-    slot_of_day: Array,
+    slot_of_week: Array,
     memory: Memory | None = None,
 ) -> SlotProblem:
     """The slot that the solver sees.
 
-    energy (N,) kWh at its start; slot_of_day () picks theta, and tells a tuned policy the weekday (0 is
+    energy (N,) kWh at its start; slot_of_week () picks theta, and tells a tuned policy the weekday (0 is
     midnight of a Monday); memory of a tuned policy, this slot observed.
     """
     homes, battery, dt = community.prosumers, community.prosumers.battery, slot.slot_hours
@@ -169,11 +169,11 @@ def slot_problem(
         jnp.where(policy.rule == BY_OWN_METER, a, b) for a, b in zip(by_own, by_all, strict=True)
     )
     charge = jnp.maximum(charge, charge_min)
-    theta = policy.theta[slot_of_day % policy.theta.shape[0]]
+    theta = policy.theta[slot_of_week % policy.theta.shape[0]]
     value = jnp.where(policy.inverse_v > 0, policy.inverse_v * (theta - kept), policy.rest_value)
     slope = policy.inverse_v
     if policy.tuned is not None and memory is not None:
-        value, slope = tuned_value.value_line(policy.tuned, memory, homes, kept, slot_of_day)
+        value, slope = tuned_value.value_line(policy.tuned, memory, homes, kept, slot_of_week)
     if community.feeder is None:
         rows = (jnp.zeros((0,), slot.load.dtype),) * 3
     else:

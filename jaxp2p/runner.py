@@ -86,7 +86,7 @@ def run(
     policies: Sequence[str] = POLICIES,
     solver: Solver | None = None,
     terminal_price: float | None = None,
-    slot_of_day: int = 0,
+    slot_of_week: int = 0,
     progress: Progress | None = None,
     lower_bound: bool = True,
     history: Horizon | None = None,
@@ -95,7 +95,7 @@ def run(
     """Run the named policies slot by slot; perfect foresight and the lower bound see the whole horizon.
 
     Besides `POLICIES` there are those of `MPC_POLICIES`, which plan by forecasts made from `history`, the
-    slots right before the horizon. A tuned `controller` runs as the policy "tuned"; it counts slot_of_day
+    slots right before the horizon. A tuned `controller` runs as the policy "tuned"; it counts slot_of_week
     from midnight of a Monday. terminal_price in EUR/kWh values the stored energy at the end for every policy
     alike; by default the middle of what a stored kWh can cost and earn. Raises ValueError for an unknown
     policy, for a history too short for a forecast, and for a controller made for another slot length.
@@ -111,7 +111,7 @@ def run(
         terminal_price = suggest_terminal_price(community, horizon)
     own = tuned_policy(controller, horizon)
     trajectories, seconds, compile_seconds = _online(
-        community, horizon, [*policies, *own], solver, slot_of_day, report, own
+        community, horizon, [*policies, *own], solver, slot_of_week, report, own
     )
     for name in [name for name in policies if name in MPC_POLICIES]:
         told = lambda done, name=name: report(name, done, horizon.slots)
@@ -189,7 +189,7 @@ def tuned_policy(controller: TunedValue | None, horizon: Horizon) -> dict[str, P
     return {TUNED: follow(controller, horizon.load.dtype)}
 
 
-def _online(community, horizon, policies, solver, slot_of_day, report, own):
+def _online(community, horizon, policies, solver, slot_of_week, report, own):
     """The online policies one after the other; all but `own` go through the same compiled programs."""
     known = make_policies(community, horizon) | own
     names = [name for name in policies if name in known]
@@ -211,7 +211,7 @@ def _online(community, horizon, policies, solver, slot_of_day, report, own):
             penalties,
             known[name],
             solver,
-            slot_of_day=slot_of_day,
+            slot_of_week=slot_of_week,
             told=lambda done, name=name: report(name, done, horizon.slots),
         )
         seconds[name] = time.perf_counter() - begin

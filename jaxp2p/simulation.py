@@ -33,19 +33,24 @@ class RunState(NamedTuple):
 
     energy: Array  # (N,) kWh
     solver: State  # warm start
-    slot_of_day: Array  # () int32
+    slot_of_week: Array  # () int32
     memory: Memory | None = None  # of a tuned policy
 
 
 def init(
-    community: Community, penalties: Penalties, policy: Policy, solver: Solver, slot: Slot, slot_of_day: Array
+    community: Community,
+    penalties: Penalties,
+    policy: Policy,
+    solver: Solver,
+    slot: Slot,
+    slot_of_week: Array,
 ) -> RunState:
     """Batteries at their start energy and a cold solver."""
     energy = community.prosumers.battery.energy_start
     memory = remember(community, policy)
     seen = observe(policy, memory, slot)
-    problem = slot_problem(community, penalties, policy, slot, energy, slot_of_day, seen)
-    return RunState(energy, solvers.init(problem, solver), jnp.asarray(slot_of_day, jnp.int32), memory)
+    problem = slot_problem(community, penalties, policy, slot, energy, slot_of_week, seen)
+    return RunState(energy, solvers.init(problem, solver), jnp.asarray(slot_of_week, jnp.int32), memory)
 
 
 def step(
@@ -85,7 +90,7 @@ def clear(
 ) -> Cleared:
     """Solve the market of one slot; nothing has been done yet."""
     memory = observe(policy, state.memory, slot)
-    problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_day, memory)
+    problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_week, memory)
     if orders is not None:
         problem = fix_storage(problem, *orders)
     outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state.solver), adjoint=adjoint)
@@ -98,7 +103,7 @@ def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[
     result = execute.finish(problem, outcome.answer)
     battery = community.prosumers.battery
     energy = next_energy(battery, state.energy, problem.slot_hours, result.dispatch)
-    after = RunState(energy, outcome.state, state.slot_of_day + 1, cleared.memory)
+    after = RunState(energy, outcome.state, state.slot_of_week + 1, cleared.memory)
     return after, record(problem, result, energy)
 
 
@@ -157,7 +162,7 @@ def simulate(
     solver: Solver,
     *,
     state: RunState | None = None,
-    slot_of_day: int | Array = 0,
+    slot_of_week: int | Array = 0,
     keep: tuple[str, ...] = Trajectory._fields,
     schedule: Schedule | None = None,
     adjoint: str | None = None,
@@ -165,7 +170,7 @@ def simulate(
     """Run all slots of the horizon; returns the last state (to go on from) and the Trajectory.
 
     Pure: jit it, or vmap it over policies, scenarios or parameters. `state` continues an earlier run;
-    `slot_of_day` numbers the first slot for policies that follow the time of day. `keep` names the fields
+    `slot_of_week` numbers the first slot for policies that follow the time of day. `keep` names the fields
     to store; the others are None. `schedule`, as far as the policy lets the batteries go, takes the place of
     its decisions. `adjoint` (see `solvers.solve`) makes the run differentiable with respect to policy,
     horizon and community, slot after slot: the backward pass keeps what a slot computes around its solution
@@ -176,7 +181,7 @@ def simulate(
     rows = slots(horizon)
     if state is None:
         first = jax.tree.map(lambda x: x[0], rows)
-        state = init(community, penalties, policy, solver, first, jnp.asarray(slot_of_day, jnp.int32))
+        state = init(community, penalties, policy, solver, first, jnp.asarray(slot_of_week, jnp.int32))
 
     def body(state: RunState, row: tuple[Slot, Schedule | None]):
         state, done = step(community, penalties, policy, solver, state, *row, adjoint=adjoint)
@@ -196,14 +201,14 @@ def simulate_in_pieces(
     policy: Policy,
     solver: Solver,
     *,
-    slot_of_day: int = 0,
+    slot_of_week: int = 0,
     schedule: Schedule | None = None,
     told: Callable[[int], None] = lambda done: None,
 ) -> Trajectory:
     """`simulate` in compiled calls of `PIECE` slots, on the host; `told` hears how many slots are done."""
     cuts = [*range(0, horizon.slots, PIECE), horizon.slots]
     first = jax.tree.map(lambda x: x[0], slots(horizon))
-    state = _start(community, penalties, policy, solver, first, jnp.asarray(slot_of_day, jnp.int32))
+    state = _start(community, penalties, policy, solver, first, jnp.asarray(slot_of_week, jnp.int32))
     parts = []
     for begin, end in pairwise(cuts):
         piece, orders = horizon.slice(begin, end), jax.tree.map(lambda x, a=begin, b=end: x[a:b], schedule)

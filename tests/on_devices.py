@@ -50,7 +50,7 @@ def make_task(market: str, text: str = "none") -> Task:
         policy=make_policies(community, horizon)["lyapunov"],
         solver=scale_tolerances(choose_solver(community), TIGHTER[market]),
         key=jax.random.key(0),
-        first_slot_of_day=jnp.int32(FIRST),
+        first_slot_of_week=jnp.int32(FIRST),
         slots=SLOTS,
     )
 
@@ -79,7 +79,7 @@ def numbered(leaves) -> dict[str, np.ndarray]:
 def simulated(task: Task, community, horizon, policy):
     """Trajectory of one scenario."""
     return _simulate(
-        community, horizon, task.penalties, policy, task.solver, slot_of_day=task.first_slot_of_day
+        community, horizon, task.penalties, policy, task.solver, slot_of_week=task.first_slot_of_week
     )[1]
 
 

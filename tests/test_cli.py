@@ -31,14 +31,14 @@ def asked(monkeypatch):
     """Replaces the solver; collects what it was asked for."""
     calls = []
 
-    def run(community, horizon, *, policies, solver, progress, slot_of_day, history, controller):
+    def run(community, horizon, *, policies, solver, progress, slot_of_week, history, controller):
         calls.append(
             SimpleNamespace(
                 community=community,
                 horizon=horizon,
                 policies=policies,
                 solver=solver,
-                slot_of_day=slot_of_day,
+                slot_of_week=slot_of_week,
                 history=history,
                 controller=controller,
             )
@@ -129,7 +129,7 @@ def test_run_passes_its_options_on(asked):
     assert one.community.size == 12
     assert float(one.community.market.fee[0, 0]) == pytest.approx(0.02)
     assert one.horizon.slots == 48
-    assert one.slot_of_day == 24
+    assert one.slot_of_week == 24
     from jaxp2p.solvers import Newton, scale_tolerances
 
     assert one.solver == scale_tolerances(Newton(), 0.5)

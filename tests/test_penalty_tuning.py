@@ -57,10 +57,21 @@ def test_the_gradient_is_that_of_finite_differences(slots):
         assert float(gradient[i, j]) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-7)
 
 
+def test_late_balancing_only_touches_the_slow_slots(slots):
+    """Until the first change the penalties are fixed ones; a slot then starts with its own again."""
+    checks = 5
+    late = replace(constant_rule(ADMM(adapt_after=checks, max_iter=500), jnp.float64), inherit=False)
+    fixed, found = slots.iterations, iterations_needed(slots, late)
+    quick = fixed <= checks * FIXED.check_every
+    assert 0 < quick.sum() < len(quick)
+    np.testing.assert_array_equal(found[quick], np.asarray(fixed)[quick])
+    assert np.all(found[~quick] > checks * FIXED.check_every)
+
+
 @pytest.mark.parametrize("by_feature", [False, True])
 def test_the_loss_falls(slots, by_feature):
     tuned = tune_penalties(
-        slots, FIXED, by_feature=by_feature, iterations=10, steps=12, batch=6, learning_rate=0.1
+        slots, FIXED, by_feature=by_feature, iterations=10, steps=24, batch=6, learning_rate=0.1
     )
     assert np.all(np.isfinite(tuned.loss)) and tuned.loss[-3:].mean() < 0.9 * tuned.loss[0]
     used = np.abs(np.asarray(tuned.rule.weights[:, 1:])).max()

@@ -82,13 +82,13 @@ def test_a_tuned_controller_decides_as_in_a_run(village, engine):
             horizon,
             policies=(),
             controller=tuned,
-            first_slot_of_day=first,
+            first_slot_of_week=first,
             engine=engine,
             foresight_sample=0,
         )
         cost[first] = run_chunk(study, 0, 1).kpis.set_index("policy").loc["tuned", "cost_eur"]
     one = run(
-        community, horizon, policies=(), controller=tuned, slot_of_day=SUNDAY_EVENING, lower_bound=False
+        community, horizon, policies=(), controller=tuned, slot_of_week=SUNDAY_EVENING, lower_bound=False
     )
     assert cost[SUNDAY_EVENING] == pytest.approx(
         evaluate(community, horizon, one)["tuned"].kpis["cost_eur"], rel=1e-5

@@ -102,14 +102,14 @@ def make_case(homes: int, market: str, *, seed: int = 0, length: int = SLOTS, ad
 
     @jax.jit
     def clear(state: RunState, slot: Slot):
-        problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_day)
+        problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_week)
         outcome = solver.solve(problem, admm, solver.warm(problem, admm, state.solver))
         d, battery = execute.dispatch(problem, outcome.answer), community.prosumers.battery
         moved = d.charge * battery.charge_efficiency - d.discharge / battery.discharge_efficiency
         energy = jnp.clip(
             battery.retention * state.energy + slot.slot_hours * moved, battery.energy_min, battery.energy_max
         )
-        return RunState(energy, outcome.state, state.slot_of_day + 1), (
+        return RunState(energy, outcome.state, state.slot_of_week + 1), (
             problem,
             (d.row_price, d.market_price, d.trade_price),
             outcome.iterations,

@@ -42,7 +42,7 @@ def make_task(community: Community, horizon: Horizon, *, model: str, slots: int)
         policy=lyapunov(parameters),
         solver=choose_solver(community),
         key=jax.random.key(0),
-        first_slot_of_day=jnp.int32(0),
+        first_slot_of_week=jnp.int32(0),
         slots=slots,
     )
 

@@ -146,8 +146,9 @@ def step(problem: SlotProblem, admm: ADMM, devices: Curve, state: State) -> tupl
 def _adapt(admm: ADMM, state: State, last: Residuals) -> State:
     """Residual balancing per family (Boyd et al. 2011, section 3.4.1, with OSQP's square root).
 
-    The first `free_rho_updates` changes may follow each other after adapt_every checks; then the pause
-    doubles with every change, so that the penalties settle and the iteration converges.
+    The first change waits for adapt_after checks. `free_rho_updates` changes may follow each other after
+    adapt_every checks; then the pause doubles with every change, so that the penalties settle and the
+    iteration converges.
     """
     tiny = jnp.finfo(state.rho.dtype).tiny
     small = jnp.maximum(jnp.max(last.prim_excess), jnp.max(last.dual_excess)) <= 1
@@ -161,6 +162,7 @@ def _adapt(admm: ADMM, state: State, last: Residuals) -> State:
     wanted = jnp.clip(state.rho * factor, state.rho_start / clamp, state.rho_start * clamp)
     age = state.rho_age + 1
     pause = admm.adapt_every * 2 ** jnp.clip(state.rho_updates - admm.free_rho_updates, 0, 20)
+    pause = jnp.where(state.rho_updates == 0, max(admm.adapt_every, admm.adapt_after), pause)
     changed = (age >= pause) & jnp.any(wanted != state.rho) & ~last.converged
     new = rescale(state, jnp.where(changed, wanted, state.rho))
     return new._replace(

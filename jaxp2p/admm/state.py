@@ -36,6 +36,7 @@ class ADMM:
     check_every: int = static(default=5)
     free_rho_updates: int = static(default=4)  # changes of the penalties before their pause doubles
     adapt_every: int = static(default=4)  # checks between changes of the penalties
+    adapt_after: int = static(default=0)  # checks of a slot before the first change, if more than adapt_every
 
 
 class State(NamedTuple):

@@ -81,7 +81,7 @@ def run(source: Source, options: Options) -> int:
                 policies=names,
                 solver=solver,
                 progress=progress,
-                slot_of_day=first_slot_of_week(time),
+                slot_of_week=first_slot_of_week(time),
                 history=history,
                 controller=controller,
             )
@@ -193,7 +193,7 @@ def named_policies(text: str, known: tuple[str, ...], *, besides: tuple[str, ...
 
 
 def first_slot_of_week(time: Any) -> int:
-    """Number of the first slot within its week, which begins on Monday: what `slot_of_day` counts from."""
+    """Number of the first slot within its week, which begins on Monday: what `slot_of_week` counts from."""
     from jaxp2p.data.calendar import slot_of_week
 
     return slot_of_week(time.iloc[0], time.iloc[1] - time.iloc[0])

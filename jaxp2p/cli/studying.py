@@ -160,7 +160,7 @@ def build(settings: "StudySettings", mesh: Any = None, controller: str | None = 
         slots=slots,
         seed=settings.seed,
         solver=scale_tolerances(choose_solver(community), settings.tolerance),
-        first_slot_of_day=first_slot_of_week(tables.profiles["time"]),
+        first_slot_of_week=first_slot_of_week(tables.profiles["time"]),
         foresight_sample=settings.foresight_sample,
         mesh=mesh,
         controller=None
@@ -336,7 +336,7 @@ def _report(
             title=f"{case}, {folder.settings.market} market, {made_of}",
             traces=folder.read_traces(),
             slot_hours=float(made.horizon.slot_hours),
-            first_slot=made.first_slot_of_day,
+            first_slot=made.first_slot_of_week,
         )
         files = write_study_pictures(folder.path / "pictures", data)
     if options.json == "-":

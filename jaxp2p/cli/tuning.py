@@ -81,8 +81,8 @@ def tune(source: Source, options: Options) -> int:
         shared: dict[str, Any] = {"policies": SHOWN, "terminal_price": worth, "lower_bound": False}
         with user_input():
             before = {
-                "train": run(community, train, slot_of_day=first, **shared),
-                "test": run(community, test, slot_of_day=second, progress=progress, **shared),
+                "train": run(community, train, slot_of_week=first, **shared),
+                "test": run(community, test, slot_of_week=second, progress=progress, **shared),
             }
         costs = {part: _costs(community, found) for part, found in before.items()}
         checkpoint = options.out.with_name(options.out.name + ".checkpoint")
@@ -108,10 +108,10 @@ def tune(source: Source, options: Options) -> int:
             )
         progress.say("test after")
         own: dict[str, Any] = {**shared, "policies": (), "controller": tuned.value}
-        after = run(community, test, slot_of_day=second, **own)
+        after = run(community, test, slot_of_week=second, **own)
         costs["test"] |= _costs(community, after)
         own["controller"] = stage(tuned.value, 0)  # the one that was tuned on the window called "train"
-        costs["train"] |= _costs(community, run(community, train, slot_of_day=first, **own))
+        costs["train"] |= _costs(community, run(community, train, slot_of_week=first, **own))
     capture = {part: _captures(found) for part, found in costs.items()}
     about = {
         "case": source.name,

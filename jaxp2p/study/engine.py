@@ -86,7 +86,7 @@ class Task:
     policy: Policy
     solver: Solver
     key: Array  # of the study
-    first_slot_of_day: Array  # () int32
+    first_slot_of_week: Array  # () int32
     slots: int = static()
 
 
@@ -119,9 +119,9 @@ def _open(task: Task, carry: Any, energy: Array, memory: Memory | None, slot: Ar
     carry, drawn = task.model.draw(task.community, task.horizon, carry, slot)
     community = task.model.community(task.community, carry)
     policy = replace(task.policy, storage=task.policy.storage * drawn.battery)
-    of_day = task.first_slot_of_day + slot
+    of_week = task.first_slot_of_week + slot
     memory = observe(policy, memory, drawn.slot)
-    problem = slot_problem(community, task.penalties, policy, drawn.slot, energy, of_day, memory)
+    problem = slot_problem(community, task.penalties, policy, drawn.slot, energy, of_week, memory)
     grid = (drawn.slot.voltage_base, drawn.slot.flow_base, drawn.slot.flow_reactive)
     return carry, drawn.battery, memory, problem, grid
 

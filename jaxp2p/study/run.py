@@ -46,7 +46,7 @@ class Study:
     solver: Solver
     key: Array
     slots: int
-    first_slot_of_day: int
+    first_slot_of_week: int
     terminal_price: float  # EUR/kWh of stored energy at the end
     foresight_sample: int
     engine: str | None = None
@@ -63,7 +63,7 @@ class Study:
             policy=policy,
             solver=self.solver,
             key=self.key,
-            first_slot_of_day=jnp.asarray(self.first_slot_of_day, jnp.int32),
+            first_slot_of_week=jnp.asarray(self.first_slot_of_week, jnp.int32),
             slots=self.slots,
         )
 
@@ -77,7 +77,7 @@ def make_study(
     slots: int | None = None,
     seed: int = 0,
     solver: Solver | None = None,
-    first_slot_of_day: int = 0,
+    first_slot_of_week: int = 0,
     terminal_price: float | None = None,
     foresight_sample: int = 8,
     engine: str | None = None,
@@ -88,7 +88,7 @@ def make_study(
     """A study of the named policies; scenarios of `slots` slots are drawn by `model` from the horizon.
 
     Policy parameters, penalties and the terminal price follow from the tariffs of the horizon, the same for
-    every scenario. A tuned `controller` runs last, as the policy "tuned"; it counts first_slot_of_day from
+    every scenario. A tuned `controller` runs last, as the policy "tuned"; it counts first_slot_of_week from
     midnight of a Monday, and the days of every scenario from there, whatever days they are drawn from.
     Raises ValueError for unknown policies, where scenarios cannot be that long, and for a controller made for
     another slot length.
@@ -113,7 +113,7 @@ def make_study(
         solver=solver or choose_solver(community),
         key=jax.random.key(seed),
         slots=slots,
-        first_slot_of_day=first_slot_of_day,
+        first_slot_of_week=first_slot_of_week,
         terminal_price=terminal_price,
         foresight_sample=foresight_sample,
         engine=engine,

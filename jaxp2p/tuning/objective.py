@@ -60,7 +60,7 @@ def course(
 ) -> Course:
     """Run one scenario of a window whose first slot is number `slot`."""
     penalties, policy = suggest_penalties(horizon), follow(value, horizon.load.dtype)
-    keep, slot_of = ("cost", "buy", "sell", "charge"), {"slot_of_day": slot}
+    keep, slot_of = ("cost", "buy", "sell", "charge"), {"slot_of_week": slot}
     given = community, horizon, penalties, policy, Newton()
     if adjoint is not None and costate.suits(community, policy, Newton()):
         energy, run = costate.simulate(*given, keep=keep, **slot_of)

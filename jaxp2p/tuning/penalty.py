@@ -13,8 +13,9 @@ Without features the result is an `ADMM` like any other, one for the community; 
 own, known before it is solved.
 
 The loss stands in for the iterations and is not the same: it can fall while they rise, for the slots that are
-far from solved after `iterations` steps above all. Check with `iterations_needed`, look at the slowest slots,
-and keep residual balancing on (rho_clamp > 1) wherever a slot may not fail (`benchmarks/bench_penalty.py`).
+far from solved after `iterations` steps above all. So let balancing take over there: the rule with
+`ADMM(adapt_after=iterations / check_every)`, inherit False, ends every slot and is the fastest in the median
+(`benchmarks/bench_penalty.py`). Check with `iterations_needed`.
 """
 
 from dataclasses import fields, replace
@@ -26,7 +27,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxp2p._pytree import record
+from jaxp2p._pytree import record, static
 from jaxp2p.admm.residuals import Residuals
 from jaxp2p.admm.solver import ADMM, State, init, solve, solve_fixed, warm
 from jaxp2p.slot.problem import SlotProblem
@@ -42,6 +43,7 @@ class PenaltyRule:
 
     admm: ADMM
     weights: Array  # (3, 1 + F) of the logarithms: constant, then FEATURES
+    inherit: bool = static(default=True)  # what balancing made of the penalties in the slot before
 
     def at(self, problem: SlotProblem, state: State) -> ADMM:
         """The settings for a slot; `state` is what the slot before left."""
@@ -138,7 +140,8 @@ def _chain(first: SlotProblem, rows: dict[str, Array], rule: PenaltyRule) -> tup
     def body(state: State, row: dict[str, Array]):
         problem = replace(first, **row)
         admm = rule.at(problem, state)
-        outcome = solve(problem, admm, warm(problem, admm, state))
+        before = state if rule.inherit else _anew(state)
+        outcome = solve(problem, admm, warm(problem, admm, before))
         return outcome.state, (state, outcome.iterations)
 
     return jax.lax.scan(body, init(first, rule.at(first, init(first, rule.admm))), rows)[1]
@@ -147,9 +150,13 @@ def _chain(first: SlotProblem, rows: dict[str, Array], rule: PenaltyRule) -> tup
 def residual_loss(problem: SlotProblem, rule: PenaltyRule, start: State, iterations: int) -> Array:
     """() log (1 + eighth norm) of all residuals over their tolerances after `iterations` steps."""
     admm = rule.at(problem, start)
-    # the penalties that adaptation found are dropped: a start has none of its own
-    start = warm(problem, admm, start._replace(rho_start=start.rho))
+    start = warm(problem, admm, _anew(start))
     return _log_excess(solve_fixed(problem, admm, start, iterations)[0].residuals)
+
+
+def _anew(state: State) -> State:
+    """Without the penalties that balancing found: the next slot starts with its own."""
+    return state._replace(rho_start=state.rho)
 
 
 def _log_excess(last: Residuals) -> Array:
