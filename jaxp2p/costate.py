@@ -9,8 +9,9 @@ is worked out for all slots at once. Only a linear recursion goes from slot to s
 
 and its transpose, which autodiff makes of it, is the costate equation: what a kWh more in slot t would have
 been worth (Pontryagin et al., The mathematical theory of optimal processes, 1962). The derivative is that of
-`simulation.simulate(..., adjoint="implicit")` at a fraction of its time, and a third of its memory: nothing
-but the recursion waits for the slot before.
+`simulation.simulate(..., adjoint="implicit")` in less time and memory: of what derivatives need, nothing but
+the recursion waits for the slot before. The solver's position of every home is kept, so that working a slot
+out anew finds the pieces of the polylines that the run was on.
 """
 
 from typing import NamedTuple
@@ -27,7 +28,7 @@ from jaxp2p.newton.adjoint import Solution, pool_answer, pool_replies
 from jaxp2p.newton.solver import Newton
 from jaxp2p.newton.solver import suits as one_price
 from jaxp2p.policy import Penalties, Policy, Slot, observe, remember, slot_problem
-from jaxp2p.prox.sensitivity import with_derivative_of
+from jaxp2p.prox.sensitivity import derivative_only
 from jaxp2p.slot import execute
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.solvers import Solver
@@ -78,10 +79,13 @@ class _Balance(NamedTuple):
 
 
 def suits(community: Community, policy: Policy, solver: Solver) -> bool:
-    """Whether homes depend on each other through one price only; known from the structure alone."""
+    """Whether homes depend on each other through one price only: tuned policies, Newton, no network.
+
+    Known from the structure alone, and that does not tell which rule another policy follows: one of them
+    looks at everybody's battery.
+    """
     homes, market = community.prosumers, community.market
     alone = one_price(market, connection_limits=homes.limited) and community.feeder is None
-    # rules that follow the meter of the community look at everybody's battery
     return alone and isinstance(solver, Newton) and policy.tuned is not None
 
 
@@ -97,7 +101,8 @@ def simulate(
 ) -> tuple[Array, Trajectory]:
     """`simulation.simulate`, differentiable in community, horizon and policy; `suits` must hold.
 
-    Returns the stored energy (N,) in kWh at the end in place of the last state. Forward and reverse mode.
+    Returns the stored energy (N,) in kWh at the end in place of the last state. First derivatives only, in
+    forward and reverse mode.
     """
     number = jnp.asarray(slot_of_week, jnp.int32)
     rules, battery = _Rules(community, penalties, policy), community.prosumers.battery
@@ -108,7 +113,7 @@ def simulate(
     fixed = stop_gradient((rules, known))
     by_energy, by_price = jax.vmap(_slopes, (None, None, 0, 0))(fixed[0], solver, fixed[1], points)
     denergy, dprice, dlast = _recursion(
-        here, balance.slope, by_energy, by_price, _motion(battery.energy_start)
+        here, balance.slope, by_energy, by_price, derivative_only(battery.energy_start)
     )
 
     def total(x: Array, by_energy: Array, by_price: Array) -> Array:
@@ -117,6 +122,7 @@ def simulate(
     response = jax.tree.map(total, here, by_energy, by_price)
 
     def settle(known: _Known, point: _Point, price: Array, response: _Response, verdict: dict) -> Trajectory:
+        # nothing that is settled by depends on the energy, which does not move here
         problem = _problem(rules, known, point.energy)
         answer = pool_answer(problem, price, response.injection, response.market_price, response.nodal_price)
         done = execute.settle(problem, answer, response.devices)
@@ -193,9 +199,9 @@ def _recursion(
     start.
     """
     per_kw = jnp.where(slope > 0, 1 / jnp.where(slope > 0, slope, 1), 0)
-    alone = -per_kw * jnp.sum(_motion(here.injection), axis=1)  # the price, had no energy moved
+    alone = -per_kw * jnp.sum(derivative_only(here.injection), axis=1)  # the price, had no energy moved
     weight = per_kw[:, None] * by_energy.injection
-    push = _motion(here.energy) + by_price.energy * alone[:, None]
+    push = derivative_only(here.energy) + by_price.energy * alone[:, None]
 
     def body(moved: Array, row: tuple[Array, ...]):
         kept, paid, weight, push = row
@@ -203,8 +209,3 @@ def _recursion(
 
     last, moved = jax.lax.scan(body, start, (by_energy.energy, by_price.energy, weight, push))
     return moved, alone - jnp.sum(weight * moved, axis=1), last
-
-
-def _motion(x: Array) -> Array:
-    """Zero, with the derivative of x."""
-    return with_derivative_of(jnp.zeros_like(x), x)

@@ -162,18 +162,25 @@ def slot_problem(
     refill = jnp.maximum(battery.energy_min - kept, 0) / (dt * battery.charge_efficiency)
     charge_min = jnp.minimum(policy.storage * refill, charge_max)
 
-    by_own = own_meter(slot.load, slot.pv, charge_max, discharge_max)
-    by_all = community_meter(slot.load, slot.pv, charge_max, discharge_max)
-    ruled = policy.rule != BY_VALUE
-    charge, discharge = (
-        jnp.where(policy.rule == BY_OWN_METER, a, b) for a, b in zip(by_own, by_all, strict=True)
-    )
-    charge = jnp.maximum(charge, charge_min)
-    theta = policy.theta[slot_of_week % policy.theta.shape[0]]
-    value = jnp.where(policy.inverse_v > 0, policy.inverse_v * (theta - kept), policy.rest_value)
-    slope = policy.inverse_v
-    if policy.tuned is not None and memory is not None:
+    discharge_min = jnp.zeros_like(discharge_max)
+    if policy.tuned is not None and memory is not None:  # never a rule
         value, slope = tuned_value.value_line(policy.tuned, memory, homes, kept, slot_of_week)
+    else:
+        theta = policy.theta[slot_of_week % policy.theta.shape[0]]
+        value = jnp.where(policy.inverse_v > 0, policy.inverse_v * (theta - kept), policy.rest_value)
+        slope = policy.inverse_v
+        by_own = own_meter(slot.load, slot.pv, charge_max, discharge_max)
+        by_all = community_meter(slot.load, slot.pv, charge_max, discharge_max)
+        charge, discharge = (
+            jnp.where(policy.rule == BY_OWN_METER, a, b) for a, b in zip(by_own, by_all, strict=True)
+        )
+        ruled = policy.rule != BY_VALUE
+        charge_min, charge_max = (
+            jnp.where(ruled, jnp.maximum(charge, charge_min), limit) for limit in (charge_min, charge_max)
+        )
+        discharge_min, discharge_max = (
+            jnp.where(ruled, discharge, limit) for limit in (discharge_min, discharge_max)
+        )
     if community.feeder is None:
         rows = (jnp.zeros((0,), slot.load.dtype),) * 3
     else:
@@ -192,10 +199,10 @@ def slot_problem(
         load_cost=homes.load_flex_cost if homes.elastic else None,
         pv_max=slot.pv,
         curtailment_cost=homes.curtailment_cost,
-        charge_min=jnp.where(ruled, charge, charge_min),
-        charge_max=jnp.where(ruled, charge, charge_max),
-        discharge_min=jnp.where(ruled, discharge, 0),
-        discharge_max=jnp.where(ruled, discharge, discharge_max),
+        charge_min=charge_min,
+        charge_max=charge_max,
+        discharge_min=discharge_min,
+        discharge_max=discharge_max,
         charge_efficiency=battery.charge_efficiency,
         discharge_efficiency=battery.discharge_efficiency,
         wear_cost=battery.wear_cost,

@@ -174,9 +174,9 @@ def simulate(
     to store; the others are None. `schedule`, as far as the policy lets the batteries go, takes the place of
     its decisions. `adjoint` (see `solvers.solve`) makes the run differentiable with respect to policy,
     horizon and community, slot after slot: the backward pass keeps what a slot computes around its solution
-    and none of the iterations. Working it out anew in the backward pass gives wrong derivatives: rounding
-    then picks other pieces of the polylines than the forward pass did. In a pool without network
-    `costate.simulate` gives the same derivatives in a fraction of the time.
+    and none of the iterations. Solving slots anew in the backward pass (`jax.checkpoint`) gives wrong
+    derivatives: rounding then picks other pieces of the polylines than the forward pass did. In a pool
+    without network `costate.simulate` gives the same derivatives in less time.
     """
     rows = slots(horizon)
     if state is None:

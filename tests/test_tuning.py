@@ -147,6 +147,35 @@ def test_the_costate_has_the_derivative_of_slot_after_slot():
     assert compared >= 5
 
 
+def test_the_costate_of_elastic_loads_that_curtail():
+    """Against slot after slot, where selling costs money at noon and all loads are elastic."""
+    community, horizon = small("rural1", network=False, market="none")
+    every = jnp.ones(community.size)
+    elastic = {"load_flex_share": 0.2 * every, "load_flex_cost": 0.05 * every, "elastic": True}
+    community = replace(community, prosumers=replace(community.prosumers, **elastic))
+    cheap = jnp.where(jnp.arange(horizon.slots) % 96 // 4 == 12, -0.05, horizon.price_sell)
+    horizon = replace(horizon, price_sell=cheap)
+    value = start_value(as_window(community, horizon), **SHAPE)
+    value = replace(value, level=value.level + 0.2 * jax.random.normal(jax.random.key(3), value.level.shape))
+    penalties = suggest_penalties(horizon)
+
+    def total(factors, simulate):
+        policy = follow(replace(value, level=value.level * factors[0]), horizon.load.dtype)
+        today = replace(horizon, price_buy=horizon.price_buy * factors[1], pv=horizon.pv * factors[2])
+        end, run = simulate(community, today, penalties, policy, EXACT, keep=("cost", "pv_used", "load"))
+        return jnp.sum(run.cost) - 0.2 * jnp.sum(end) + jnp.sum(0.01 * run.pv_used + 0.02 * run.load**2), run
+
+    def in_turn(*given, **more):
+        state, run = simulation.simulate(*given, adjoint="implicit", **more)
+        return state.energy, run
+
+    (_, run), expected = jax.jit(jax.value_and_grad(lambda x: total(x, in_turn), has_aux=True))(jnp.ones(3))
+    found = jax.jit(jax.grad(lambda x: total(x, costate.simulate)[0]))(jnp.ones(3))
+    assert bool(jnp.all(jnp.isfinite(expected)))
+    assert float(jnp.max(horizon.pv - run.pv_used)) > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-7)
+
+
 def test_the_start_is_the_certified_controller():
     community, horizon = small("rural3", network=False, price="tou_noise")
     low, high = price_bounds(horizon)

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jax import Array
 
+LEAST_POWER = 1e-6  # kW
+
 
 def own_meter(load: Array, pv: Array, charge_max: Array, discharge_max: Array) -> tuple[Array, Array]:
     """Charge (N,) and discharge (N,) in kW that bring every home's own meter towards zero."""
@@ -16,6 +18,7 @@ def community_meter(load: Array, pv: Array, charge_max: Array, discharge_max: Ar
 
     def shared(wanted: Array, limit: Array) -> Array:
         total = jnp.sum(limit)
-        return limit * jnp.clip(wanted / jnp.where(total > 0, total, 1), 0, 1)
+        # next to nothing counts as nothing: its share has no finite derivative
+        return limit * jnp.clip(wanted / jnp.where(total > LEAST_POWER, total, 1), 0, 1)
 
     return shared(surplus, charge_max), shared(-surplus, discharge_max)

@@ -7,7 +7,7 @@ the homes inject in total, and the rows at work beyond their limits. Around it
 
 has the value x and, by the implicit function theorem, the derivative of the solution; prices at a bound
 follow the bound. The homes then answer x(problem) on their polylines, in closed form. Forward and reverse
-mode work, and the iterations themselves are never differentiated.
+mode work, for first derivatives, and the iterations themselves are never differentiated.
 
 Where the dispatch has a kink (a home at a corner of its polyline, a price just at its bound) this is the
 derivative on the side on which the solver stopped. On a jump (curtailment, a constant storage value) the
@@ -34,7 +34,7 @@ from jaxp2p.newton.solver import (
 from jaxp2p.newton.solver import solve as solve_forward
 from jaxp2p.prox.feeder import bus_sum
 from jaxp2p.prox.response import jumps, shares_at
-from jaxp2p.prox.sensitivity import with_derivative_of
+from jaxp2p.prox.sensitivity import derivative_only
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.execute import nodal_surcharge
 from jaxp2p.slot.problem import SlotProblem
@@ -66,7 +66,7 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
     """`newton.solver.solve`, differentiable with respect to the leaves of `problem`.
 
     The derivatives are those of the exact optimum, whatever the tolerance; `state` and `newton` have none.
-    Answers have the same values as without (injections up to the tolerance's last proximal step).
+    Answers have the same values as without.
     """
     found = stop_gradient(solve_forward(*stop_gradient((problem, newton, state))))
     prices = jnp.concatenate([found.state.price[None], found.state.row_price])
@@ -105,26 +105,28 @@ def pool_answer(
     problem: SlotProblem, price: Array, injection: Array, market_price: Array, nodal_price: Array
 ) -> Answer:
     """What is to be executed where the homes do this; verdicts are for whoever solved the slot."""
-    none = jnp.zeros_like(price)
+    unknown = jnp.zeros_like(price)
     return Answer(
         injection=injection,
         trades=jnp.broadcast_to(pool_trades(injection), problem.market.fee.shape),
         market_price=market_price,
         nodal_price=nodal_price,
         trade_price=price[None, None],
-        row_price=problem.row_offset,
-        prim_res=none,
-        dual_res=none,
-        iterations=none,
-        status=none,
+        row_price=jnp.zeros_like(problem.row_offset),
+        prim_res=unknown,
+        dual_res=unknown,
+        iterations=jnp.zeros((), jnp.int32),
+        status=jnp.zeros((), jnp.int32),
     )
 
 
 def _at_bound(problem: SlotProblem, price: Array) -> tuple[Array, Array]:
     """Whether the pool's price () is free, and the bound at which it is otherwise, EUR/kWh."""
-    _, lowest, highest = price_range(problem)
-    free = (price > lowest[0]) & (price < highest[0])
-    return free, jnp.where(price <= lowest[0], lowest[0], highest[0])
+    _, (lowest, *_), (highest, *_) = price_range(problem)
+    # the bounds may have been worked out in another order where the price was found
+    near = 8 * jnp.finfo(price.dtype).eps * (jnp.abs(lowest) + jnp.abs(highest))
+    low, high = price <= lowest + near, price >= highest - near
+    return ~(low | high), jnp.where(low, lowest, highest)
 
 
 def _unique(problem: SlotProblem, slope: Array) -> Array:
@@ -148,9 +150,16 @@ def _reply(problem: SlotProblem, newton: Newton, at: Solution, prices: Array) ->
     jump = jumps(fixed, at.nodal_price)
     width = jnp.where(jump, STEEPEST * still.price_scale, fixed.end - fixed.start)
     rate = jnp.where(partly, 1 / width, 0)
-    point = (1 - share) * _motion(pieces.start) + share * _motion(pieces.end)
-    push = _motion(base) + jnp.sum(share * _motion(pieces.gain) - fixed.gain * rate * point, axis=0)
-    slope = jnp.sum(fixed.gain * rate, axis=0)
+    point = (1 - share) * derivative_only(pieces.start) + share * derivative_only(pieces.end)
+    weight = jnp.where(partly & jump, fixed.gain, 0)
+    span = jnp.sum(weight, axis=0)
+    on_jump = jnp.sum(weight * point, axis=0) / jnp.where(span > 0, span, 1)
+    # a home on a jump keeps the jump's price, and its other devices go with that
+    follows = jump | (span == 0)[None, :]
+    kept = jnp.where(follows, 0, on_jump[None, :])
+    own = share * derivative_only(pieces.gain) + fixed.gain * rate * (kept - point)
+    push = derivative_only(base) + jnp.sum(own, axis=0)
+    slope = jnp.sum(jnp.where(follows, fixed.gain * rate, 0), axis=0)
 
     half_fee, _, _ = price_range(problem)
     sell = jnp.maximum(problem.price_sell, prices[0] - half_fee)
@@ -159,23 +168,15 @@ def _reply(problem: SlotProblem, newton: Newton, at: Solution, prices: Array) ->
     surcharge = nodal_surcharge(problem, prices[1:])
     idle = at.injection == 0
     alone = jnp.where(slope > 0, -push / jnp.where(slope > 0, slope, 1), 0)
-    rise = jnp.where(idle, alone, _motion(market - surcharge))
-    weight = jnp.where(partly & jump, fixed.gain, 0)
-    span = jnp.sum(weight, axis=0)
-    on_jump = jnp.sum(weight * point, axis=0) / jnp.where(span > 0, span, 1)
+    rise = jnp.where(idle, alone, derivative_only(market - surcharge))
     nodal = at.nodal_price + jnp.where(span > 0, on_jump, rise)
     return Replies(
         injection=jnp.where(idle, 0, at.injection + push + slope * rise),
-        shares=share + rate * (rise[None, :] - point),
+        shares=share + rate * (jnp.where(follows, rise[None, :], kept) - point),
         slope=jnp.where(idle, 0, slope),
         nodal_price=nodal,
         market_price=jnp.where(idle, jnp.clip(nodal + surcharge, sell, buy), market),
     )
-
-
-def _motion(x: Array) -> Array:
-    """Zero, with the derivative of x."""
-    return with_derivative_of(jnp.zeros_like(x), x)
 
 
 def _moved(problem: SlotProblem, here: Replies, prices: Array) -> Array:

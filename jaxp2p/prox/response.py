@@ -149,8 +149,11 @@ def price_on_polyline(devices: Response, *, price: Array, power: Array, slope: A
     position, target = devices.price + slope * devices.power, price + slope * power
     (left, right), (low, high) = between(position, target, devices.price, devices.power)
     span = high - low
-    part = jnp.clip((power - low) / jnp.where(span > 0, span, 1), 0, 1)
-    return jnp.where(span > 0, left + (right - left) * part, price)
+    # powers of two corners that should be the same may differ by rounding
+    rises = span > 8 * jnp.finfo(power.dtype).eps * jnp.max(jnp.abs(devices.power), axis=0)
+    part = jnp.clip((power - low) / jnp.where(rises, span, 1), 0, 1)
+    on_flat = jnp.where(left < right, jnp.clip(price, left, right), price)
+    return jnp.where(rises, left + (right - left) * part, on_flat)
 
 
 def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array) -> Array:

@@ -61,6 +61,11 @@ def _with_derivative_of(primals, tangents):
     return primals[0], tangents[1]
 
 
+def derivative_only(x: Array) -> Array:
+    """Zero, exactly, with the derivative of x."""
+    return with_derivative_of(jnp.zeros_like(x), x)
+
+
 @jax.custom_jvp
 def with_sensitivity(update: ProsumerUpdate, question: Question) -> ProsumerUpdate:
     """`update`, bit by bit, as a function of the question that it answers: forward and reverse mode.

@@ -77,15 +77,11 @@ def devices_of(problem: SlotProblem, shares: Array, pieces: Pieces) -> Devices:
     return Devices(load, pv_used, charge, discharge)
 
 
-def devices_at(problem: SlotProblem, price: Array, power: Array) -> Devices:
-    """The devices where the homes answer the nodal price (N,) EUR/kWh with power (N,) kW."""
-    pieces = problem.pieces()
-    return devices_of(problem, shares_at(pieces, problem.base, price=price, power=power), pieces)
-
-
 def dispatch(problem: SlotProblem, answer: Answer) -> Dispatch:
     """Devices from the response polyline, trades made reciprocal, the utility takes the rest: all exact."""
-    return settle(problem, answer, devices_at(problem, answer.nodal_price, answer.injection))
+    pieces = problem.pieces()
+    shares = shares_at(pieces, problem.base, price=answer.nodal_price, power=answer.injection)
+    return settle(problem, answer, devices_of(problem, shares, pieces))
 
 
 def settle(problem: SlotProblem, answer: Answer, devices: Devices) -> Dispatch:

@@ -60,12 +60,12 @@ def course(
 ) -> Course:
     """Run one scenario of a window whose first slot is number `slot`."""
     penalties, policy = suggest_penalties(horizon), follow(value, horizon.load.dtype)
-    keep, slot_of = ("cost", "buy", "sell", "charge"), {"slot_of_week": slot}
     given = community, horizon, penalties, policy, Newton()
+    wanted = {"keep": ("cost", "buy", "sell", "charge"), "slot_of_week": slot}
     if adjoint is not None and costate.suits(community, policy, Newton()):
-        energy, run = costate.simulate(*given, keep=keep, **slot_of)
+        energy, run = costate.simulate(*given, **wanted)
     else:
-        state, run = simulation.simulate(*given, keep=keep, adjoint=adjoint, **slot_of)
+        state, run = simulation.simulate(*given, adjoint=adjoint, **wanted)
         energy = state.energy
     battery, per_day = community.prosumers.battery, value.slots_per_day
     gained = jnp.sum(energy - battery.energy_start)

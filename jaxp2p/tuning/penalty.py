@@ -14,8 +14,8 @@ own, known before it is solved.
 
 The loss stands in for the iterations and is not the same: it can fall while they rise, for the slots that are
 far from solved after `iterations` steps above all. So let balancing take over there: the rule with
-`ADMM(adapt_after=iterations / check_every)`, inherit False, ends every slot and is the fastest in the median
-(`benchmarks/bench_penalty.py`). Check with `iterations_needed`.
+`ADMM(adapt_after=iterations // check_every)`, inherit False, ended every slot and in the median sooner than
+balancing from the start (`benchmarks/bench_penalty.py`). Check with `iterations_needed`.
 """
 
 from dataclasses import fields, replace
@@ -43,7 +43,7 @@ class PenaltyRule:
 
     admm: ADMM
     weights: Array  # (3, 1 + F) of the logarithms: constant, then FEATURES
-    inherit: bool = static(default=True)  # what balancing made of the penalties in the slot before
+    inherit: bool = static(default=True)  # start from what balancing left in the slot before (`warm`)
 
     def at(self, problem: SlotProblem, state: State) -> ADMM:
         """The settings for a slot; `state` is what the slot before left."""

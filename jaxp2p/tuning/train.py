@@ -3,7 +3,7 @@
     minimise over the weights   (objective - cost of perfect foresight) / possible saving + penalties
 
 all over the scenarios of the window; for the mean cost that is one minus the capture. The cost of a window is
-differentiated through every slot (`newton.adjoint`) and through the stored energy that one slot hands to the
+differentiated through every slot and through the stored energy (`costate`) that one slot hands to the
 next. Adam with gradients clipped and a cosine schedule; penalties on weights that jump from one knot of the
 day to the next, and on all but the constant feature, and scenarios of the window keep a few weeks from being
 learnt by heart. With a validation window the weights that did best on it are kept.
