@@ -53,22 +53,6 @@ def init(
     return RunState(energy, solvers.init(problem, solver), jnp.asarray(slot_of_week, jnp.int32), memory)
 
 
-def step(
-    community: Community,
-    penalties: Penalties,
-    policy: Policy,
-    solver: Solver,
-    state: RunState,
-    slot: Slot,
-    orders: Schedule | None = None,
-    *,
-    adjoint: str | None = None,
-) -> tuple[RunState, Trajectory]:
-    """Clear one slot and execute it; Trajectory and orders (a row of a schedule) have no time axis here."""
-    cleared = clear(community, penalties, policy, solver, state, slot, orders, adjoint=adjoint)
-    return carry_out(community, state, cleared)
-
-
 class Cleared(NamedTuple):
     """A slot as it was seen and solved."""
 
@@ -88,7 +72,7 @@ def clear(
     *,
     adjoint: str | None = None,
 ) -> Cleared:
-    """Solve the market of one slot; nothing has been done yet."""
+    """Solve the market of one slot, orders being a row of a schedule; nothing has been done yet."""
     memory = observe(policy, state.memory, slot)
     problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_week, memory)
     if orders is not None:
@@ -98,7 +82,7 @@ def clear(
 
 
 def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[RunState, Trajectory]:
-    """Execute what was cleared."""
+    """Execute what was cleared; the Trajectory has no time axis here."""
     problem, outcome = cleared.problem, cleared.outcome
     result = execute.finish(problem, outcome.answer)
     battery = community.prosumers.battery
@@ -184,7 +168,8 @@ def simulate(
         state = init(community, penalties, policy, solver, first, jnp.asarray(slot_of_week, jnp.int32))
 
     def body(state: RunState, row: tuple[Slot, Schedule | None]):
-        state, done = step(community, penalties, policy, solver, state, *row, adjoint=adjoint)
+        cleared = clear(community, penalties, policy, solver, state, *row, adjoint=adjoint)
+        state, done = carry_out(community, state, cleared)
         return state, done._replace(**{name: None for name in Trajectory._fields if name not in keep})
 
     return jax.lax.scan(body, state, (rows, schedule))
