@@ -18,6 +18,7 @@ from jaxp2p.simulation import slots as slot_rows
 from jaxp2p.slot import execute
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.qp import to_qp
+from jaxp2p.slot.rows import row_excess
 from jaxp2p.slot.status import Status
 from jaxp2p.solvers import Solver, choose_solver
 
@@ -110,7 +111,7 @@ def compare(problem: SlotProblem, d: execute.Dispatch, best: Optimum) -> Compari
     target = best.objective - best.penalty
     spread = float(problem.price_buy - problem.price_sell)
     scale = max(abs(target), hours * spread * power, hours * 0.01 * power, np.finfo(float).tiny)
-    excess = np.asarray(execute.row_excess(problem, d.injection), float)
+    excess = np.asarray(row_excess(problem, d.injection), float)
     allowed = best.penalty / (hours * float(problem.row_penalty))
     excess = np.maximum(excess - allowed, 0)
     volts = 0 if problem.feeder is None else problem.feeder.voltage_bus.shape[0]

@@ -44,7 +44,7 @@ def radial_matrices(
 
 
 def controllable_rows(network: Network, bus: np.ndarray, flexible: np.ndarray, dtype: np.dtype) -> Feeder:
-    """The Feeder of these homes: rows over the buses with a flexible home, scaled, with its eigenbasis.
+    """The Feeder of these homes: rows over the buses with a flexible home, scaled.
 
     bus (N,) int, flexible (N,) bool. Rows that no flexible home can move are left out: nothing that the
     market decides could help them, and the run reports their violations all the same.
@@ -59,19 +59,12 @@ def controllable_rows(network: Network, bus: np.ndarray, flexible: np.ndarray, d
     rows = np.concatenate([voltage_rows[voltage_bus], flow_rows[flow_branch]])
     scale = np.abs(rows).max(1, initial=0)
     matrix = rows / scale[:, None]
-    root = np.sqrt(count)
-    _, singular, right = np.linalg.svd(matrix * root, full_matrices=True)
-    eigenvalues = np.zeros(len(buses))
-    eigenvalues[: len(singular)] = singular**2
-    basis = np.concatenate([right.T, (matrix * root) @ right.T])
     return Feeder(
         group=jnp.asarray(group, jnp.int32),
         flexible=jnp.asarray(flexible, dtype),
         count=jnp.asarray(count, dtype),
         matrix=jnp.asarray(matrix, dtype),
         scale=jnp.asarray(scale, dtype),
-        basis=jnp.asarray(basis, dtype),
-        eigenvalues=jnp.asarray(eigenvalues, dtype),
         voltage_bus=jnp.asarray(voltage_bus, jnp.int32),
         flow_branch=jnp.asarray(flow_branch, jnp.int32),
     )

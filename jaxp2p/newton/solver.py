@@ -29,9 +29,9 @@ from jaxp2p.prox.feeder import bus_sum
 from jaxp2p.prox.prosumer import clamp
 from jaxp2p.prox.response import Pieces, Response, between, corners, price_on_polyline, ramp
 from jaxp2p.slot.answer import Answer
-from jaxp2p.slot.execute import nodal_surcharge, row_tolerance
+from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.status import Status
+from jaxp2p.slot.rows import nodal_surcharge, row_tolerance
 
 __all__ = [
     "Newton",
@@ -285,7 +285,7 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
     """Iterate from `state` until the slot is solved. `suits` must hold."""
     unfinished = lambda search: running(newton, search)
     advanced = lambda search: advance(problem, newton, search)
-    return end(problem, jax.lax.while_loop(unfinished, advanced, begin(problem, newton, state)))
+    return end(problem, newton, jax.lax.while_loop(unfinished, advanced, begin(problem, newton, state)))
 
 
 def begin(problem: SlotProblem, newton: Newton, state: State) -> Search:
@@ -348,15 +348,13 @@ def advance(problem: SlotProblem, newton: Newton, search: Search) -> Search:
     )
 
 
-def end(problem: SlotProblem, search: Search) -> Outcome:
+def end(problem: SlotProblem, newton: Newton, search: Search) -> Outcome:
     """What to execute, from wherever the search stands."""
     setup, at = search.setup, search.base
     moved = at.injection - search.centre
     nodal = at.market_price - nodal_surcharge(problem, at.prices[1:]) - setup.eps * moved
     trades = jnp.broadcast_to(pool_trades(at.injection), problem.market.fee.shape)
     outside = jnp.maximum(jnp.maximum(at.rows - problem.row_upper, problem.row_lower - at.rows), 0)
-    finite = jnp.isfinite(jnp.sum(at.injection)) & jnp.all(jnp.isfinite(at.prices))
-    status = jnp.where(search.done, Status.SOLVED, Status.MAX_ITER)
     answer = Answer(
         injection=at.injection,
         trades=trades,
@@ -367,10 +365,10 @@ def end(problem: SlotProblem, search: Search) -> Outcome:
         prim_res=jnp.maximum(jnp.abs(jnp.sum(at.injection)), jnp.max(outside, initial=0)),
         dual_res=setup.eps * jnp.max(jnp.abs(moved)),
         iterations=search.iterations,
-        status=jnp.where(finite, status, Status.NUMERICAL_ERROR).astype(jnp.int32),
+        tolerance=jnp.asarray(newton.eps_gap, at.injection.dtype),
     )
     state = State(at.prices[0], at.prices[1:], at.injection)
-    return Outcome(state, answer, nodal + setup.eps * at.injection)
+    return Outcome(state, polish(problem, answer), nodal + setup.eps * at.injection)
 
 
 def pool_trades(injection: Array) -> Array:

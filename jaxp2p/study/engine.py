@@ -62,6 +62,7 @@ class Series(NamedTuple):
     line_violation_kw: Array  # worst branch
     soc_violation_kwh: Array  # worst battery
     balance_error_kw: Array  # worst member
+    gap_eur: Array  # cost, storage value and penalties exceed the slot's optimum by no more
     status: Array
     iterations: Array
 
@@ -181,6 +182,7 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
         line_violation_kw=line,
         soc_violation_kwh=jnp.max(jnp.where(owned, beyond, 0), initial=0),
         balance_error_kw=jnp.max(jnp.abs(balance)),
+        gap_eur=result.gap,
         status=result.status,
         iterations=result.iterations,
     )
