@@ -21,6 +21,7 @@ from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import excess_of, values_at
 
 ROUNDS = 48  # of the active-set method: never reached from a warm start
+REFINEMENTS = 2
 
 
 class RowsAtWork(NamedTuple):
@@ -53,11 +54,10 @@ def rows_at_work(
     pick = lambda x: jnp.take(x, chosen, axis=0)
     matrix, offset = pick(problem.feeder.matrix), pick(problem.row_offset)
     gram = jnp.matmul(matrix * problem.feeder.count, matrix.T, precision=Precision.HIGHEST)
-    # voltages of neighbours are nearly the same row: a small ridge tells them apart
-    ridge = 1e-10 if gram.dtype == jnp.float64 else 1e-5
-    gram = gram + jnp.diag(ridge * jnp.diagonal(gram))
     lower, upper = pick(problem.row_lower) - offset, pick(problem.row_upper) - offset
-    return RowsAtWork(chosen, matrix, gram, lower, upper, 0.1 * pick(tolerance))
+    size = jnp.matmul(jnp.abs(matrix), jnp.abs(at_bus), precision=Precision.HIGHEST) + jnp.abs(offset)
+    tolerance = jnp.maximum(1e-3 * pick(tolerance), 8 * jnp.finfo(gram.dtype).eps * size)
+    return RowsAtWork(chosen, matrix, gram, lower, upper, tolerance)
 
 
 def row_prices(problem: SlotProblem, work: RowsAtWork, price: Array, at_bus: Array, rho: Array) -> Array:
@@ -126,15 +126,23 @@ def _solve(
     limit = jnp.where(side > 0, work.upper, work.lower)
     wanted = jnp.where(free, rho * (unpriced - jnp.where(free, limit, 0)), 0)
     wanted = wanted - jnp.matmul(work.gram, fixed, precision=Precision.HIGHEST)
-    return jnp.where(free, jnp.matmul(inverse, wanted, precision=Precision.HIGHEST), fixed)
+    price = jnp.matmul(inverse, wanted, precision=Precision.HIGHEST)
+    for _ in range(REFINEMENTS):  # takes the ridge of the inverse off again
+        left = wanted - jnp.matmul(work.gram, jnp.where(free, price, 0), precision=Precision.HIGHEST)
+        price = price + jnp.matmul(inverse, left, precision=Precision.HIGHEST)
+    return jnp.where(free, price, fixed)
 
 
 def _inverse(gram: Array, at_limit: Array) -> Array:
-    """Inverse over the rows at a limit, 0 elsewhere."""
+    """Inverse over the rows at a limit, 0 elsewhere.
+
+    Voltages of neighbours are nearly the same row: a small ridge tells them apart.
+    """
     both = at_limit[:, None] & at_limit[None, :]
     scale = jax.lax.rsqrt(jnp.diagonal(gram))
     eye = jnp.eye(gram.shape[0], dtype=gram.dtype)
-    scaled = jnp.where(both, gram * scale[:, None] * scale[None, :], eye)
+    ridge = 1e-12 if gram.dtype == jnp.float64 else 3e-6
+    scaled = jnp.where(both, gram * scale[:, None] * scale[None, :], eye) + ridge * eye
     found = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(scaled, lower=True), eye)
     return jnp.where(both, found * scale[:, None] * scale[None, :], 0)
 

@@ -123,10 +123,11 @@ def slot_gap(
         beyond = excess_of(problem, value)
         inside = jnp.where(row_price > 0, problem.row_upper - value, value - problem.row_lower)
         priced = jnp.where(row_price == 0, 0, jnp.abs(row_price) * jnp.maximum(inside, 0))
-        short_of_penalty = problem.row_penalty - jnp.abs(row_price)
-        total = total + jnp.sum(priced + short_of_penalty * beyond)
-        most = jnp.maximum(jnp.abs(problem.row_offset), jnp.abs(value))
-        rounding = rounding + problem.row_penalty * jnp.max(most, initial=0)
+        paid = jnp.where(inside < 0, jnp.abs(row_price), 0)  # beyond the limit that has the price
+        total = total + jnp.sum(priced + (problem.row_penalty - paid) * beyond)
+        counts = (beyond > 0) | (row_price != 0)
+        most = 4 * (jnp.abs(problem.row_offset) + jnp.abs(value))
+        rounding = rounding + problem.row_penalty * jnp.sum(jnp.where(counts, most, 0))
     return problem.slot_hours * (total + jnp.finfo(total.dtype).eps * rounding)
 
 
