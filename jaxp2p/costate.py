@@ -134,7 +134,7 @@ def simulate(
         problem = _problem(rules, known, point.energy)
         answer = pool_answer(problem, price, response.injection, response.market_price, response.nodal_price)
         done = execute.settle(problem, answer, response.devices)
-        result = execute.SlotResult(dispatch=done, gap_scale=verdict["gap"], **verdict)
+        result = execute.SlotResult(dispatch=done, gap_parts=None, gap_scale=None, **verdict)
         row = simulation.record(problem, result, response.energy)
         return row._replace(**{name: None for name in Trajectory._fields if name not in keep})
 

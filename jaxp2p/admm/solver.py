@@ -21,6 +21,7 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p.admm.feeder import RowsAtWork, row_prices, rows_at_work
+from jaxp2p.admm.level import better_level, shift_level
 from jaxp2p.admm.residuals import Residuals, no_residuals, residuals
 from jaxp2p.admm.state import ADMM, State, init, rescale, warm
 from jaxp2p.prox.feeder import at_homes, bus_sum
@@ -224,21 +225,28 @@ def advance(problem: SlotProblem, admm: ADMM, search: Search) -> Search:
     iterations = search.iterations + admm.check_every
     due = iterations % (admm.check_every * admm.gap_every) == 0
     found = search._replace(state=state, update=update, residuals=last, iterations=iterations)
-    gap = jax.lax.cond(
+    last, shift = jax.lax.cond(
         (last.small | due) & (last.row_excess <= 1),
-        lambda: _gap_excess(problem, admm, found),
-        lambda: jnp.full_like(last.gap, jnp.inf),
+        lambda: _with_gap(problem, admm, found),
+        lambda: (last, jnp.zeros_like(last.gap)),
     )
-    last = last._replace(gap=gap)
-    return found._replace(state=_adapt(admm, state, last), residuals=last)
+    state = shift_level(_adapt(admm, state, last), shift)
+    return found._replace(state=state, residuals=last)
 
 
-def _gap_excess(problem: SlotProblem, admm: ADMM, search: Search) -> Array:
-    """() gap of what would be executed over what it may be, half of the tolerance; inf with a false verdict."""
-    result = finish(problem, polish(problem, _raw(problem, admm, search)))
+def _with_gap(problem: SlotProblem, admm: ADMM, search: Search) -> tuple[Residuals, Array]:
+    """The residuals with the gap of what would be executed, and how all prices should move, EUR/kWh."""
+    answer = polish(problem, _raw(problem, admm, search))
+    result = finish(problem, answer)
     ended = (result.status != Status.MAX_ITER) & (result.status != Status.NUMERICAL_ERROR)
-    excess = result.gap / (0.5 * admm.eps_gap * result.gap_scale)
-    return jnp.where(ended, excess, jnp.inf)
+    excess = jnp.where(ended, result.gap / (0.5 * admm.eps_gap * result.gap_scale), jnp.inf)
+    late = search.iterations % (admm.check_every * admm.gap_every * 4) == 0
+    shift = jax.lax.cond(
+        late & search.residuals.small & (excess > 1),
+        lambda: better_level(problem, answer, result.gap),
+        lambda: jnp.zeros_like(excess),
+    )
+    return search.residuals._replace(gap=excess), shift
 
 
 def _raw(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answer:

@@ -8,7 +8,7 @@ from jax import Array
 from jaxp2p.prox.response import Pieces, shares_at
 from jaxp2p.prox.trades import project_trades
 from jaxp2p.slot.answer import Answer
-from jaxp2p.slot.gap import gap_scale, price_limits, slot_gap
+from jaxp2p.slot.gap import Gap, gap_scale, price_limits, slot_gap
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import row_excess, row_tolerance
 from jaxp2p.slot.status import Status
@@ -42,6 +42,7 @@ class SlotResult(NamedTuple):
 
     dispatch: Dispatch
     gap: Array  # () EUR by which cost, storage value and penalties exceed the optimum at most
+    gap_parts: Gap  # of which it is the sum
     gap_scale: Array  # () EUR, what the gap is measured by
     violation: Array  # () kW, worst row
     violation_row: Array  # () int32
@@ -159,7 +160,7 @@ def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
     shares = shares_at(pieces, problem.base, price=answer.nodal_price, power=answer.injection)
     d = settle(problem, answer, devices_of(problem, shares, pieces))
     tolerance = row_tolerance(problem, flow=POWER_TOLERANCE, voltage=VOLTAGE_TOLERANCE)
-    gap = slot_gap(
+    parts = slot_gap(
         problem,
         pieces,
         shares_of(problem, d, pieces),
@@ -171,6 +172,7 @@ def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
         trade_price=answer.trade_price,
         row_price=answer.row_price,
     )
+    gap = parts.total
     cost = jnp.sum(slot_cost(problem, d)) + jnp.sum(storage_drift(problem, d))
     scale = gap_scale(problem, jnp.maximum(jnp.abs(cost) - gap, 0))
     excess = row_excess(problem, d.injection)
@@ -188,6 +190,7 @@ def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
     return SlotResult(
         dispatch=d,
         gap=gap,
+        gap_parts=parts,
         gap_scale=scale,
         violation=excess[row] if excess.shape[0] else jnp.zeros_like(gap),
         violation_row=row,

@@ -14,6 +14,8 @@ found. One thing must hold: where a trade could grow without limit, mu may not d
 nor leave the tariffs where the exchange is unlimited; `consistent_prices` sees to that.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -25,6 +27,21 @@ from jaxp2p.slot.rows import excess_of, nodal_surcharge, row_values
 AT_LIMIT = 0.999  # share of its limit from which a trade has no room to grow
 FLOOR_EUR = 1e-6  # what a slot may always be off by
 SHARE_OF_INSTALLED = 0.1  # of what the homes have: typical use of devices
+
+
+class Gap(NamedTuple):
+    """What is left on the table, by kind of decision: EUR, none negative."""
+
+    devices: Array  # ()
+    exchange: Array  # () with the utility
+    trades: Array  # ()
+    rows: Array  # () of the network
+    rounding: Array  # () what the dtype may have lost of the others
+
+    @property
+    def total(self) -> Array:
+        """() EUR: the bound."""
+        return self.devices + self.exchange + self.trades + self.rows + self.rounding
 
 
 def gap_scale(problem: SlotProblem, cost: Array) -> Array:
@@ -104,8 +121,8 @@ def slot_gap(
     market_price: Array,
     trade_price: Array,
     row_price: Array,
-) -> Array:
-    """() EUR by which cost, storage value and penalties of a dispatch exceed the optimum at most.
+) -> Gap:
+    """By how much cost, storage value and penalties of a dispatch exceed the optimum at most.
 
     shares (P, N) of the device pieces; injection, exchange (sales positive), unserved (short positive) (N,)
     and trades (K, N) in kW, reciprocal; prices in EUR/kWh, any: the bound is valid for all of them.
@@ -113,22 +130,26 @@ def slot_gap(
     price, room = consistent_prices(problem, market_price, trades, trade_price)
     row_price = jnp.clip(row_price, -problem.row_penalty, problem.row_penalty)
     nodal = price - nodal_surcharge(problem, row_price)
-    lost = piece_slack(pieces, shares, nodal) + _exchange_slack(problem, price, exchange, unserved)
-    lost = lost + _trade_slack(problem, price, trades, trade_price, room)
-    total = jnp.sum(lost)
     size = jnp.sum(pieces.gain, axis=0) + jnp.abs(problem.base)
-    rounding = pieces.level * jnp.sum(size)
+    rounding, rows = pieces.level * jnp.sum(size), jnp.zeros_like(problem.slot_hours)
     if problem.feeder is not None:
         value = row_values(problem, injection)
         beyond = excess_of(problem, value)
         inside = jnp.where(row_price > 0, problem.row_upper - value, value - problem.row_lower)
         priced = jnp.where(row_price == 0, 0, jnp.abs(row_price) * jnp.maximum(inside, 0))
         paid = jnp.where(inside < 0, jnp.abs(row_price), 0)  # beyond the limit that has the price
-        total = total + jnp.sum(priced + (problem.row_penalty - paid) * beyond)
+        rows = jnp.sum(priced + (problem.row_penalty - paid) * beyond)
         counts = (beyond > 0) | (row_price != 0)
         most = 4 * (jnp.abs(problem.row_offset) + jnp.abs(value))
         rounding = rounding + problem.row_penalty * jnp.sum(jnp.where(counts, most, 0))
-    return problem.slot_hours * (total + jnp.finfo(total.dtype).eps * rounding)
+    hours = problem.slot_hours
+    return Gap(
+        devices=hours * jnp.sum(piece_slack(pieces, shares, nodal)),
+        exchange=hours * jnp.sum(_exchange_slack(problem, price, exchange, unserved)),
+        trades=hours * jnp.sum(_trade_slack(problem, price, trades, trade_price, room)),
+        rows=hours * rows,
+        rounding=hours * jnp.finfo(rounding.dtype).eps * rounding,
+    )
 
 
 def _exchange_slack(problem: SlotProblem, price: Array, exchange: Array, unserved: Array) -> Array:

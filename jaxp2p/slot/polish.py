@@ -8,8 +8,8 @@ network: with t its net sales to peers, the price mu at which it deals with the 
 closed form on its polyline. Between the tariffs it keeps to its trades exactly, by its own devices, where the
 solver would have left a few watts to the utility; at a tariff its devices answer the tariff itself. So no
 device ever answers a price that no tariff has, which is what the storage guarantee rests on. Only where the
-network prices a home's bus may it answer any price within the tariffs that the solver found: there the
-injections have been balanced against each other at the limits.
+network prices a home's bus does it keep to what the solver found: there the injections have been balanced
+against each other at the limits.
 """
 
 import jax
@@ -56,12 +56,9 @@ def _polished(problem: SlotProblem, raw: Answer) -> Answer:
 
     # away from the network's prices: what devices answer at this very price
     lowest, highest = power_range(pieces, base, alone, alone)
-    injection = jnp.clip(jnp.clip(raw.injection, lowest, highest), least, most)
+    injection = jnp.where(priced, raw.injection, jnp.clip(raw.injection, lowest, highest))
+    injection = jnp.clip(injection, least, most)
     injection = jnp.clip(injection, jnp.min(devices.power, axis=0), jnp.max(devices.power, axis=0))
-    if problem.feeder is not None:
-        lowest, highest = power_range(pieces, base, low - surcharge, high - surcharge)
-        balanced = jnp.clip(jnp.clip(raw.injection, least, most), lowest, highest)
-        injection = jnp.where(priced, balanced, injection)
     slope = problem.price_scale / problem.power_scale
     return raw._replace(
         injection=injection,
