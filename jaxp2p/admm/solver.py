@@ -132,7 +132,7 @@ def at_work(problem: SlotProblem, admm: ADMM, state: State) -> RowsAtWork:
     return rows_at_work(problem, state.row_price, at_bus, tolerance, most=admm.rows_at_once)
 
 
-def _adapt(admm: ADMM, state: State, last: Residuals) -> State:
+def _adapt(admm: ADMM, state: State, last: Residuals, iterations: Array) -> State:
     """Residual balancing per family (Boyd et al. 2011, section 3.4.1, with OSQP's square root).
 
     The first change waits for adapt_after checks. `free_rho_updates` changes may follow each other after
@@ -149,7 +149,10 @@ def _adapt(admm: ADMM, state: State, last: Residuals) -> State:
     age = state.rho_age + 1
     pause = admm.adapt_every * 2 ** jnp.clip(state.rho_updates - admm.free_rho_updates, 0, 20)
     pause = jnp.where(state.rho_updates == 0, max(admm.adapt_every, admm.adapt_after), pause)
-    changed = (age >= pause) & jnp.any(wanted != state.rho) & ~last.converged
+    # what balancing did not end in time goes on with the penalties that it started from
+    late = iterations >= admm.balance_until
+    wanted = jnp.where(late, state.rho_start, wanted)
+    changed = ((age >= pause) | late) & jnp.any(wanted != state.rho) & ~last.converged
     new = rescale(state, jnp.where(changed, wanted, state.rho))
     return new._replace(
         rho_updates=state.rho_updates + changed.astype(jnp.int32), rho_age=jnp.where(changed, 0, age)
@@ -230,7 +233,7 @@ def advance(problem: SlotProblem, admm: ADMM, search: Search) -> Search:
         lambda: _with_gap(problem, admm, found),
         lambda: (last, jnp.zeros_like(last.gap)),
     )
-    state = shift_level(_adapt(admm, state, last), shift)
+    state = shift_level(_adapt(admm, state, last, iterations), shift)
     return found._replace(state=state, residuals=last)
 
 

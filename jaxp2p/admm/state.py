@@ -21,7 +21,7 @@ class ADMM:
     """
 
     rho: float | Array = 0.3  # trade penalty in units of price scale / power scale of the problem
-    rho_injection: float | Array = 0.3  # injection penalty, same unit
+    rho_injection: float | Array = 0.1  # injection penalty, same unit
     alpha: float | Array = 1.6  # over-relaxation
     eps_gap: float | Array = 1e-3
     eps_flow: float | Array = 0.02  # kW
@@ -37,6 +37,7 @@ class ADMM:
     free_rho_updates: int = static(default=4)  # changes of the penalties before their pause doubles
     adapt_every: int = static(default=4)  # checks between changes of the penalties
     adapt_after: int = static(default=0)  # checks of a slot before the first change, if more than adapt_every
+    balance_until: int = static(default=600)  # iterations after which the penalties are those of the start
     rows_at_once: int = static(default=16)  # network rows whose prices move together
 
 

@@ -27,11 +27,14 @@ from jaxp2p.community.types import Market
 from jaxp2p.newton.state import Newton, State, init
 from jaxp2p.prox.feeder import bus_sum
 from jaxp2p.prox.prosumer import clamp
-from jaxp2p.prox.response import Pieces, Response, between, corners, price_on_polyline, ramp
+from jaxp2p.prox.response import Pieces, Response, between, corners
 from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.execute import finish
+from jaxp2p.slot.gap import gap_scale
 from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import nodal_surcharge, row_tolerance
+from jaxp2p.slot.status import Status
 
 __all__ = [
     "Newton",
@@ -244,11 +247,9 @@ def _move(setup: _Setup, base: _Point, step: Array) -> Array:
     return prices.at[1:].set(jnp.where(stops, 0, new))
 
 
-def _allowed_loss(problem: SlotProblem, newton: Newton, at: _Point) -> Array:
-    """() EUR/h that the answer may cost above the optimum."""
-    spread = jnp.maximum(problem.price_buy - problem.price_sell, 0.01)
-    power = jnp.sum(jnp.abs(at.injection))
-    return newton.eps_gap * spread * power + jnp.finfo(power.dtype).tiny
+def _allowed_loss(problem: SlotProblem, newton: Newton) -> Array:
+    """() EUR/h that the answer may cost above the optimum when the iteration stops: half of the tolerance."""
+    return 0.5 * newton.eps_gap * gap_scale(problem, jnp.zeros_like(problem.slot_hours)) / problem.slot_hours
 
 
 def _imbalance(problem: SlotProblem, setup: _Setup, at: _Point) -> tuple[Array, Array]:
@@ -265,20 +266,6 @@ def _imbalance(problem: SlotProblem, setup: _Setup, at: _Point) -> tuple[Array, 
     over, under = jnp.maximum(surplus, 0), jnp.maximum(-surplus, 0)
     utility = over * (at.prices[0] - setup.lowest[0]) + under * (setup.highest[0] - at.prices[0])
     return violation, slack + utility
-
-
-def _proximal_loss(problem: SlotProblem, setup: _Setup, at: _Point, centre: Array) -> Array:
-    """() EUR/h that the pull to the centre may cost.
-
-    With q an answer to the price without the proximal term, p costs at most eps |p - pbar| |p - q| more: it
-    is the answer to a price that is off by eps (p - pbar).
-    """
-    price = at.market_price - nodal_surcharge(problem, at.prices[1:])
-    gain = setup.pieces.gain
-    least = problem.base + jnp.sum(ramp(setup.pieces, price, after=False) * gain, axis=0)
-    most = problem.base + jnp.sum(ramp(setup.pieces, price, after=True) * gain, axis=0)
-    away = jnp.abs(at.injection - clamp(at.injection, least, most))
-    return setup.eps * jnp.sum(jnp.abs(at.injection - centre) * away)
 
 
 def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
@@ -321,15 +308,12 @@ def advance(problem: SlotProblem, newton: Newton, search: Search) -> Search:
     # accept unless the derivative along the step has turned by more than half of what it was
     accept = search.fresh | (now >= -0.5 * start) | (search.length < 0.02)
     violation, loss = _imbalance(problem, setup, at)
-    allowed = _allowed_loss(problem, newton, at)
-    balanced = accept & (violation <= 1) & (loss <= allowed)
-    pull = jax.lax.cond(  # a pass over all devices, so only where it can decide
+    balanced = accept & (violation <= 1) & (loss <= _allowed_loss(problem, newton))
+    done = jax.lax.cond(  # a pass over all devices, so only where it can decide
         balanced,
-        lambda at: _proximal_loss(problem, setup, at, search.centre),
-        lambda at: jnp.full_like(loss, jnp.inf),
-        at,
+        lambda: _proved(problem, newton, search._replace(base=at)),
+        lambda: jnp.zeros((), bool),
     )
-    done = balanced & (loss + pull <= allowed)
     recentre = accept & ~done & (balanced | (search.inner + 1 >= newton.centre_after))
     base = jax.tree.map(lambda a, b: jnp.where(accept, a, b), at, search.base)
     direction = jnp.where(accept, _direction(problem, setup, newton, at), search.direction)
@@ -348,18 +332,23 @@ def advance(problem: SlotProblem, newton: Newton, search: Search) -> Search:
     )
 
 
-def end(problem: SlotProblem, newton: Newton, search: Search) -> Outcome:
-    """What to execute, from wherever the search stands."""
+def _proved(problem: SlotProblem, newton: Newton, search: Search) -> Array:
+    """() bool: what would be executed here is proved to be within half of the tolerance."""
+    result = finish(problem, polish(problem, _raw(problem, newton, search)))
+    ended = (result.status != Status.MAX_ITER) & (result.status != Status.NUMERICAL_ERROR)
+    return ended & (result.gap <= 0.5 * newton.eps_gap * result.gap_scale)
+
+
+def _raw(problem: SlotProblem, newton: Newton, search: Search) -> Answer:
+    """Where the search stands, as an answer."""
     setup, at = search.setup, search.base
     moved = at.injection - search.centre
-    nodal = at.market_price - nodal_surcharge(problem, at.prices[1:]) - setup.eps * moved
-    trades = jnp.broadcast_to(pool_trades(at.injection), problem.market.fee.shape)
     outside = jnp.maximum(jnp.maximum(at.rows - problem.row_upper, problem.row_lower - at.rows), 0)
-    answer = Answer(
+    return Answer(
         injection=at.injection,
-        trades=trades,
+        trades=jnp.broadcast_to(pool_trades(at.injection), problem.market.fee.shape),
         market_price=at.market_price,
-        nodal_price=price_on_polyline(setup.corners, price=nodal, power=at.injection, slope=setup.eps),
+        nodal_price=at.market_price - nodal_surcharge(problem, at.prices[1:]) - setup.eps * moved,
         trade_price=at.prices[:1, None],
         row_price=at.prices[1:],
         prim_res=jnp.maximum(jnp.abs(jnp.sum(at.injection)), jnp.max(outside, initial=0)),
@@ -367,8 +356,14 @@ def end(problem: SlotProblem, newton: Newton, search: Search) -> Outcome:
         iterations=search.iterations,
         tolerance=jnp.asarray(newton.eps_gap, at.injection.dtype),
     )
+
+
+def end(problem: SlotProblem, newton: Newton, search: Search) -> Outcome:
+    """What to execute, from wherever the search stands."""
+    at = search.base
+    answer = polish(problem, _raw(problem, newton, search))
     state = State(at.prices[0], at.prices[1:], at.injection)
-    return Outcome(state, polish(problem, answer), nodal + setup.eps * at.injection)
+    return Outcome(state, answer, answer.nodal_price + search.setup.eps * answer.injection)
 
 
 def pool_trades(injection: Array) -> Array:
