@@ -24,6 +24,7 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p.community.types import Market
+from jaxp2p.newton.rescue import rescued
 from jaxp2p.newton.state import Newton, State, init
 from jaxp2p.prox.feeder import bus_sum
 from jaxp2p.prox.prosumer import clamp
@@ -33,7 +34,7 @@ from jaxp2p.slot.execute import finish
 from jaxp2p.slot.gap import gap_scale
 from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.rows import nodal_surcharge, row_tolerance
+from jaxp2p.slot.rows import nodal_surcharge, row_tolerance, unavoidable
 from jaxp2p.slot.status import Status
 
 __all__ = [
@@ -278,7 +279,11 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
 def begin(problem: SlotProblem, newton: Newton, state: State) -> Search:
     """Before the first iteration; `advance` while `running`, then `end`."""
     setup = _setup(problem, newton)
-    prices = clamp(jnp.concatenate([state.price[None], state.row_price]), setup.lowest, setup.highest)
+    row_price = state.row_price
+    if problem.feeder is not None:
+        known = unavoidable(problem)
+        row_price = jnp.where(known != 0, known, row_price)
+    prices = clamp(jnp.concatenate([state.price[None], row_price]), setup.lowest, setup.highest)
     homes, none = jnp.zeros_like(problem.load), jnp.zeros_like(prices)
     return Search(
         setup=setup,
@@ -363,6 +368,8 @@ def end(problem: SlotProblem, newton: Newton, search: Search) -> Outcome:
     at = search.base
     answer = polish(problem, _raw(problem, newton, search))
     state = State(at.prices[0], at.prices[1:], at.injection)
+    if problem.feeder is not None:
+        state, answer = rescued(problem, newton, state, answer, search.done)
     return Outcome(state, answer, answer.nodal_price + search.setup.eps * answer.injection)
 
 

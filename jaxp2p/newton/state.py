@@ -24,7 +24,7 @@ class Newton:
     eps_gap: float | Array = 1e-3
     eps_flow: float | Array = 0.02  # kW
     eps_voltage: float | Array = 4e-5  # p.u.
-    max_iter: int = static(default=500)  # evaluations of all homes
+    max_iter: int = static(default=200)  # evaluations of all homes; beyond, with a network, ADMM goes on
     centre_after: int = static(default=10)  # evaluations after which the centre moves in any case
     rows_at_once: int = static(default=4)  # network rows in one Newton system
 
