@@ -61,8 +61,6 @@ def feeder_of(bus, flexible):
         count=np.ones(3),
         matrix=rows / scale[:, None],
         scale=scale,
-        basis=np.zeros((7, 3)),
-        eigenvalues=np.zeros(3),
         voltage_bus=np.array([1, 2, 3]),
         flow_branch=np.array([0]),
     )

@@ -53,7 +53,7 @@ def rows_at_work(
     chosen = _choose(problem, row_price, values_at(problem, at_bus), min(most, row_price.shape[0]))
     pick = lambda x: jnp.take(x, chosen, axis=0)
     matrix, offset = pick(problem.feeder.matrix), pick(problem.row_offset)
-    gram = jnp.matmul(matrix * problem.feeder.count, matrix.T, precision=Precision.HIGHEST)
+    gram = jnp.matmul(matrix * problem.feeder.count[None, :], matrix.T, precision=Precision.HIGHEST)
     lower, upper = pick(problem.row_lower) - offset, pick(problem.row_upper) - offset
     size = jnp.matmul(jnp.abs(matrix), jnp.abs(at_bus), precision=Precision.HIGHEST) + jnp.abs(offset)
     tolerance = jnp.maximum(1e-3 * pick(tolerance), 8 * jnp.finfo(gram.dtype).eps * size)
@@ -77,7 +77,8 @@ def _search(work: RowsAtWork, unpriced: Array, price: Array, rho: Array, penalty
         inverse = _inverse(work.gram, free)
         wanted = _solve(work, side, inverse, unpriced, rho, penalty)
         # as far as every price keeps its sign and stays below the penalty
-        signed, aim = side * found.price, side * wanted
+        sign = side.astype(wanted.dtype)
+        signed, aim = sign * found.price, sign * wanted
         crosses = free & (aim < 0)
         tops = free & (aim > penalty)
         bound = jnp.where(tops, penalty, 0)
@@ -88,7 +89,7 @@ def _search(work: RowsAtWork, unpriced: Array, price: Array, rho: Array, penalty
         blocked = jnp.any(hits)
         moved = found.price + jnp.minimum(shortest, 1) * (wanted - found.price)
         stopped = jnp.where(hits, jnp.where(tops, 2 * side, 0), side)
-        moved = jnp.where(hits, jnp.where(tops, side * penalty, 0), moved)
+        moved = jnp.where(hits, jnp.where(tops, sign * penalty, 0), moved)
         # all is well on the way: the row that is worst off joins
         value = unpriced - jnp.matmul(work.gram, wanted, precision=Precision.HIGHEST) / rho
         over, under = value - work.upper, work.lower - value
@@ -106,10 +107,10 @@ def _search(work: RowsAtWork, unpriced: Array, price: Array, rho: Array, penalty
             ~blocked & settled,
         )
 
-    side = jnp.where(jnp.abs(price) >= penalty, 2, jnp.where(price != 0, 1, 0)) * jnp.sign(price)
+    side = jnp.where(jnp.abs(price) >= penalty, 2, 1) * jnp.sign(price).astype(jnp.int32)
     start = _Found(
         price,
-        side.astype(jnp.int32),
+        side,
         jnp.zeros_like(work.gram),
         jnp.zeros((), jnp.int32),
         jnp.zeros((), bool),

@@ -88,6 +88,7 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
         "price_market": found.price_market,
         "price_nodal": price_nodal,
         "unserved": done.unserved,
+        "gap": slots,
         "violation": worst,
         "violation_row": np.abs(done.excess).argmax(1) if done.excess.size else slots.astype(int),
         "status": status.astype(np.int32),
