@@ -3,9 +3,10 @@
     minimise  sum_t sum_i f_i  -  sum_i v_T (E_T - E_0)  +  penalties        over all slots at once,
 
 one convex QP (`horizon_qp`), solved on the host in float64. Network rows enter round by round, only where
-they are violated or nearly so. Two relaxations keep the value a lower bound without making it exact: a
-bilateral market is replaced by the pool with its smallest fee, and a battery may charge and discharge at
-once. That pays at negative nodal prices only; at a price of 0 it costs no more than to curtail PV, which is
+they are violated or nearly so; connection limits and the trade limits of a pool are kept member by member.
+Two relaxations keep the value a lower bound without making it exact: a bilateral market is replaced by the
+pool with its smallest fee, in which a member trades as much as all its edges allow together, and a battery
+may charge and discharge at once. That pays at negative nodal prices only; at a price of 0 it costs no more than to curtail PV, which is
 what is done instead, unless stored energy that has become worthless is what is burnt. `simultaneous_kwh`
 tells how much of it is left in the answer: where there is any, real batteries may not reach this cost.
 """
@@ -15,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxp2p.baselines.horizon_qp import HorizonData, HorizonSolution, NetworkRows, solve_horizon
+from jaxp2p.baselines.horizon_data import HorizonData, NetworkRows
+from jaxp2p.baselines.horizon_qp import HorizonSolution, solve_horizon
 from jaxp2p.baselines.horizon_settlement import settle
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.trajectory import Trajectory
@@ -29,8 +31,9 @@ class PerfectForesight(NamedTuple):
 
     cost_eur: float  # sum of all f_i, without terminal worth and penalties
     terminal_eur: float  # - sum_i v_T (E_T - E_0)
-    penalty_eur: float  # violated network rows and unserved energy
-    objective_eur: float  # the sum of the three, of the executed trajectory
+    unserved_eur: float  # what is short at b + u, what is spilled at u - s
+    penalty_eur: float  # violated network rows
+    objective_eur: float  # the sum of the four, of the executed trajectory
     dual_objective_eur: float  # dual value of the last QP: never above the optimum, but for its tolerance
     trajectory: Trajectory  # numpy arrays; what describes iterations is 0
     storage_duals: np.ndarray  # (T, N) EUR/kWh, m_t: worth of a kWh stored at the end of slot t
@@ -58,7 +61,8 @@ def perfect_foresight(
 ) -> PerfectForesight:
     """Solve the horizon with everything known.
 
-    terminal_price v_T is () or (N,) EUR/kWh, row_penalty and unserved_price EUR/kWh; a network row is added
+    terminal_price v_T is () or (N,) EUR/kWh, row_penalty and unserved_price EUR/kWh, the latter on top of the
+    tariffs; a network row is added
     when it is violated by more than `tolerance` kW, for at most `max_rounds` solves. Rows still missing
     then make the answer a lower bound with the status "MaxRounds". Raises RuntimeError, with Clarabel's
     status, when a QP is not solved.
@@ -91,8 +95,9 @@ def perfect_foresight(
     return PerfectForesight(
         cost_eur=cost,
         terminal_eur=terminal,
+        unserved_eur=settled.unserved_eur,
         penalty_eur=settled.penalty_eur,
-        objective_eur=cost + terminal + settled.penalty_eur,
+        objective_eur=cost + terminal + settled.unserved_eur + settled.penalty_eur,
         dual_objective_eur=float(found.solver.dual_objective) + idle_terminal,
         trajectory=settled.trajectory,
         storage_duals=_storage_duals(data, found),
