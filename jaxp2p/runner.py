@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -235,21 +235,18 @@ def _lower_bound(
     community: Community, horizon: Horizon, terminal_price: float, foresight: PerfectForesight | None
 ) -> float:
     """EUR, proved a posteriori; the duals of perfect foresight, where known, are the best start."""
-    if foresight is None:
-        best = best_lower_bound(community, horizon, terminal_price=terminal_price)
-        return float(best.value_eur)
-    dtype = horizon.load.dtype
-    rows = None if community.feeder is None else jnp.asarray(foresight.row_duals, dtype)
-    return float(
-        best_lower_bound(
-            community,
-            horizon,
-            terminal_price=terminal_price,
-            storage_value=jnp.asarray(foresight.storage_duals, dtype),
-            row_price=rows,
-            steps=0,
-        ).value_eur
+    penalties, dtype = suggest_penalties(horizon), horizon.load.dtype
+    known: dict[str, Any] = {}
+    if foresight is not None:
+        known = {"storage_value": jnp.asarray(foresight.storage_duals, dtype), "steps": 0}
+    if foresight is not None and community.feeder is not None:
+        # an interior point may be beyond the penalty by its rounding
+        rows = jnp.asarray(foresight.row_duals, dtype)
+        known["row_price"] = jnp.clip(rows, -penalties.row, penalties.row)
+    best = best_lower_bound(
+        community, horizon, terminal_price=terminal_price, unserved_price=penalties.unserved, **known
     )
+    return float(best.value_eur)
 
 
 def make_certificate(community: Community, horizon: Horizon, terminal_price: float) -> Certificate:

@@ -93,7 +93,7 @@ def solve_horizon(data: HorizonData, network_rows: NetworkRows) -> HorizonSoluti
         for index, sign in parts:
             qp.add_cost(index, dt * price[:, None] * sign)
     alone = exchange_cost(data, *exchange(data, base))
-    qp.constant += dt * float(alone[members.fixed].sum())
+    qp.constant += float(dt * alone[members.fixed].sum())
 
     own_rows = qp.rows(-base, equality=True, mask=own)
     big = 1 + 2 * np.maximum(np.abs(low), np.abs(high)).sum(1, keepdims=True)  # no useful exchange is larger
@@ -140,7 +140,7 @@ def solve_horizon(data: HorizonData, network_rows: NetworkRows) -> HorizonSoluti
 
 
 class _Members(NamedTuple):
-    """Who enters how, each (T, N) bool, one of the three everywhere; and where limits can matter, (T,) bool."""
+    """How members enter, (T, N) bool, one of the three everywhere; where limits can matter, (T,) bool."""
 
     summed: np.ndarray  # no limit of his can matter: p^+ and p^- in the sums S and D
     own: np.ndarray  # variables of his own
@@ -155,9 +155,10 @@ def _sort_members(data: HorizonData, low: np.ndarray, high: np.ndarray, *, moves
     Where somebody may run short, everybody may have to buy for him, within his own limits: whoever has one
     that this can reach is no longer in the sums. Where somebody may have to spill, likewise.
     """
-    short, spill = -low > data.buy_max, high > data.sell_max
-    limited = short | spill
-    short, spill = short.any(1) & data.trading, spill.any(1) & data.trading
+    runs_short: np.ndarray = np.greater(-low, data.buy_max)
+    spills: np.ndarray = np.greater(high, data.sell_max)
+    limited: np.ndarray = np.logical_or(runs_short, spills)
+    short, spill = (np.any(who, axis=1) & data.trading for who in (runs_short, spills))
     if data.trading:
         in_trade = np.isfinite(data.trade_limit)
         limited |= np.maximum(-low, high) > data.trade_limit
@@ -214,7 +215,7 @@ def _add_trade(
     for index in (trade_out, trade_in):
         qp.add_cost(index, dt * data.fee / 2)
     balance_rows = qp.rows(np.zeros(len(active)), equality=True, mask=active)
-    limit_rows = []
+    limit_rows: list[np.ndarray] = []
     for sign, fixed, prices, (total, parts), has, helps in (
         (1, sale, costs, totals[0], has_export, members.short),
         (-1, purchase, -savings, totals[1], has_import, members.spill),
@@ -225,18 +226,19 @@ def _add_trade(
             active & helps & (resale | (fixed[2] > 0)),
             upper=np.minimum(np.where(resale, unlimited, fixed[2]), big[:, 0]),
         )
-        for index, price in zip((relief, usual, extra), prices, strict=True):
-            qp.add_cost(index, dt * (price + data.fee / 2))
+        for index, rate in zip((relief, usual, extra), prices, strict=True):
+            qp.add_cost(index, dt * (rate + data.fee / 2))
             qp.put(balance_rows, index, sign)
         rows = qp.rows(total + fixed[1], mask=usual >= 0)
         qp.put(rows, usual, 1.0)
         for index, coefficient in parts:
             qp.put(rows[:, None], index, -np.asarray(coefficient))
         limit_rows.append(rows)
-    for index, sign in ((trade_out, 1.0), (trade_in, -1.0)):
+    for index, sign in ((trade_out, 1), (trade_in, -1)):
         qp.put(balance_rows[:, None], index, sign)
         qp.put(own_rows, index, -sign)
-    return _Trade(*limit_rows, balance_rows)
+    sold_rows, bought_rows = limit_rows
+    return _Trade(sold_rows, bought_rows, balance_rows)
 
 
 def _any_variable(parts) -> np.ndarray:

@@ -46,7 +46,7 @@ class _Executed(NamedTuple):
 
 
 def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Settlement:
-    """Devices inside their limits, the pool cleared at their injections, the exchange as the rest, prices, costs.
+    """Devices inside their limits, the pool cleared at their injections, and the exchange as the rest.
 
     Charging and discharging at once (o kWh in the cells, o (1/eta_c - eta_d) from the grid, wear 2 kappa o)
     stays where it pays: at negative nodal prices only. Where it costs nothing, at a nodal price of 0, the QP

@@ -1,10 +1,11 @@
 """The pool of one slot when the injections are given: a merit order, exact, limits and fee included.
 
-What a member keeps after trading e goes to the utility, r = p - e: sold at s up to sell_max, bought at b up to
-buy_max, beyond that spilled at u - s or short at b + u. So his first kWh offered to the pool costs him s - u
-(it would be spilled), then s, then b (he buys it for a peer), and a kWh bought from it saves b + u, then b,
-then s (he sells it on). These prices are the same for all: a slot is cleared by matching the cheapest offers
-with the dearest needs as long as that pays for the fee. u is the unserved price, on top of the tariffs.
+What is left after trading e goes to the utility, r = p - e: sold at s up to sell_max, bought at b up to
+buy_max, beyond that spilled at u - s or short at b + u (u is the unserved price, on top of the tariffs). So
+the first kWh that a member sells to the pool costs s - u (it would be spilled), then s, then b (it is bought
+for a peer), and a kWh bought from the pool saves b + u, then b, then s (it is sold on). These prices are the
+same for all: a slot is cleared by matching the cheapest sales with the dearest purchases as long as that
+pays for the fee.
 """
 
 from typing import NamedTuple
@@ -75,7 +76,7 @@ def _share(volume: np.ndarray, total: np.ndarray) -> np.ndarray:
 
 
 def exchange(data: HorizonData, rest: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """buy, sell and unserved (T, N) kW of what the utility is asked to take; unserved > 0: short, < 0: spilled."""
+    """buy, sell and unserved (T, N) kW where the utility is to take `rest`; unserved is > 0 where short."""
     sell = np.minimum(np.maximum(rest, 0), data.sell_max)
     buy = np.minimum(np.maximum(-rest, 0), data.buy_max)
     return buy, sell, sell - buy - rest

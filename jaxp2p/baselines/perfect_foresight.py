@@ -6,9 +6,10 @@ one convex QP (`horizon_qp`), solved on the host in float64. Network rows enter 
 they are violated or nearly so; connection limits and the trade limits of a pool are kept member by member.
 Two relaxations keep the value a lower bound without making it exact: a bilateral market is replaced by the
 pool with its smallest fee, in which a member trades as much as all its edges allow together, and a battery
-may charge and discharge at once. That pays at negative nodal prices only; at a price of 0 it costs no more than to curtail PV, which is
-what is done instead, unless stored energy that has become worthless is what is burnt. `simultaneous_kwh`
-tells how much of it is left in the answer: where there is any, real batteries may not reach this cost.
+may charge and discharge at once. That pays at negative nodal prices only; at a price of 0 it costs no more
+than to curtail PV, which is what is done instead, unless stored energy that has become worthless is what is
+burnt. `simultaneous_kwh` tells how much of it is left in the answer: where there is any, real batteries may
+not reach this cost.
 """
 
 import time
