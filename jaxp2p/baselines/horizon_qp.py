@@ -12,6 +12,7 @@ reach get the full list (buy, sell, short, spilled, sold and bought in the pool)
 then their offers to the pool are added up by price (`merit`), which is exact as well.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -35,9 +36,22 @@ class HorizonSolution(NamedTuple):
     row_dual: np.ndarray  # (T, R) y, positive at an upper limit
     solver: QPSolution
 
+    def injection(self, data: HorizonData) -> np.ndarray:
+        """p (T, N) kW."""
+        return data.pv - self.curtail - data.load - self.shift + self.discharge - self.charge
 
-def solve_horizon(data: HorizonData, network_rows: NetworkRows) -> HorizonSolution:
-    """Solve the horizon under these network rows; charging and discharging at once is not excluded."""
+
+def solve_horizon(
+    data: HorizonData,
+    network_rows: NetworkRows,
+    *,
+    tolerance: float = 1e-8,
+    told: Callable[[int], None] = lambda iteration: None,
+) -> HorizonSolution:
+    """Solve the horizon under these network rows; charging and discharging at once is not excluded.
+
+    tolerance, relative, of the interior point; `told` hears of its iterations.
+    """
     qp, dt = QuadraticProgram(), data.slot_hours
     buy, sell = data.price_buy[:, None], data.price_sell[:, None]
     high = data.pv - data.load + data.shift_max + data.discharge_max
@@ -115,7 +129,7 @@ def solve_horizon(data: HorizonData, network_rows: NetworkRows) -> HorizonSoluti
     limit_rows = _add_network(qp, data, network_rows, base, terms, slack)
 
     scale = dt * max(np.abs(data.price_buy).max(), np.abs(data.price_sell).max(), 1e-3)
-    found = qp.solve(scale=scale)
+    found = qp.solve(scale=scale, tolerance=tolerance, told=told)
     worth_export, worth_import, price = clearing.prices(found, data)
     price_market = np.where(exports, worth_export[:, None], worth_import[:, None])
     price_market -= found.dual(import_rows) / dt

@@ -13,6 +13,8 @@ not reach this cost.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +26,8 @@ from jaxp2p.community.types import Community, Horizon
 from jaxp2p.trajectory import Trajectory
 
 ROWS_PER_SLOT = 8  # network rows added to a slot in one round
+ROUGH, EXACT = 1e-4, 1e-8  # relative tolerances of the QP while rows are looked for, and of the answer
+VISIBLE_ROUGH = 0.02  # kW; smaller violations of a rough answer are its own roughness
 NEAR = 0.1  # share of its range within which a row counts as nearly violated
 
 
@@ -59,14 +63,15 @@ def perfect_foresight(
     unserved_price: float = 10.0,
     max_rounds: int = 20,
     tolerance: float = 1e-3,
+    told: Callable[[int, int, int], None] = lambda round, rows, iteration: None,
 ) -> PerfectForesight:
     """Solve the horizon with everything known.
 
     terminal_price v_T is () or (N,) EUR/kWh, row_penalty and unserved_price EUR/kWh, the latter on top of the
     tariffs; a network row is added
     when it is violated by more than `tolerance` kW, for at most `max_rounds` solves. Rows still missing
-    then make the answer a lower bound with the status "MaxRounds". Raises RuntimeError, with Clarabel's
-    status, when a QP is not solved.
+    then make the answer a lower bound with the status "MaxRounds". `told(round, rows, iteration)` hears of
+    every iteration of the solver. Raises RuntimeError, with Clarabel's status, when a QP is not solved.
     """
     begin = time.perf_counter()
     data, exact_market = horizon_data(
@@ -80,12 +85,21 @@ def perfect_foresight(
     # Most of what binds is already violated while the batteries rest: a start that saves rounds.
     rows = _missing_rows(data, data.pv - data.load, nothing, tolerance)
     iterations = rounds = 0
+    # While rows are looked for, a rough answer shows them as well, in a third of the iterations.
+    rough = data.response.size > 0
     while True:
-        found = solve_horizon(data, rows)
-        settled = settle(data, found, rows)
+        heard = partial(told, rounds + 1, len(rows.slot))
+        found = solve_horizon(data, rows, tolerance=ROUGH if rough else EXACT, told=heard)
         iterations, rounds = iterations + found.solver.iterations, rounds + 1
-        missing = _missing_rows(data, np.asarray(settled.trajectory.injection), rows, tolerance, near=NEAR)
-        if not missing.slot.size or rounds == max_rounds:
+        if rough:
+            injection = found.injection(data)
+        else:
+            settled = settle(data, found, rows)
+            injection = np.asarray(settled.trajectory.injection)
+        missing = _missing_rows(data, injection, rows, max(tolerance, VISIBLE_ROUGH * rough), near=NEAR)
+        if rough:
+            rough = missing.slot.size > 0 and rounds + 1 < max_rounds
+        elif not missing.slot.size or rounds >= max_rounds:
             break
         rows = NetworkRows(*(np.concatenate(pair) for pair in zip(rows, missing, strict=True)))
 

@@ -160,12 +160,29 @@ def _balance_price(homes: _Homes, m: Array, market: _Market | None) -> Array:
     return best
 
 
+def _price_limits(homes: _Homes, buy: Array, sell: Array) -> tuple[Array, Array]:
+    """The least and the greatest mu, (T, n) EUR/kWh."""
+    below = jnp.where(jnp.isfinite(homes.sell_max), homes.unserved, 0)
+    above = jnp.where(jnp.isfinite(homes.buy_max), homes.unserved, 0)
+    return sell[:, None] - below[None, :], buy[:, None] + above[None, :]
+
+
+def _pool_range(homes: _Homes, buy: Array, sell: Array, *, limited: bool) -> tuple[Array, Array]:
+    """Where pi may lie, (T,) EUR/kWh: within half a fee of what mu may be of a trader without limit."""
+    if not limited:
+        return sell, buy
+    lowest, highest = _price_limits(homes, buy, sell)
+    free, half = jnp.isinf(homes.trade_limit)[None, :], homes.half_fee[None, :]
+    least = jnp.max(jnp.where(free, lowest - half, (sell - homes.unserved)[:, None]), axis=1)
+    most = jnp.min(jnp.where(free, highest + half, (buy + homes.unserved)[:, None]), axis=1)
+    return least, most
+
+
 def _market_value(homes: _Homes, m: Array, own: Array, market: _Market) -> Array:
     """max over mu of what stands in brackets in D_t, (T, n) EUR/h; own is `_balance_price` (T, n)."""
     half = jnp.where(jnp.isfinite(homes.trade_limit), jnp.inf, homes.half_fee)[None, :]
     pool, buy, sell = (price[:, None] for price in market)
-    lowest = sell - jnp.where(jnp.isfinite(homes.sell_max), homes.unserved, 0)[None, :]
-    highest = buy + jnp.where(jnp.isfinite(homes.buy_max), homes.unserved, 0)[None, :]
+    lowest, highest = _price_limits(homes, market.buy, market.sell)
     mu = jnp.clip(own + homes.shift, jnp.maximum(lowest, pool - half), jnp.minimum(highest, pool + half))
     value = _device_value(homes, m, mu - homes.shift)
     value -= _finite(homes.buy_max)[None, :] * jnp.maximum(mu - buy, 0)
@@ -296,7 +313,7 @@ def _lower_bound(
         own = _balance_price(homes, storage_value, market) if limited else alone
         return _market_value(homes, storage_value, own, market)
 
-    price = _best_price(market_value, sell - homes.unserved, buy + homes.unserved)
+    price = _best_price(market_value, *_pool_range(homes, buy, sell, limited=limited))
     slot = jnp.sum(market_value(price), axis=1)
     if row_price is not None and community.feeder is not None:
         limits = (horizon.voltage_base, horizon.flow_base, horizon.flow_reactive)
@@ -382,6 +399,8 @@ def _ascend(
     half_fee = jnp.min(jnp.where(owners.trade_limit > 0, owners.half_fee, jnp.inf))
     scale = jnp.maximum(jnp.max(buy) - jnp.min(sell), jnp.asarray(1e-6, dtype))
 
+    least, most = _pool_range(owners, buy, sell, limited=limited)
+
     def bound(price, m):
         market = _Market(price, buy, sell)
         own = _balance_price(owners, m, market if limited else None)
@@ -415,7 +434,7 @@ def _ascend(
             return v + rate * (a / fade) / (jnp.sqrt(q / fade_square) + 1e-12)
 
         pool, levels = jax.tree.map(move, x, mean, square)
-        x = (jnp.clip(pool, sell - owners.unserved, buy + owners.unserved), levels)
+        x = (jnp.clip(pool, least, most), levels)
         return (x, mean, square, best, jnp.maximum(value, best_value)), None
 
     levels = [jnp.zeros((-(-length // width), start.shape[1]), dtype) for width in _LEVELS]
