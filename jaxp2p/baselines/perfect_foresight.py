@@ -26,8 +26,7 @@ from jaxp2p.community.types import Community, Horizon
 from jaxp2p.trajectory import Trajectory
 
 ROWS_PER_SLOT = 8  # network rows added to a slot in one round
-ROUGH, EXACT = 1e-4, 1e-8  # relative tolerances of the QP while rows are looked for, and of the answer
-VISIBLE_ROUGH = 0.02  # kW; smaller violations of a rough answer are its own roughness
+ROUGH, EXACT = 1e-5, 1e-8  # relative tolerances of the QP while rows are looked for, and of the answer
 NEAR = 0.1  # share of its range within which a row counts as nearly violated
 
 
@@ -85,8 +84,8 @@ def perfect_foresight(
     # Most of what binds is already violated while the batteries rest: a start that saves rounds.
     rows = _missing_rows(data, data.pv - data.load, nothing, tolerance)
     iterations = rounds = 0
-    # While rows are looked for, a rough answer shows them as well, in a third of the iterations.
-    rough = data.response.size > 0
+    # While rows are looked for, a rough answer shows them as well, in half of the iterations.
+    rough = data.response.size > 0 and max_rounds > 1
     while True:
         heard = partial(told, rounds + 1, len(rows.slot))
         found = solve_horizon(data, rows, tolerance=ROUGH if rough else EXACT, told=heard)
@@ -96,7 +95,7 @@ def perfect_foresight(
         else:
             settled = settle(data, found, rows)
             injection = np.asarray(settled.trajectory.injection)
-        missing = _missing_rows(data, injection, rows, max(tolerance, VISIBLE_ROUGH * rough), near=NEAR)
+        missing = _missing_rows(data, injection, rows, tolerance, near=NEAR)
         if rough:
             rough = missing.slot.size > 0 and rounds + 1 < max_rounds
         elif not missing.slot.size or rounds >= max_rounds:
