@@ -27,6 +27,7 @@ from jaxp2p.trajectory import Trajectory
 
 ROWS_PER_SLOT = 8  # network rows added to a slot in one round
 ROUGH, EXACT = 1e-5, 1e-8  # relative tolerances of the QP while rows are looked for, and of the answer
+SECONDS_PER_VARIABLE, ROUNDS_WITH_NETWORK = 5e-5, 4.0  # of `estimate_seconds`
 NEAR = 0.1  # share of its range within which a row counts as nearly violated
 
 
@@ -126,6 +127,24 @@ def perfect_foresight(
         solver_iterations=iterations,
         seconds=time.perf_counter() - begin,
     )
+
+
+def estimate_seconds(community: Community, slots: int) -> float:
+    """What perfect foresight will take on one core of 2024, within a factor of 3 or so; nothing is solved.
+
+    A round takes SECONDS_PER_VARIABLE for every variable, of which a battery has 4 per slot, an elastic load
+    1, and a member with limits of his own 6 (if they bind). Without a network there is one round, with one
+    the rounds grow with the days, as fewer of its rows are found at once: measured on rural3, PV and
+    batteries with 9 of 10 members, 1 to 7 days (`benchmarks/README.md`).
+    """
+    homes, battery = community.prosumers, community.prosumers.battery
+    powered = (np.asarray(battery.charge_max) > 0) | (np.asarray(battery.discharge_max) > 0)
+    variables = 4 * powered.sum() + (np.asarray(homes.load_flex_share) > 0).sum()
+    limit = np.asarray(community.market.limit).sum(0) if community.market.limit.shape[0] else np.inf
+    has_limits = np.isfinite(np.minimum(homes.buy_max, homes.sell_max)) | (np.isfinite(limit) & (limit > 0))
+    variables += 6 * (np.broadcast_to(has_limits, powered.shape) & powered).sum()
+    rounds = 1.0 if community.feeder is None else ROUNDS_WITH_NETWORK
+    return float(SECONDS_PER_VARIABLE * rounds * variables * slots)
 
 
 def horizon_data(
