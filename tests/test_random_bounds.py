@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 
 from jaxp2p import Tables, build_community, build_horizon, run
+from jaxp2p.baselines.perfect_foresight import perfect_foresight
+from jaxp2p.cli.console import UsageError
+from jaxp2p.cli.studying import foresight_sample
 from jaxp2p.policy import suggest_penalties
 from jaxp2p.runner import make_policies
 from jaxp2p.simulation import simulate_in_pieces
@@ -109,3 +112,43 @@ def test_members_who_cannot_help_each_other_are_not_helped():
     plan = found.trajectories["perfect_foresight"]
     assert np.all(plan.buy <= [4.0, 3.0, 0.9]) and np.abs(plan.unserved).max() == 0
     assert plan.cost.sum() == pytest.approx(found.trajectories["no_storage"].cost.sum(), rel=1e-6)
+
+
+def test_perfect_foresight_is_left_out_where_it_would_take_too_long(monkeypatch):
+    community, horizon, _ = random_community(6)
+    parts = jax.tree.map(jnp.asarray, (community, horizon))
+    names, told = ("no_storage", "perfect_foresight"), []
+    found = run(*parts, policies=names, foresight_mode="auto", progress=lambda *at: told.append(at[0]))
+    assert found.perfect_foresight_eur is not None and not found.left_out
+    assert any("round 1 with" in stage for stage in told)
+    assert run(*parts, policies=names, foresight_mode="off").perfect_foresight_eur is None
+    monkeypatch.setattr("jaxp2p.runner.estimate_seconds", lambda *_: 1e6)
+    left = run(*parts, policies=names, foresight_mode="auto")
+    assert "perfect_foresight" not in left.trajectories and "--foresight on" in left.left_out
+    assert left.lower_bound_eur <= found.perfect_foresight_eur + 1e-9
+    assert run(*parts, policies=names, foresight_mode="on").perfect_foresight_eur is not None
+    with pytest.raises(ValueError, match="foresight_mode"):
+        run(*parts, policies=names, foresight_mode="perhaps")
+
+
+def test_an_interrupt_ends_perfect_foresight_at_once():
+    community, horizon, _ = random_community(6)
+    heard = []
+
+    def stop(round: int, rows: int, iteration: int) -> None:
+        heard.append(iteration)
+        if iteration == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        perfect_foresight(
+            community, horizon, terminal_price=0.1, row_penalty=1.0, unserved_price=2.0, told=stop
+        )
+    assert heard[-1] == 3
+
+
+def test_the_number_of_scenarios_with_perfect_foresight_in_words():
+    assert [foresight_sample(text) for text in ("auto", "on", "off", "0", "12")] == [8, 8, 0, 0, 12]
+    for text in ("some", "-1", "1.5"):
+        with pytest.raises(UsageError, match="--foresight"):
+            foresight_sample(text)
