@@ -27,7 +27,7 @@ from jaxp2p.trajectory import Trajectory
 
 ROWS_PER_SLOT = 8  # network rows added to a slot in one round
 ROUGH, EXACT = 1e-5, 1e-8  # relative tolerances of the QP while rows are looked for, and of the answer
-SECONDS_PER_VARIABLE, ROUNDS_WITH_NETWORK = 5e-5, 4.0  # of `estimate_seconds`
+SECONDS_PER_VARIABLE, ROUNDS_WITH_NETWORK = 6e-5, 4.0  # of `estimate_seconds`
 NEAR = 0.1  # share of its range within which a row counts as nearly violated
 # slots to either side in which the next round is likely to find a row that is this close to its limit
 REACH, NEIGHBOURING = 6, 0.35
@@ -133,12 +133,11 @@ def perfect_foresight(
 
 
 def estimate_seconds(community: Community, slots: int) -> float:
-    """What perfect foresight will take on one core of 2024, within a factor of 3 or so; nothing is solved.
+    """What perfect foresight will take on one core of 2024, within a factor of 3; nothing is solved.
 
     A round takes SECONDS_PER_VARIABLE for every variable, of which a battery has 4 per slot, an elastic load
-    1, and a member with limits of his own 6 (if they bind). Without a network there is one round, with one
-    the rounds grow with the days, as fewer of its rows are found at once: measured on rural3, PV and
-    batteries with 9 of 10 members, 1 to 7 days (`benchmarks/README.md`).
+    1, and that of a member with limits of his own 6 more. Without a network there is one round, with one
+    about 4. Fitted to rural3, PV and batteries with 9 of 10 members (`benchmarks/README.md`).
     """
     homes, battery = community.prosumers, community.prosumers.battery
     powered = (np.asarray(battery.charge_max) > 0) | (np.asarray(battery.discharge_max) > 0)
