@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxp2p import simulation
-from jaxp2p.baselines.perfect_foresight import PerfectForesight, perfect_foresight
+from jaxp2p.baselines.perfect_foresight import PerfectForesight, estimate_seconds, perfect_foresight
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.lyapunov.bounds import can_earn, lyapunov_parameters, stored_value_range
 from jaxp2p.lyapunov.certificate import Certificate, certificate, tuned_certificate
@@ -35,6 +35,9 @@ POLICIES = (
 MPC_POLICIES = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect": "perfect"}
 TUNED = "tuned"  # the policy of a controller file
 HISTORY_DAYS = 28  # before the window, all that these forecasts look back on
+FORESIGHT = ("auto", "on", "off")
+# "auto" leaves perfect foresight out where it would take this many times as long as all else, and a while
+FORESIGHT_FACTOR, FORESIGHT_SECONDS = 10.0, 60.0
 
 Progress = Callable[[str, int, int], None]
 
@@ -51,6 +54,7 @@ class Run(NamedTuple):
     terminal_price: float  # EUR/kWh
     certificate: str
     row_names: tuple[str, ...]
+    left_out: str = ""  # why perfect foresight, though asked for, was not run
 
 
 def price_bounds(horizon: Horizon) -> tuple[float, float]:
@@ -91,20 +95,27 @@ def run(
     lower_bound: bool = True,
     history: Horizon | None = None,
     controller: TunedValue | None = None,
+    foresight_mode: str = "on",
 ) -> Run:
     """Run the named policies slot by slot; perfect foresight and the lower bound see the whole horizon.
 
     Besides `POLICIES` there are those of `MPC_POLICIES`, which plan by forecasts made from `history`, the
     slots right before the horizon. A tuned `controller` runs as the policy "tuned"; it counts slot_of_week
     from midnight of a Monday. terminal_price in EUR/kWh values the stored energy at the end for every policy
-    alike; by default the middle of what a stored kWh can cost and earn. Raises ValueError for an unknown
-    policy, for a history too short for a forecast, and for a controller made for another slot length.
+    alike; by default the middle of what a stored kWh can cost and earn. foresight_mode is one of `FORESIGHT`:
+    "auto" leaves perfect foresight out, with the reason in `left_out`, where `estimate_seconds` says that it
+    would take more than FORESIGHT_SECONDS and FORESIGHT_FACTOR times what all else took. Raises ValueError
+    for an unknown policy or mode, for a history too short for a forecast, and for a controller made for
+    another slot length.
     """
     known = (*POLICIES, *MPC_POLICIES)
     unknown = [name for name in policies if name not in known]
     if unknown:
         raise ValueError(f"unknown policies {', '.join(unknown)}: choose from {', '.join(known)}")
+    if foresight_mode not in FORESIGHT:
+        raise ValueError(f"unknown foresight_mode {foresight_mode!r}: choose from {', '.join(FORESIGHT)}")
     check_history(policies, horizon, history)
+    begin = time.perf_counter()
     solver = solver or choose_solver(community)
     report = progress or (lambda name, done, total: None)
     if terminal_price is None:
@@ -128,16 +139,26 @@ def run(
         trajectories[name], seconds[name] = found.trajectory, found.seconds
         compile_seconds += found.compile_seconds
 
-    foresight = None
+    foresight, left_out = None, ""
     if "perfect_foresight" in policies:
+        elapsed = time.perf_counter() - begin
+        left_out = _reason_to_leave_out(community, horizon, foresight_mode, elapsed)
+    if "perfect_foresight" in policies and not left_out:
         report("perfect_foresight", 0, horizon.slots)
         penalties = suggest_penalties(horizon)
+
+        def heard(round: int, rows: int, iteration: int) -> None:
+            # how many rounds it takes nobody knows beforehand: they are told, the bar waits
+            stage = f"perfect foresight, round {round} with {rows} grid limits, iteration {iteration}"
+            report(stage, 0, horizon.slots)
+
         foresight = perfect_foresight(
             community,
             horizon,
             terminal_price=terminal_price,
             row_penalty=float(penalties.row),
             unserved_price=float(penalties.unserved),
+            told=heard,
         )
         trajectories["perfect_foresight"] = foresight.trajectory
         seconds["perfect_foresight"] = foresight.seconds
@@ -163,6 +184,21 @@ def run(
         terminal_price=terminal_price,
         certificate="\n".join(proved),
         row_names=row_names(community),
+        left_out=left_out,
+    )
+
+
+def _reason_to_leave_out(community: Community, horizon: Horizon, mode: str, elapsed: float) -> str:
+    """Why perfect foresight is not run; empty: it is. `elapsed` is what all else took, in seconds."""
+    if mode == "off":
+        return "perfect foresight: left out, as asked for; capture is not known"
+    seconds = estimate_seconds(community, horizon.slots)
+    if mode == "on" or seconds <= max(FORESIGHT_SECONDS, FORESIGHT_FACTOR * elapsed):
+        return ""
+    return (
+        f"perfect foresight: left out, as it would take about {seconds / 60:.0f} min, more than "
+        f"{FORESIGHT_FACTOR:g} times all else together ({elapsed:.0f} s); --foresight on runs it. "
+        "Capture is not known"
     )
 
 
@@ -235,21 +271,18 @@ def _lower_bound(
     community: Community, horizon: Horizon, terminal_price: float, foresight: PerfectForesight | None
 ) -> float:
     """EUR, proved a posteriori; the duals of perfect foresight, where known, are the best start."""
-    if foresight is None:
-        best = best_lower_bound(community, horizon, terminal_price=terminal_price)
-        return float(best.value_eur)
-    dtype = horizon.load.dtype
-    rows = None if community.feeder is None else jnp.asarray(foresight.row_duals, dtype)
-    return float(
-        best_lower_bound(
-            community,
-            horizon,
-            terminal_price=terminal_price,
-            storage_value=jnp.asarray(foresight.storage_duals, dtype),
-            row_price=rows,
-            steps=0,
-        ).value_eur
+    penalties, dtype = suggest_penalties(horizon), horizon.load.dtype
+    known: dict[str, Any] = {}
+    if foresight is not None:
+        known = {"storage_value": jnp.asarray(foresight.storage_duals, dtype), "steps": 0}
+    if foresight is not None and community.feeder is not None:
+        # an interior point may be beyond the penalty by its rounding
+        rows = jnp.asarray(foresight.row_duals, dtype)
+        known["row_price"] = jnp.clip(rows, -penalties.row, penalties.row)
+    best = best_lower_bound(
+        community, horizon, terminal_price=terminal_price, unserved_price=penalties.unserved, **known
     )
+    return float(best.value_eur)
 
 
 def make_certificate(community: Community, horizon: Horizon, terminal_price: float) -> Certificate:

@@ -31,7 +31,9 @@ def asked(monkeypatch):
     """Replaces the solver; collects what it was asked for."""
     calls = []
 
-    def run(community, horizon, *, policies, solver, progress, slot_of_week, history, controller):
+    def run(
+        community, horizon, *, policies, solver, progress, slot_of_week, history, controller, foresight_mode
+    ):
         calls.append(
             SimpleNamespace(
                 community=community,

@@ -141,6 +141,13 @@ Json = Annotated[
     str | None, typer.Option(metavar="FILE", help="Write a short summary as JSON; - for standard output.")
 ]
 Pictures = Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw pictures.")]
+Foresight = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|on|off",
+        help="Perfect foresight; auto: not where it would take more than a minute and ten times all else.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")]
 
 
@@ -207,6 +214,7 @@ def run(
     per_home: Annotated[
         bool, typer.Option("--per-home", help="Also save every home in every slot (large).")
     ] = False,
+    foresight: Foresight = "auto",
     controller: Controller = None,
     json: Json = None,
     pictures: Pictures = True,
@@ -248,6 +256,7 @@ def run(
         json=json,
         pictures=pictures,
         quiet=quiet,
+        foresight=foresight,
         controller=controller,
     )
     chosen = Source(
@@ -425,8 +434,13 @@ def study(
     ] = None,
     memory: Annotated[float, typer.Option(min=0, metavar="GIB", help="Memory for a chunk.")] = 2.0,
     foresight: Annotated[
-        int, typer.Option(min=0, metavar="SCENARIOS", help="How many get perfect foresight, the first ones.")
-    ] = 8,
+        str,
+        typer.Option(
+            metavar="SCENARIOS|auto|on|off",
+            help="How many get perfect foresight, the first ones; on: 8; auto: 8, or as many as take about "
+            "10 min; off: none.",
+        ),
+    ] = "auto",
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Dask scheduler, such as tcp://host:8786, or local:WORKERS."),

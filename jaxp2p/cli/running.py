@@ -39,6 +39,7 @@ class Options:
     pictures: bool
     quiet: bool
     controller: Path | None = None
+    foresight: str = "auto"
 
 
 def run(source: Source, options: Options) -> int:
@@ -54,13 +55,14 @@ def run(source: Source, options: Options) -> int:
         out = options.out or Path("jaxp2p-results") / f"{case}-{time.iloc[0]:%Y-%m-%d}"
         use_dtype(options.dtype)
         from jaxp2p.results import check_target
-        from jaxp2p.runner import MPC_POLICIES, POLICIES, TUNED, check_history, tuned_policy
+        from jaxp2p.runner import FORESIGHT, MPC_POLICIES, POLICIES, TUNED, check_history, tuned_policy
         from jaxp2p.solvers import SOLVERS, choose_solver, scale_tolerances
 
         check_target(out)  # before the work, not after it
         names = named_policies(options.policies, POLICIES, besides=tuple(MPC_POLICIES))
         check_tolerance(options.tolerance, options.dtype)
         one_of(options.solver, SOLVERS, option="--solver")
+        one_of(options.foresight, FORESIGHT, option="--foresight")
         with user_input():
             community, horizon = build_both(tables, source, options)
             history = history_of(community, whole, time.iloc[0]) if set(names) & set(MPC_POLICIES) else None
@@ -84,6 +86,7 @@ def run(source: Source, options: Options) -> int:
                 slot_of_week=first_slot_of_week(time),
                 history=history,
                 controller=controller,
+                foresight_mode=options.foresight,
             )
         except RuntimeError as error:
             # perfect foresight and the plans name what their solver could not do

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jaxp2p.study.schedule import ChunkResult
     from jaxp2p.study.settings import StudySettings
 
+FORESIGHT_SAMPLE, FORESIGHT_SECONDS = 8, 600.0  # scenarios, and what "auto" lets them take together
 CHUNK = 512  # scenarios: a file of its own, and what a restart may lose
 TEMPORARIES = 4  # times a lane's own bytes, what one step of it needs at most
 
@@ -49,7 +50,7 @@ class Options:
     chunk: int | None
     devices: int | None
     memory: float
-    foresight: int
+    foresight: str
     scheduler: str | None
     tolerance: float
     dtype: str
@@ -59,6 +60,31 @@ class Options:
     pictures: bool
     quiet: bool
     controller: Path | None = None
+
+
+def foresight_sample(text: str) -> int:
+    """Scenarios with perfect foresight, as --foresight has it; "auto" may turn out to be fewer."""
+    named = {"auto": FORESIGHT_SAMPLE, "on": FORESIGHT_SAMPLE, "off": 0}
+    if text in named:
+        return named[text]
+    if not text.isdecimal():
+        raise UsageError(f"--foresight: {text!r} is neither a number of scenarios nor auto, on or off")
+    return int(text)
+
+
+def _affordable(made: "Study", wanted: int) -> int:
+    """As many of the wanted scenarios as perfect foresight is done with in FORESIGHT_SECONDS, or so."""
+    from jaxp2p.baselines.perfect_foresight import estimate_seconds
+
+    each = estimate_seconds(made.community, made.slots)
+    affordable = min(wanted, int(FORESIGHT_SECONDS / max(each, 1e-9)))
+    if affordable < wanted:
+        typer.echo(
+            f"remark: perfect foresight takes about {each:.0f} s per scenario: {affordable} of them get it, "
+            f"not {wanted}; --foresight {wanted} insists",
+            err=True,
+        )
+    return affordable
 
 
 @dataclass(frozen=True)
@@ -111,7 +137,7 @@ def study(source: Source, options: Options) -> int:
         "seed": options.seed,
         "dtype": options.dtype,
         "tolerance": options.tolerance,
-        "foresight_sample": min(options.foresight, options.scenarios),
+        "foresight_sample": min(foresight_sample(options.foresight), options.scenarios),
         "device": jax.devices()[0].device_kind,
         "version": __version__,
         "fingerprint": fingerprint(tables),
@@ -120,6 +146,9 @@ def study(source: Source, options: Options) -> int:
     with user_input():
         # refuses what cannot be before anything is written
         made = _built(StudySettings(chunk=options.chunk or CHUNK, **settings), devices, controller)
+        if options.foresight == "auto" and "perfect_foresight" in names:
+            settings["foresight_sample"] = _affordable(made, settings["foresight_sample"])
+            made = _built(StudySettings(chunk=options.chunk or CHUNK, **settings), devices, controller)
     case = source.name if source.embedded else str(tables.meta.get("name", Path(source.name).name))
     out = options.out or Path("jaxp2p-studies") / f"{case}-{options.market}-{options.days:g}d"
     chunk = options.chunk or _stored_chunk(out) or _chunk(made, options, devices)

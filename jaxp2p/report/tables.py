@@ -111,6 +111,8 @@ def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
                 ", of a pool with the smallest fee, which no bilateral market can beat: "
                 "capture is a lower bound"
             )
+    elif getattr(run, "left_out", ""):
+        remarks.append(run.left_out)
     if run.lower_bound_eur is not None:
         remarks.append(f"lower bound on the cost of any policy: {run.lower_bound_eur:,.2f} EUR")
     broken = [

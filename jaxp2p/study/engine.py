@@ -118,13 +118,19 @@ def _unpack(task: Task, packed: dict[str, Any]) -> SlotProblem:
 def _open(task: Task, carry: Any, energy: Array, memory: Memory | None, slot: Array):
     """Draw slot `slot` of a scenario and pose its problem."""
     carry, drawn = task.model.draw(task.community, task.horizon, carry, slot)
-    community = task.model.community(task.community, carry)
-    policy = replace(task.policy, storage=task.policy.storage * drawn.battery)
+    community = _with_outages(task.model.community(task.community, carry), drawn.battery)
     of_week = task.first_slot_of_week + slot
-    memory = observe(policy, memory, drawn.slot)
-    problem = slot_problem(community, task.penalties, policy, drawn.slot, energy, of_week, memory)
+    memory = observe(task.policy, memory, drawn.slot)
+    problem = slot_problem(community, task.penalties, task.policy, drawn.slot, energy, of_week, memory)
     grid = (drawn.slot.voltage_base, drawn.slot.flow_base, drawn.slot.flow_reactive)
     return carry, drawn.battery, memory, problem, grid
+
+
+def _with_outages(community: Community, works: Array) -> Community:
+    """The community of a slot in which a battery without works (N,) has no power: it cannot even refill."""
+    homes, battery = community.prosumers, community.prosumers.battery
+    powers = {"charge_max": works * battery.charge_max, "discharge_max": works * battery.discharge_max}
+    return replace(community, prosumers=replace(homes, battery=replace(battery, **powers)))
 
 
 def _first(task: Task, number: Array) -> tuple[Any, Array]:
