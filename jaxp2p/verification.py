@@ -2,8 +2,8 @@
 
 The pass rule, per slot, on the executed dispatch: cost plus storage value given up within 1e-3 of
 `slot.gap.gap_scale` of the optimum; branches within 0.05 kW and voltages within 1e-4 p.u. beyond what the
-optimum itself must violate; balance, reciprocity and device limits exact; storage within its limits. It is what
-the solvers promise with SOLVED, there by a bound of their own (`slot.gap`).
+optimum itself must violate; balance, reciprocity and device limits exact; storage within its limits. It is
+what the solvers promise with SOLVED, there by a bound of their own (`slot.gap`).
 """
 
 from collections.abc import Callable
@@ -78,7 +78,7 @@ class VerifyReport(NamedTuple):
 
 
 def optimum(problem: SlotProblem, *, tolerance: float = 1e-10) -> Optimum:
-    """Solve the slot's QP by Clarabel, with a looser tolerance if need be; raises NoReference if it cannot."""
+    """The slot's QP by Clarabel, with a looser tolerance if need be; raises NoReference if it cannot."""
     qp = to_qp(problem)
     for accepted in (tolerance, max(tolerance, 1e-8), max(tolerance, 1e-6)):
         try:

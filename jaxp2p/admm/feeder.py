@@ -6,8 +6,8 @@ The dual of it has one variable per row, its price y, and z = p + (surcharge bef
 the surcharge of a bus being A^T y: injection copies need no duals of their own, and a row that does not bind
 does nothing at all. Only a few rows do, so the problem is small: J rows at work with the Gram matrix
 A_J diag(count) A_J^T, chosen once per block of iterations. It is solved exactly in every iteration, by an
-active-set method that starts from the prices at hand (Lawson and Hanson 1974, chapter 23, with a price bounded
-by zero on one side and the penalty on the other): nearly always one small linear system.
+active-set method that starts from the prices at hand (Lawson and Hanson 1974, chapter 23, with a price
+bounded by zero on one side and the penalty on the other): nearly always one small linear system.
 """
 
 from typing import NamedTuple
@@ -27,6 +27,7 @@ REFINEMENTS = 2
 class RowsAtWork(NamedTuple):
     """J rows whose prices may move until the next block."""
 
+    busy: Array  # () bool: one of them has a price or is violated
     chosen: Array  # (J,) int32, rows
     matrix: Array  # (J, G)
     gram: Array  # (J, J) kW per EUR/kWh times rho_n
@@ -37,7 +38,7 @@ class RowsAtWork(NamedTuple):
 
 class _Found(NamedTuple):
     price: Array  # (J,) EUR/kWh
-    side: Array  # (J,) int32: 1 at the upper limit, -1 lower, 0 inside, 2 and -2 beyond, priced at the penalty
+    side: Array  # (J,) int32: 1 at the upper limit, -1 lower, 0 inside, 2 and -2 beyond, at the penalty
     inverse: Array  # (J, J)
     count: Array  # () int32
     done: Array  # () bool
@@ -50,14 +51,16 @@ def rows_at_work(
 
     tolerance (R,) kW: by how much a row may be violated.
     """
-    chosen = _choose(problem, row_price, values_at(problem, at_bus), min(most, row_price.shape[0]))
+    value = values_at(problem, at_bus)
+    busy = jnp.any(row_price != 0) | jnp.any(excess_of(problem, value) > 0)
+    chosen = _choose(problem, row_price, value, min(most, row_price.shape[0]))
     pick = lambda x: jnp.take(x, chosen, axis=0)
     matrix, offset = pick(problem.feeder.matrix), pick(problem.row_offset)
     gram = jnp.matmul(matrix * problem.feeder.count[None, :], matrix.T, precision=Precision.HIGHEST)
     lower, upper = pick(problem.row_lower) - offset, pick(problem.row_upper) - offset
     size = jnp.matmul(jnp.abs(matrix), jnp.abs(at_bus), precision=Precision.HIGHEST) + jnp.abs(offset)
     tolerance = jnp.maximum(1e-3 * pick(tolerance), 8 * jnp.finfo(gram.dtype).eps * size)
-    return RowsAtWork(chosen, matrix, gram, lower, upper, tolerance)
+    return RowsAtWork(busy, chosen, matrix, gram, lower, upper, tolerance)
 
 
 def row_prices(problem: SlotProblem, work: RowsAtWork, price: Array, at_bus: Array, rho: Array) -> Array:
@@ -82,7 +85,8 @@ def _search(work: RowsAtWork, unpriced: Array, price: Array, rho: Array, penalty
         crosses = free & (aim < 0)
         tops = free & (aim > penalty)
         bound = jnp.where(tops, penalty, 0)
-        part = jnp.where(crosses | tops, (bound - signed) / jnp.where(aim == signed, 1, aim - signed), jnp.inf)
+        way = jnp.where(aim == signed, 1, aim - signed)
+        part = jnp.where(crosses | tops, (bound - signed) / way, jnp.inf)
         part = jnp.maximum(part, 0)
         shortest = jnp.min(part)
         hits = (part <= shortest) & jnp.isfinite(part)

@@ -1,4 +1,4 @@
-"""Residuals per family, each in its own unit: what the penalties follow, and when a gap is worth working out."""
+"""Residuals per family, each in its own unit: what penalties follow, and when a gap is worth working out."""
 
 from typing import NamedTuple
 

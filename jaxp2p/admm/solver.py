@@ -1,8 +1,8 @@
 """Consensus ADMM for one slot: `init`, `step`, `solve` to a tolerance, `solve_fixed` for a fixed length.
 
-Block 1 moves every home (injection p, trades e), from the old copies and duals; block 2 moves the copies: a of
-the trades (market) and z of the injections, which keep the network rows (`admm.feeder`); then the duals: u of
-the trades, row prices of the injections. Two blocks in this order, so the classical theorem (Eckstein and
+Block 1 moves every home (injection p, trades e), from the old copies and duals; block 2 moves the copies: a
+of the trades (market) and z of the injections, which keep the network rows (`admm.feeder`); then the duals: u
+of the trades, row prices of the injections. Two blocks in this order, so the classical theorem (Eckstein and
 Bertsekas 1992, over-relaxed) applies. Only bus averages and pairwise trades leave a home.
 
 Rows that neither bind nor are violated are left out, block by block, so a network with room costs one look
@@ -21,7 +21,7 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p.admm.feeder import RowsAtWork, row_prices, rows_at_work
-from jaxp2p.admm.level import better_level, shift_level
+from jaxp2p.admm.level import best_level, shift_level
 from jaxp2p.admm.residuals import Residuals, no_residuals, residuals
 from jaxp2p.admm.state import ADMM, State, init, rescale, warm
 from jaxp2p.prox.feeder import at_homes, bus_sum
@@ -30,11 +30,9 @@ from jaxp2p.prox.response import Response
 from jaxp2p.prox.sensitivity import Question, with_sensitivity
 from jaxp2p.prox.trades import project_trades
 from jaxp2p.slot.answer import Answer
-from jaxp2p.slot.execute import finish
 from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.rows import bus_price, excess_of, row_tolerance, unavoidable, values_at
-from jaxp2p.slot.status import Status
+from jaxp2p.slot.rows import bus_price, row_tolerance, unavoidable
 
 __all__ = [
     "ADMM",
@@ -98,13 +96,16 @@ def step(
     """One iteration: the new state and what the homes answered.
 
     `devices` is `curve(problem.response(), state.rho[1])`, the same as long as the penalty is. `work`: the
-    network rows that matter; None: none of them does, and none has a price.
+    network rows that matter; None: no network.
     """
-    rho_n = state.rho[1]
     alpha = jnp.asarray(admm.alpha, state.rho.dtype)
     surcharge = jnp.zeros_like(state.injection)
     if work is not None:
-        surcharge = at_homes(problem.feeder, bus_price(problem, state.row_price))
+        surcharge = jax.lax.cond(
+            work.busy,
+            lambda: at_homes(problem.feeder, bus_price(problem, state.row_price)),
+            lambda: jnp.zeros_like(state.injection),
+        )
     update = _homes(problem, devices, state, surcharge)
     injection = alpha * update.injection + (1 - alpha) * state.injection
     trades = alpha * update.trades + (1 - alpha) * state.trades
@@ -113,16 +114,31 @@ def step(
         trade_dual = state.trade_dual + jnp.mean(trades, axis=1, keepdims=True)
     else:
         trade_dual = state.trade_dual + trades - copies
-    new = state._replace(trades=copies, trade_dual=trade_dual, injection=injection, price=update.market_price)
+    row_price = state.row_price
     if work is not None:
-        old = jnp.take(state.row_price, work.chosen)
-        price = row_prices(problem, work, old, bus_sum(problem.feeder, injection), rho_n)
-        moved = jnp.matmul(old - price, work.matrix, precision=Precision.HIGHEST) / rho_n
-        new = new._replace(
-            injection=injection + at_homes(problem.feeder, moved),
-            row_price=state.row_price.at[work.chosen].set(price),
+        injection, row_price = jax.lax.cond(
+            work.busy,
+            lambda: _kept(problem, work, row_price, injection, state.rho[1]),
+            lambda: (injection, row_price),
         )
+    new = state._replace(
+        trades=copies,
+        trade_dual=trade_dual,
+        injection=injection,
+        row_price=row_price,
+        price=update.market_price,
+    )
     return new, update
+
+
+def _kept(
+    problem: SlotProblem, work: RowsAtWork, row_price: Array, wished: Array, rho: Array
+) -> tuple[Array, Array]:
+    """Copies (N,) nearest to what the homes wish that keep the network rows, and the prices of those (R,)."""
+    old = jnp.take(row_price, work.chosen)
+    price = row_prices(problem, work, old, bus_sum(problem.feeder, wished), rho)
+    moved = jnp.matmul(old - price, work.matrix, precision=Precision.HIGHEST) / rho
+    return wished + at_homes(problem.feeder, moved), row_price.at[work.chosen].set(price)
 
 
 def at_work(problem: SlotProblem, admm: ADMM, state: State) -> RowsAtWork:
@@ -165,21 +181,15 @@ def _block(
     """check_every steps, with the residuals of the last."""
     at_rho = curve(devices, state.rho[1])
 
-    def steps(work: RowsAtWork | None):
-        def body(_, carry):
-            return carry[1], *step(problem, admm, at_rho, carry[1], work)
+    rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
+    work = at_work(problem, admm, state) if rows else None
 
-        # One copy of the step in the program: the last pair of states is carried out for the residuals.
-        return jax.lax.fori_loop(0, admm.check_every, body, (state, state, _no_update(problem)))
+    def body(_, carry):
+        return carry[1], *step(problem, admm, at_rho, carry[1], work)
 
-    if problem.feeder is None or problem.row_offset.shape[0] == 0:
-        old, new, update = steps(None)
-    else:
-        value = values_at(problem, bus_sum(problem.feeder, state.injection))
-        busy = jnp.any(state.row_price != 0) | jnp.any(excess_of(problem, value) > 0)
-        old, new, update = jax.lax.cond(
-            busy, lambda: steps(at_work(problem, admm, state)), lambda: steps(None)
-        )
+    # One copy of the step in the program: the last pair of states is carried out for the residuals.
+    carry = (state, state, _no_update(problem))
+    old, new, update = jax.lax.fori_loop(0, admm.check_every, body, carry)
     return new, (update, residuals(problem, admm, old, new, update))
 
 
@@ -196,6 +206,7 @@ class Search(NamedTuple):
     update: ProsumerUpdate
     residuals: Residuals
     iterations: Array  # () int32
+    answer: Answer  # the last that was held against its certificate
 
 
 def solve(problem: SlotProblem, admm: ADMM, state: State) -> Outcome:
@@ -214,7 +225,9 @@ def begin(problem: SlotProblem, state: State) -> Search:
     if problem.feeder is not None:
         known = unavoidable(problem)
         state = state._replace(row_price=jnp.where(known != 0, known, state.row_price))
-    return Search(problem.response(), state, _no_update(problem), residuals_, jnp.zeros((), jnp.int32))
+    search = (problem.response(), state, _no_update(problem), residuals_, jnp.zeros((), jnp.int32))
+    shapes = jax.eval_shape(lambda: _raw(problem, ADMM(), Search(*search, answer=None)))
+    return Search(*search, answer=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
 
 
 def running(admm: ADMM, search: Search) -> Array:
@@ -226,30 +239,24 @@ def advance(problem: SlotProblem, admm: ADMM, search: Search) -> Search:
     """A block of check_every iterations, its residuals, and penalties that follow them."""
     state, (update, last) = _block(problem, admm, search.devices, search.state)
     iterations = search.iterations + admm.check_every
-    due = iterations % (admm.check_every * admm.gap_every) == 0
+    due = (iterations % (admm.check_every * admm.gap_every) == 0) | (iterations >= admm.max_iter)
     found = search._replace(state=state, update=update, residuals=last, iterations=iterations)
-    last, shift = jax.lax.cond(
-        (last.small | due) & (last.row_excess <= 1),
+    found, shift = jax.lax.cond(
+        (last.small & (last.row_excess <= 1)) | due,
         lambda: _with_gap(problem, admm, found),
-        lambda: (last, jnp.zeros_like(last.gap)),
+        lambda: (found, jnp.zeros_like(last.gap)),
     )
-    state = shift_level(_adapt(admm, state, last, iterations), shift)
-    return found._replace(state=state, residuals=last)
+    adapted = _adapt(admm, state, found.residuals, iterations)
+    return found._replace(state=shift_level(adapted, shift))
 
 
-def _with_gap(problem: SlotProblem, admm: ADMM, search: Search) -> tuple[Residuals, Array]:
-    """The residuals with the gap of what would be executed, and how all prices should move, EUR/kWh."""
-    answer = polish(problem, _raw(problem, admm, search))
-    result = finish(problem, answer)
-    ended = (result.status != Status.MAX_ITER) & (result.status != Status.NUMERICAL_ERROR)
-    excess = jnp.where(ended, result.gap / (0.5 * admm.eps_gap * result.gap_scale), jnp.inf)
+def _with_gap(problem: SlotProblem, admm: ADMM, search: Search) -> tuple[Search, Array]:
+    """The search with the gap of what would be executed, and how all prices should move, EUR/kWh."""
+    last = search.residuals
+    answer = polish(problem, _raw(problem, admm, search), search.devices)
     late = search.iterations % (admm.check_every * admm.gap_every * 4) == 0
-    shift = jax.lax.cond(
-        late & search.residuals.small & (excess > 1),
-        lambda: better_level(problem, answer, result.gap),
-        lambda: jnp.zeros_like(excess),
-    )
-    return search.residuals._replace(gap=excess), shift
+    excess, shift = best_level(problem, answer, 0.5 * admm.eps_gap, also=late & last.small)
+    return search._replace(answer=answer, residuals=last._replace(gap=excess)), shift
 
 
 def _raw(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answer:
@@ -275,9 +282,8 @@ def end_of(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answ
 
 
 def end(problem: SlotProblem, admm: ADMM, search: Search) -> Outcome:
-    """What to execute, from wherever the search stands."""
-    answer = end_of(problem, admm, search)
-    return Outcome(search.state, search.update, search.residuals, search.iterations, answer)
+    """What to execute: the last answer that was held against its certificate."""
+    return Outcome(search.state, search.update, search.residuals, search.iterations, search.answer)
 
 
 def solve_fixed(problem: SlotProblem, admm: ADMM, state: State, iterations: int) -> tuple[Outcome, Residuals]:
@@ -302,4 +308,4 @@ def solve_fixed(problem: SlotProblem, admm: ADMM, state: State, iterations: int)
     found = search._replace(
         state=state, update=update, residuals=last, iterations=jnp.asarray(iterations, jnp.int32)
     )
-    return end(problem, admm, found), history
+    return end(problem, admm, found._replace(answer=end_of(problem, admm, found))), history

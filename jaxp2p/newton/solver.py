@@ -101,6 +101,7 @@ class Search(NamedTuple):
     iterations: Array  # () int32
     fresh: Array  # () bool, the centre has just moved
     done: Array  # () bool
+    answer: Answer  # the last that was held against its certificate
 
 
 def suits(market: Market, *, connection_limits: bool) -> bool:
@@ -285,7 +286,7 @@ def begin(problem: SlotProblem, newton: Newton, state: State) -> Search:
         row_price = jnp.where(known != 0, known, row_price)
     prices = clamp(jnp.concatenate([state.price[None], row_price]), setup.lowest, setup.highest)
     homes, none = jnp.zeros_like(problem.load), jnp.zeros_like(prices)
-    return Search(
+    search = Search(
         setup=setup,
         base=_Point(prices, homes, homes, homes, problem.row_offset, none),
         direction=none,
@@ -296,7 +297,10 @@ def begin(problem: SlotProblem, newton: Newton, state: State) -> Search:
         iterations=jnp.zeros((), jnp.int32),
         fresh=jnp.ones((), bool),
         done=jnp.zeros((), bool),
+        answer=None,
     )
+    shapes = jax.eval_shape(lambda: _raw(problem, newton, search))
+    return search._replace(answer=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
 
 
 def running(newton: Newton, search: Search) -> Array:
@@ -314,13 +318,14 @@ def advance(problem: SlotProblem, newton: Newton, search: Search) -> Search:
     accept = search.fresh | (now >= -0.5 * start) | (search.length < 0.02)
     violation, loss = _imbalance(problem, setup, at)
     balanced = accept & (violation <= 1) & (loss <= _allowed_loss(problem, newton))
-    done = jax.lax.cond(  # a pass over all devices, so only where it can decide
-        balanced,
-        lambda: _proved(problem, newton, search._replace(base=at)),
-        lambda: jnp.zeros((), bool),
+    base = jax.tree.map(lambda a, b: jnp.where(accept, a, b), at, search.base)
+    last = search.iterations + 1 >= newton.max_iter
+    answer, done = jax.lax.cond(  # a pass over all devices, so only where it can decide
+        balanced | last,
+        lambda: _proved(problem, newton, search._replace(base=base, iterations=search.iterations + 1)),
+        lambda: (search.answer, jnp.zeros((), bool)),
     )
     recentre = accept & ~done & (balanced | (search.inner + 1 >= newton.centre_after))
-    base = jax.tree.map(lambda a, b: jnp.where(accept, a, b), at, search.base)
     direction = jnp.where(accept, _direction(problem, setup, newton, at), search.direction)
     shorter = search.length * jnp.clip(start / jnp.maximum(start - now, 1e-30), 0.1, 0.6)
     length = jnp.where(accept, 1, shorter)
@@ -334,14 +339,16 @@ def advance(problem: SlotProblem, newton: Newton, search: Search) -> Search:
         iterations=search.iterations + 1,
         fresh=recentre,
         done=done,
+        answer=answer,
     )
 
 
-def _proved(problem: SlotProblem, newton: Newton, search: Search) -> Array:
-    """() bool: what would be executed here is proved to be within half of the tolerance."""
-    result = finish(problem, polish(problem, _raw(problem, newton, search)))
+def _proved(problem: SlotProblem, newton: Newton, search: Search) -> tuple[Answer, Array]:
+    """What to execute here, and () bool whether that is proved to be within half of the tolerance."""
+    answer = polish(problem, _raw(problem, newton, search), search.setup.corners)
+    result = finish(problem, answer)
     ended = (result.status != Status.MAX_ITER) & (result.status != Status.NUMERICAL_ERROR)
-    return ended & (result.gap <= 0.5 * newton.eps_gap * result.gap_scale)
+    return answer, ended & (result.gap <= 0.5 * newton.eps_gap * result.gap_scale)
 
 
 def _raw(problem: SlotProblem, newton: Newton, search: Search) -> Answer:
@@ -364,9 +371,9 @@ def _raw(problem: SlotProblem, newton: Newton, search: Search) -> Answer:
 
 
 def end(problem: SlotProblem, newton: Newton, search: Search) -> Outcome:
-    """What to execute, from wherever the search stands."""
+    """What to execute: the last answer that was held against its certificate."""
     at = search.base
-    answer = polish(problem, _raw(problem, newton, search))
+    answer = search.answer
     state = State(at.prices[0], at.prices[1:], at.injection)
     if problem.feeder is not None:
         state, answer = rescued(problem, newton, state, answer, search.done)

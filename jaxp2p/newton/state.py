@@ -14,8 +14,8 @@ class Newton:
     """Configuration. Leaves may be traced and batched; the rest is structure.
 
     A slot is solved when the gap of its executed dispatch is at most eps_gap of `slot.gap.gap_scale` and the
-    rows are kept within eps_flow and eps_voltage; iterations stop at half of that. The gap is worked out where
-    the cost of the imbalance and of complementary slackness is small enough.
+    rows are kept within eps_flow and eps_voltage; iterations stop at half of that. The gap is worked out
+    where the cost of the imbalance and of complementary slackness is small enough.
     """
 
     proximal: float | Array = 0.25  # penalty on leaving the centre, in price scale / power scale

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
 from jaxp2p.community.types import Feeder
 

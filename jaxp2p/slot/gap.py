@@ -4,9 +4,9 @@ For any market prices mu and row prices y the dual value of the slot is a lower 
 (`lyapunov.lower_bound` has the same for a horizon). Executed cost less dual value, the duality gap, is a sum
 of what each decision leaves on the table at these prices, and no term is negative:
 
-    device piece   g (t - x) ((nu - start) - (t + x)(end - start)/2)      x: share in use, t: share wanted at nu
+    device piece   g (t - x) ((nu - start) - (t + x)(end - start)/2)    x: share in use, t: wanted at nu
     exchange       (b - mu)^+ buy + (mu - b)^+ (buy_max - buy), the same for sales; (b + u - mu) unserved, ...
-    trade          gamma/2 |e| + delta e + e_max (|delta| - gamma/2)^+    delta: half the difference of the mus
+    trade          gamma/2 |e| + delta e + e_max (|delta| - gamma/2)^+  delta: half the difference of the mus
     network row    y^+ (upper - value)^+ + y^- (value - lower)^+ + (penalty - |y|) violation
 
 so nothing cancels, and the bound is as good in float32 as in float64. It does not matter how the prices were
@@ -47,8 +47,9 @@ class Gap(NamedTuple):
 def gap_scale(problem: SlotProblem, cost: Array) -> Array:
     """() EUR: what a gap is measured by, never zero.
 
-    max(|optimum|, dt max(b - s, 0.01) 0.1 sum_i (load + PV + storage power)_i, 1e-6 EUR): what the homes have,
-    not what they exchange, which is nought where everybody covers himself. `cost` () is the optimum or less.
+    max(|optimum|, dt max(b - s, 0.01) 0.1 sum_i (load + PV + storage power)_i, 1e-6 EUR): what the homes
+    have, not what they exchange, which is nought where everybody covers himself. `cost` () is the optimum or
+    less.
     """
     spread = jnp.maximum(problem.price_buy - problem.price_sell, 0.01)
     has = jnp.sum(problem.load + problem.pv_max + problem.charge_max + problem.discharge_max)
@@ -57,7 +58,7 @@ def gap_scale(problem: SlotProblem, cost: Array) -> Array:
 
 
 def price_limits(problem: SlotProblem) -> tuple[Array, Array]:
-    """Lowest and highest market price (N,) that a member can have, EUR/kWh: the tariffs, or unserved energy."""
+    """Lowest and highest market price (N,) of a member, EUR/kWh: the tariffs, or that of unserved energy."""
     low = jnp.broadcast_to(problem.price_sell, problem.load.shape)
     high = jnp.broadcast_to(problem.price_buy, problem.load.shape)
     if problem.unserved_price is not None:

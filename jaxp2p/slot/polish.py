@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.prox.response import Response, corners, power_range, price_on_polyline, prices_at
+from jaxp2p.prox.response import Response, corners, power_range, prices_at
 from jaxp2p.prox.sensitivity import with_derivative_of
 from jaxp2p.prox.trades import project_trades
 from jaxp2p.slot.answer import Answer
@@ -27,17 +27,20 @@ from jaxp2p.slot.rows import nodal_surcharge
 ROUNDS = 3  # of handing on what a connection does not carry
 
 
-def polish(problem: SlotProblem, raw: Answer) -> Answer:
-    """The answer made exact; its derivatives are those of `raw`, which is the same but for tolerance."""
-    fixed, at = jax.lax.stop_gradient((problem, raw))
-    found = _polished(fixed, at)
+def polish(problem: SlotProblem, raw: Answer, devices: Response | None = None) -> Answer:
+    """The answer made exact; its derivatives are those of `raw`, which is the same but for tolerance.
+
+    devices: the corners of the polylines, in any order, where they are at hand.
+    """
+    fixed, at, devices = jax.lax.stop_gradient((problem, raw, devices))
+    found = _polished(fixed, at, devices or corners(fixed.pieces(), fixed.base))
     moving = ("injection", "trades", "market_price", "nodal_price", "trade_price", "row_price")
     return found._replace(
         **{name: with_derivative_of(getattr(found, name), getattr(raw, name)) for name in moving}
     )
 
 
-def _polished(problem: SlotProblem, raw: Answer) -> Answer:
+def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
     row_price = jnp.clip(raw.row_price, -problem.row_penalty, problem.row_penalty)
     surcharge = nodal_surcharge(problem, row_price)
     low, high = price_limits(problem)
@@ -47,7 +50,6 @@ def _polished(problem: SlotProblem, raw: Answer) -> Answer:
     if problem.unserved_price is not None:
         trades = _within_connections(problem, trades, raw.injection, market_price)
     pieces, base = problem.pieces(), problem.base
-    devices = corners(pieces, base)
     net = jnp.sum(trades, axis=0)
     priced = surcharge != 0
     alone = _own_price(problem, devices, net, market_price, surcharge, low, high)
@@ -59,14 +61,11 @@ def _polished(problem: SlotProblem, raw: Answer) -> Answer:
     injection = jnp.where(priced, raw.injection, jnp.clip(raw.injection, lowest, highest))
     injection = jnp.clip(injection, least, most)
     injection = jnp.clip(injection, jnp.min(devices.power, axis=0), jnp.max(devices.power, axis=0))
-    slope = problem.price_scale / problem.power_scale
     return raw._replace(
         injection=injection,
         trades=trades,
         market_price=market_price,
-        nodal_price=price_on_polyline(
-            devices, price=_answered(devices, injection, market_price - surcharge), power=injection, slope=slope
-        ),
+        nodal_price=_answered(devices, injection, market_price - surcharge),
         trade_price=_from_both_sides(problem, raw.trade_price),
         row_price=row_price,
     )
@@ -100,7 +99,7 @@ def _own_price(
 
 
 def _room(problem: SlotProblem, own: Array, net: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """Least and most injection (N,) in kW that connection and trades `net` leave open at the price `own` (N,).
+    """Least and most injection (N,) in kW that connection and trades `net` leave open at price `own` (N,).
 
     Prices are compared up to rounding: at a tariff the exchange is open, between them it is not.
     """
