@@ -1,4 +1,4 @@
-"""An independent judge of slots: a quadratic program and a price list written from the model, not from jaxp2p.
+"""An independent judge of slots: a quadratic program and a price list made from the model, not from jaxp2p.
 
     best = optimum(problem)                                     Clarabel, PIQP where that is not close enough
     verdict = judge(problem, dispatch, status, gap, best)       wrong? a lie? a broken limit?
@@ -398,7 +398,7 @@ def judge(problem, dispatch, status, gap=None, best: Optimum | None = None) -> V
     slack = best.error + rounding
     if not fault and distance < -(best.error + rounding + 1e-9 * best.scale):
         fault = "beats the optimum"
-    wrong = bool(fault) or distance > GAP * best.scale + slack
+    wrong = bool(fault) or bool(distance > GAP * best.scale + slack)
     excess = s.excess(d["injection"])
     beyond = float((excess / s.row_tolerance).max(initial=0)) if s.rows else 0.0
     unserved = float(np.abs(d["unserved"]).max(initial=0))
@@ -407,7 +407,7 @@ def judge(problem, dispatch, status, gap=None, best: Optimum | None = None) -> V
     if not why and says_right and not distance <= stated + slack:
         why = "gap"
     return Verdict(
-        distance=distance,
+        distance=float(distance),
         scale=best.scale,
         gap=stated,
         error=best.error,
@@ -441,7 +441,6 @@ def _rounding(s, d):
     price = price + 2 * s.load_cost * np.maximum(s.load_max - s.load, s.load - s.load_min)
     if s.limited:
         price = price + s.unserved * (d["unserved"] != 0)
-        price = price + s.unserved * (np.minimum(s.buy_max, s.sell_max) < np.inf)
     rate = float(np.sum(price * moved))
     if s.rows:
         at_bus = np.bincount(s.group, s.counts * moved, minlength=s.matrix.shape[1])
@@ -460,8 +459,8 @@ def _fault(s, d):
         "pv_used": (0 * s.pv, s.pv),
         "charge": s.charge,
         "discharge": s.discharge,
-        "buy": (0 * s.buy_max, s.buy_max),
-        "sell": (0 * s.sell_max, s.sell_max),
+        "buy": (np.zeros(s.size), s.buy_max),
+        "sell": (np.zeros(s.size), s.sell_max),
         "trades": (-s.limit, s.limit),
     }
     for name, (low, high) in ranges.items():
