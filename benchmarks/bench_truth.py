@@ -1,4 +1,4 @@
-"""Does a slot's answer tell the truth? Families of nasty slots, solved, and judged by an independent program.
+"""Does an answer tell the truth? Families of nasty slots, solved, then judged by an independent program.
 
     python benchmarks/bench_truth.py --slots 300 --out benchmarks/results/truth.jsonl     about 100,000 answers
     python benchmarks/bench_truth.py --families weak_feeder --solver newton --list-worst 5
