@@ -1,6 +1,6 @@
 """Does an answer tell the truth? Families of nasty slots, solved, then judged by an independent program.
 
-    python benchmarks/bench_truth.py --slots 300 --out benchmarks/results/truth.jsonl     about 100,000 answers
+    python benchmarks/bench_truth.py --slots 300 --out benchmarks/results/truth.jsonl    100,000 answers
     python benchmarks/bench_truth.py --families weak_feeder --solver newton --list-worst 5
     python benchmarks/bench_truth.py --table benchmarks/results/truth.jsonl               the table alone
 
@@ -16,7 +16,6 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -47,56 +46,6 @@ def arguments(argv=None):
     parser.add_argument("--out", type=Path, help="file to append the lines to")
     parser.add_argument("--table", type=Path, help="print the table of this file and stop")
     return parser.parse_args(argv)
-
-
-def judge_batch(problems, results: dict) -> list[dict]:
-    """One record per slot and solver; runs in a worker."""
-    import jax
-    from slot_judge import judge, optimum
-
-    records = []
-    for number in range(len(problems.load)):
-        at = lambda tree, number=number: jax.tree.map(lambda x: x[number], tree)
-        problem = at(problems)
-        best = optimum(problem)
-        for solver, result in results.items():
-            one = at(result)
-            verdict = judge(problem, one["dispatch"], one["status"], one.get("gap"), best)
-            records.append(
-                {
-                    "solver": solver,
-                    "number": number,
-                    "status": int(one["status"]),
-                    "iterations": int(one["iterations"]),
-                    "share": verdict.share,
-                    **{key: getattr(verdict, key) for key in verdict._fields},
-                }
-            )
-    return records
-
-
-def suiting(problem, names) -> list[str]:
-    """The solvers made for a slot of this structure."""
-    from jaxp2p.newton.solver import suits
-
-    fits = suits(problem.market, connection_limits=problem.unserved_price is not None)
-    return [name for name in names if name == "admm" or fits]
-
-
-def solve_many():
-    """A function of (problems, solver) that solves stacked slots cold, one after the other."""
-    import jax
-
-    from jaxp2p import solvers
-    from jaxp2p.slot import execute
-
-    def one(solver, problem):
-        found = solvers.solve(problem, solver, solvers.init(problem, solver))
-        result = execute.finish(problem, found.answer)
-        kept = {"dispatch": result.dispatch, "status": result.status, "iterations": result.iterations}
-        return kept | ({"gap": result.gap} if hasattr(result, "gap") else {})
-
-    return jax.jit(lambda problems, solver: jax.lax.map(partial(one, solver), problems))
 
 
 def batches(family, first: int, slots: int):
@@ -203,12 +152,9 @@ def main(argv=None) -> int:
 
     jax.config.update("jax_enable_x64", True)
     from nasty_slots import draw_many, families
+    from slot_answers import SOLVERS as MADE
+    from slot_answers import judge_many, solve_many, suiting
 
-    from jaxp2p.admm.solver import ADMM
-    from jaxp2p.newton.solver import Newton
-
-    made = {"admm": ADMM(), "newton": Newton()}
-    run = solve_many()
     done = {}
     if options.out and options.out.exists():
         for line in map(json.loads, options.out.read_text().splitlines()):
@@ -228,10 +174,10 @@ def main(argv=None) -> int:
                     problems, results = draw_many(family, seeds, dtype), {}
                     for solver in wanted:
                         start = time.perf_counter()
-                        results[solver] = jax.tree.map(np.asarray, run(problems, made[solver]))
+                        results[solver] = jax.tree.map(np.asarray, solve_many(problems, MADE[solver]))
                         seconds[solver] += time.perf_counter() - start
                     part = jax.tree.map(lambda x, n=counted: x[:n], (problems, results))
-                    jobs.append((seeds, pool.submit(judge_batch, *part)))
+                    jobs.append((seeds, pool.submit(judge_many, *part)))
                 if wanted:
                     pending.append((family, dtype, wanted, jobs, seconds))
                 while pending and (len(pending) > 4 or all(job.done() for _, job in pending[0][3])):
