@@ -463,12 +463,15 @@ def _fault(s, d):
         "sell": (np.zeros(s.size), s.sell_max),
         "trades": (-s.limit, s.limit),
     }
-    for name, (low, high) in ranges.items():
-        slack = eps * (np.abs(low.clip(-1e300, 1e300)) + np.abs(high.clip(-1e300, 1e300)))
-        if (d[name] < low - slack).any() or (d[name] > high + slack).any():
-            return f"{name} outside its limits"
     power = d["pv_used"] + d["load"] + d["charge"] + d["discharge"]
     traded = np.abs(d["trades"]).sum(0)
+    # what is exchanged is what is left of larger powers, and as exact as they are
+    left = 2 * eps * (power + traded)
+    for name, (low, high) in ranges.items():
+        slack = eps * (np.abs(low.clip(-1e300, 1e300)) + np.abs(high.clip(-1e300, 1e300)))
+        slack = slack + left * (name in ("buy", "sell"))
+        if (d[name] < low - slack).any() or (d[name] > high + slack).any():
+            return f"{name} outside its limits"
     right = d["sell"] - d["buy"] + d["trades"].sum(0) - d["unserved"]
     slack = 2 * eps * (power + traded + d["sell"] + d["buy"] + np.abs(d["unserved"]))
     own = d["pv_used"] + d["discharge"] - d["charge"] - d["load"]
