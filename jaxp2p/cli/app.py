@@ -137,7 +137,8 @@ Accept = Annotated[
         metavar="NAME",
         help="Take data of a folder that look implausible as they are; repeat for more. NAME is printed in "
         "brackets behind what is found: price_high, price_low, price_spike, fee_high, voltage_level, "
-        "voltage_limits, impedance_high, rating_high, rating_low, and load, pv, battery_power or battery_energy "
+        "voltage_limits, impedance_high, rating_high, rating_low, and load, pv, battery_power or "
+        "battery_energy "
         "with _high or _low.",
         show_default=False,
     ),
@@ -147,7 +148,8 @@ TimeZone = Annotated[
     typer.Option(
         metavar="ZONE",
         help="Times of a folder without a UTC offset are local times of this zone, such as Europe/Berlin, or "
-        "+01:00 for a clock that never changes; --start as well. Inside and in tables of results times are UTC.",
+        "+01:00 for a clock that never changes; --start as well. Inside and in tables of results "
+        "times are UTC.",
         show_default=False,
     ),
 ]

@@ -36,7 +36,7 @@ def lenient_streams() -> None:
 
 
 def drop_output() -> None:
-    """Send what is still to be written to standard output nowhere, so that nothing is left to fail at exit."""
+    """Send what is still to be written to standard output nowhere: nothing is left to fail at exit."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

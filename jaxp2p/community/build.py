@@ -139,7 +139,8 @@ def _checked_dtype(dtype: str) -> np.dtype:
     if kind == np.float64 and not jax.config.read("jax_enable_x64"):
         raise ValueError(
             "float64 needs the 64 bits of JAX, which are switched off: "
-            'call jax.config.update("jax_enable_x64", True) first, or set the environment variable JAX_ENABLE_X64=1'
+            'call jax.config.update("jax_enable_x64", True) first, or set the environment variable '
+            "JAX_ENABLE_X64=1"
         )
     return kind
 

@@ -1,9 +1,9 @@
 """Limits of the grid that no dispatch can keep, found before anything is solved.
 
-A home can inject between -load - c_max (charging, PV curtailed, elastic load at its most) and pv + d_max - load
-(elastic load at its least), whatever energy its battery holds. All entries of R and of the incidence are
-non-negative, so each voltage and flow lies between what all least and all largest injections make of it; where
-that range is outside a limit, no market and no control can keep it.
+A home can inject between -load - c_max (charging, PV curtailed, elastic load at its most) and pv + d_max -
+load (elastic load at its least), whatever energy its battery holds. All entries of R and of the incidence are
+non-negative, so each voltage and flow lies between what all least and all largest injections make of it;
+where that range is outside a limit, no market and no control can keep it.
 """
 
 from typing import NamedTuple
@@ -32,13 +32,14 @@ class ImpossibleLimit(NamedTuple):
     def __str__(self) -> str:
         unit = "p.u." if self.kind == "bus" else "kW"
         return (
-            f'{self.kind} "{self.name}": {self.limit} is broken in {self.slots} of {self.of} slots whatever the '
+            f'{self.kind} "{self.name}": {self.limit} is broken in {self.slots} of {self.of} slots '
+            "whatever the "
             f"homes do, by up to {self.excess:.3g} {unit} (first in slot {self.first + 1})"
         )
 
 
 def impossible_limits(community: Community, horizon: Horizon) -> list[ImpossibleLimit]:
-    """Every limit that no dispatch of the flexible homes keeps, those of most slots first; host side, float64."""
+    """Every limit that no dispatch of the flexible homes keeps, those of most slots first; in float64."""
     grid = community.network
     resistance, downstream = np.asarray(grid.resistance, float), np.asarray(grid.downstream, float)
     lowest, highest = np.asarray(grid.voltage_min, float), np.asarray(grid.voltage_max, float)

@@ -132,8 +132,8 @@ def _populated_feeder(
 def window(tables: Tables, *, start: str | date | datetime | None = None, days: float = 7) -> Tables:
     """The slots of `days` days from `start` on.
 
-    `start` None means Monday, 4 July 2016, or the first slot where the data do not contain that week. Without a
-    UTC offset it is a time of the tables' time zone, where they have one (`meta["time_zone"]`).
+    `start` None means Monday, 4 July 2016, or the first slot where the data do not contain that week.
+    Without a UTC offset it is a time of the tables' time zone, where they have one (`meta["time_zone"]`).
 
     Raises:
         ValueError: `start` is no date, or the window is not inside the data; the message names their range.

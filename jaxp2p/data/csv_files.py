@@ -2,8 +2,8 @@
 
 A file is read, or refused with the line that is at fault. Read are: lines that end in LF, CR or both; UTF-8
 with or without a byte order mark, UTF-16 with one; commas, semicolons, tabs or bars between the cells, and a
-first line such as `sep=;`; decimal commas where the cells are not separated by commas; blank lines; lines that
-begin with #; empty columns at the end; a column of row numbers in front, as pandas writes it.
+first line such as `sep=;`; decimal commas where the cells are not separated by commas; blank lines; lines
+that begin with #; empty columns at the end; a column of row numbers in front, as pandas writes it.
 """
 
 from __future__ import annotations

@@ -181,7 +181,9 @@ def _numbers(
     else:
         add(
             bad,
-            lambda i: f"{values[i]:g}{unit} must be {column.range_text}{_percent_hint(column, values[i])}",
+            lambda i: (
+                f"{values[i]:g}{unit} must be {column.range_text}{_percent_hint(column, float(values[i]))}"
+            ),
         )
     return values, faults
 

@@ -36,9 +36,10 @@ def as_name(cell: Any) -> str:
     if isinstance(cell, Real | Decimal) and not isinstance(cell, bool):
         if math.isnan(cell):
             return ""
-        whole = math.isfinite(cell) and cell == int(cell)
-        return str(int(cell)) if whole else str(cell)
-    return str(cell).strip()
+        whole = math.isfinite(cell) and cell == math.trunc(cell)
+        return str(math.trunc(cell)) if whole else str(cell)
+    # half a letter (a lone surrogate) can be neither printed nor written
+    return str(cell).strip().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def whole_number(name: str) -> str:
@@ -67,5 +68,5 @@ def resolved(names: pd.Series, known: Iterable[str]) -> pd.Series:
 
 
 def unprintable(name: str) -> bool:
-    """Whether a name holds what no text file can keep: line breaks, other control characters, half a letter."""
-    return any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
+    """Whether a name holds what no text file can keep: line breaks and other control characters."""
+    return any(unicodedata.category(letter) == "Cc" for letter in name)

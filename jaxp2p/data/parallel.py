@@ -1,7 +1,7 @@
 """Parallel branches between the same two buses, taken together as the one branch that they are.
 
-With the admittances y_k = 1 / (r_k + j x_k) the branches together have the impedance 1 / sum_k y_k, and branch k
-carries the share |y_k| / |sum y| of the current. The pair is full when the first of them is:
+With the admittances y_k = 1 / (r_k + j x_k) the branches together have the impedance 1 / sum_k y_k, and
+branch k carries the share |y_k| / |sum y| of the current. The pair is full when the first of them is:
 
     s_max = min_k s_max_k |sum y| / |y_k|,   the sum of the ratings where the branches are alike.
 """

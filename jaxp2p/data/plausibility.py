@@ -1,8 +1,8 @@
 """Values that are possible as numbers but not in their unit: W for kW, EUR/MWh for EUR/kWh, volts for p.u.
 
-The limits are far outside what homes on a feeder have, so they stop factors of a thousand and nothing else. Each
-judgement has a name by which the user may overrule it. What is judged is the whole data, never a window of it: a
-night has no PV, and a calm day no dear hour.
+The limits are far outside what homes on a feeder have, so they stop factors of a thousand and nothing else.
+Each judgement has a name by which the user may overrule it. What is judged is the whole data, never a window
+of it: a night has no PV, and a calm day no dear hour.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def check_accept(names: Iterable[str]) -> tuple[str, ...]:
             close = difflib.get_close_matches(str(name), JUDGEMENTS, n=1)
             hint = f'; did you mean "{close[0]}"?' if close else ""
             raise ValueError(
-                f"there is no judgement of plausibility named {name!r}{hint} (there are {', '.join(JUDGEMENTS)})"
+                f"there is no judgement of plausibility named {name!r}{hint} (there are "
+                f"{', '.join(JUDGEMENTS)})"
             )
     return names
 
@@ -91,8 +92,8 @@ def judge(
 ) -> tuple[list[Fault], list[Fault]]:
     """Faults for values that look as if they were given in another unit, and remarks on unusual ones.
 
-    accept: judgements that are overruled: what they find wrong becomes a remark, what they remark upon is left
-    out. whole: of the data that the frames are a window of, by default of the frames.
+    accept: judgements that are overruled: what they find wrong becomes a remark, what they remark upon is
+    left out. whole: of the data that the frames are a window of, by default of the frames.
     """
     faults, remarks = unit_faults(frames, whole=whole)
     accept = frozenset(accept)

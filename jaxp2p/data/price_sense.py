@@ -1,7 +1,8 @@
 """Is it a price per kWh in EUR? Judged by the typical price, so that scarce hours at a market's cap pass.
 
-A tariff asks some 0.05 to 1 EUR/kWh in the median of its slots; wholesale prices have 0.005 and more. Given in
-ct/kWh or EUR/MWh the median is far beyond. What a series must be divided by is what brings its median back.
+A tariff asks some 0.05 to 1 EUR/kWh in the median of its slots; wholesale prices have 0.005 and more. Given
+in ct/kWh or EUR/MWh the median is far beyond. What a series must be divided by is what brings its median
+back.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def price_judgements(
             faults.append(Fault("prices", column, row + 1, text, "price_high"))
         elif size.max(initial=0.0) > SPIKE_MAX:
             row = int((size > SPIKE_MAX).argmax())
-            text = f"{values[row]:g} EUR/kWh is not plausible: no market lets prices go beyond {SPIKE_MAX:g} EUR/kWh"
+            text = f"{values[row]:g} EUR/kWh is not plausible: no market goes beyond {SPIKE_MAX:g} EUR/kWh"
             faults.append(Fault("prices", column, row + 1, text, "price_spike"))
         elif (size > TYPICAL_MAX).any():
             count, row = int((size > TYPICAL_MAX).sum()), int(size.argmax())
@@ -79,11 +80,13 @@ def price_judgements(
             )
             remarks.append(Fault("prices", column, row + 1, text, "price_spike"))
     if 0.0 < buy.high < LOWEST_MAX:
-        text = f"the highest value of all is {buy.high:.3g} EUR/kWh, which is not plausible; {_low_hint(buy.high)}"
+        hint = _low_hint(buy.high)
+        text = f"the highest value of all is {buy.high:.3g} EUR/kWh, which is not plausible; {hint}"
         faults.append(Fault("prices", columns[0], None, text, "price_low"))
     elif LOWEST_MAX <= buy.high < TARIFF_MIN:
         text = (
-            f"the highest value of all is {buy.high:.3g} EUR/kWh: a wholesale price at most, no tariff is as low"
+            f"the highest value of all is {buy.high:.3g} EUR/kWh: a wholesale price at most, no tariff "
+            "is as low"
             + (
                 ". Were prices in ct/kWh divided by 1000? Divide by 100"
                 if buy.high >= TARIFF_MIN / 10
@@ -107,7 +110,7 @@ def _unit_hint(level: float, buy: PriceFigures, sell: PriceFigures) -> str:
     # 40 may be 40 ct/kWh or, where buying and selling cost about the same, 40 EUR/MWh of a wholesale market
     market = [(by, unit) for by, unit in UNITS if WHOLESALE_MIN <= level / by < TARIFF_MIN]
     alike = buy.typical > 0 and sell.typical >= 0.8 * buy.typical
-    likely = market + strong if alike else strong
+    likely = sorted(market + strong, reverse=True) if alike else strong
     if not likely:
         likely = [(by, unit) for by, unit in UNITS if LOWEST_MAX <= level / by < WHOLESALE_MIN][:1]
     if not likely:

@@ -299,7 +299,8 @@ SCHEMA: dict[str, tuple[Column, ...]] = {
         ),
     ),
 }
-"""Columns by table. `trades` may be absent, so may `buses` and `lines` together; `profiles` takes any further column as a profile."""
+"""Columns by table. `trades` may be absent, so may `buses` and `lines` together; any further column of
+`profiles` is a profile."""
 
 OPTIONAL_TABLES = frozenset({"trades"})
 EMPTY_TABLES = frozenset({"lines"})
@@ -309,9 +310,11 @@ KEYS = {"prosumers": "prosumer_id", "buses": "bus_id", "lines": "line_id"}
 
 PURPOSE = {
     "prosumers": "the members of the community: load, PV plant, battery",
-    "buses": "the nodes of the feeder; without buses and lines there is no feeder, and nothing limits the flows "
+    "buses": "the nodes of the feeder; without buses and lines there is no feeder, and nothing limits "
+    "the flows "
     "(bus_id of prosumers may then be left out)",
-    "lines": "its branches; the feeder must be radial and connected. Parallel branches between the same two buses "
+    "lines": "its branches; the feeder must be radial and connected. Parallel branches between the "
+    "same two buses "
     "are merged. No rows, or no table: a single bus, one building with its members",
     "profiles": "time series that prosumers and buses refer to by name, usually normalised. Times with a UTC "
     "offset become UTC; those without are taken as they are, or by --time-zone as local times of a zone",

@@ -88,10 +88,10 @@ def read_tables(
 ) -> Tables:
     """Read and check a folder with one CSV or Parquet file per table, and optionally `case.json`.
 
-    CSV files are read as `jaxp2p.data.csv_files` says; as `write_tables` writes them they are UTF-8 with commas
-    and decimal points. An empty cell takes the default of its column. Names are text. Times with a UTC offset
-    are converted to UTC, times without are taken as they are, or as local times of `time_zone`. `accept`
-    overrules judgements of plausibility. Both as in `check`, and both may stand in `case.json`.
+    CSV files are read as `jaxp2p.data.csv_files` says; as `write_tables` writes them they are UTF-8 with
+    commas and decimal points. An empty cell takes the default of its column. Names are text. Times with a
+    UTC offset are converted to UTC, times without are taken as they are, or as local times of `time_zone`.
+    `accept` overrules judgements of plausibility. Both as in `check`, and both may stand in `case.json`.
 
     Raises:
         InputError: some file cannot be read or the tables cannot be used; the error lists every fault.
@@ -139,7 +139,7 @@ def read_tables(
 
 
 def _absent(folder: Path) -> set[str]:
-    """Tables of the feeder that may be missing: both, or the lines alone, which a single bus does not have."""
+    """Tables of the feeder that may be missing: both, or the lines alone, for a single bus."""
     there = {
         name for name in ("buses", "lines") for suffix in SUFFIXES if (folder / f"{name}{suffix}").exists()
     }

@@ -24,7 +24,8 @@ JITTER = 1e-3  # of a step, by which time stamps may be off: spreadsheets count 
 
 _OFFSET = re.compile(r"\d[T ].*(Z|[+-]\d\d:?(\d\d)?)\s*$", re.IGNORECASE)
 _ADVICE = (
-    "--time-zone Europe/Berlin on the command line, time_zone in Python (or your own zone), reads local times; "
+    "--time-zone Europe/Berlin on the command line, time_zone in Python (or your own zone), reads "
+    "local times; "
     "or write every time with its UTC offset, such as 2016-07-04T00:15:00+02:00"
 )
 
@@ -154,7 +155,7 @@ def _from_local(table: str, column: str, local: pd.Series, zone: str) -> tuple[p
 
 
 def _whole_seconds(stamps: pd.Series) -> pd.Series:
-    """Stamps that a spreadsheet computed, 00:14:59.999 for 00:15, put right where that makes the step even."""
+    """Stamps that a spreadsheet computed, 00:14:59.999 for 00:15, put right if the step is even then."""
     values = stamps.to_numpy("datetime64[ns]")
     if len(values) < 2 or np.isnat(values).any() or not (values.astype(np.int64) % SECOND).any():
         return stamps
