@@ -114,7 +114,7 @@ REFUSED = {  # damage to a file, its line, what is said
 def test_a_file_that_cannot_be_read_is_named_with_its_line_and_all_others(name, table, tmp_path):
     damage, line, text = REFUSED[name]
     if name == "column without a name" and table == "prices":
-        damage = lambda t: t.replace("buy_eur_per_kwh", "").encode()  # noqa: E731
+        damage = lambda t: t.replace("buy_eur_per_kwh", "").encode()
     folder = write_raw(village(), tmp_path / "case")
     file = folder / f"{table}.csv"
     file.write_bytes(damage(file.read_text()))

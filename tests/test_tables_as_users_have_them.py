@@ -461,7 +461,7 @@ def test_a_slack_voltage_beyond_every_limit_is_found_at_every_bus():
     tables = village()
     limits = found(tables.replace(buses=tables.buses.assign(v_set_pu=[1.15, 1.0, 1.0])), network=False)
     assert {(one.name, one.limit, one.slots) for one in limits} == {
-        (bus, "v_max_pu", 96) for bus in "B0 B1 B2".split()
+        (bus, "v_max_pu", 96) for bus in ["B0", "B1", "B2"]
     }
     assert limits[0].excess == pytest.approx(0.05, abs=1e-3)
     assert 'bus "B0": v_max_pu' in summary(limits)[0]

@@ -177,7 +177,7 @@ def picture_data(
     tables: "Tables", community: Any, horizon: Any, result: Any, evaluations: Any, case: str
 ) -> "PictureData":
     """What the pictures need, with the coordinates of the buses in the order of the network."""
-    from jaxp2p.report.canvas import PictureData
+    from jaxp2p.report.canvas import PictureData, plain
 
     time = tables.profiles["time"]
     places = tables.buses.set_index("bus_id").loc[list(community.network.bus_ids), ["x", "y"]]
@@ -190,7 +190,7 @@ def picture_data(
         evaluations=evaluations,
         time=time,
         terminal_price=result.terminal_price,
-        title=f"{case}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
+        title=f"{plain(case)}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
         coordinates=places.to_numpy(float),
     )
 

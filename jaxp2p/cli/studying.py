@@ -311,6 +311,7 @@ def _report(
 ) -> int:
     import textwrap
 
+    from jaxp2p.report.canvas import plain
     from jaxp2p.report.study import StudyPictureData, write_study_pictures
     from jaxp2p.report.study_tables import STUDY_LEGEND, study_notes, study_table
     from jaxp2p.results import json_text, whole_file, write_json
@@ -337,7 +338,7 @@ def _report(
             summary=statistics.summary,
             savings=statistics.savings,
             convergence=statistics.convergence,
-            title=f"{case}, {folder.settings.market} market, {made_of}",
+            title=f"{plain(case)}, {folder.settings.market} market, {made_of}",
             traces=folder.read_traces(),
             slot_hours=float(made.horizon.slot_hours),
             first_slot=made.first_slot_of_week,
