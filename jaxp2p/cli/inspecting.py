@@ -142,7 +142,7 @@ def verify(
     dtype: str,
 ) -> int:
     """Compare random slots with an independent solver; returns the exit code."""
-    from jaxp2p.cli.running import DTYPES, check_tolerance, use_dtype
+    from jaxp2p.cli.running import DTYPES, check_tolerance, say_impossible, use_dtype
 
     one_of(dtype, DTYPES, option="--dtype")
     use_dtype(dtype)
@@ -161,6 +161,8 @@ def verify(
         )
         horizon = build_horizon(community, tables)
         chosen = scale_tolerances(choose_solver(community, solver), tolerance)
+    if network:
+        say_impossible(community, horizon)
     if slots > horizon.slots:
         raise UsageError(f"--slots: {slots} are asked for, {source.days:g} days have {horizon.slots}")
     report = compare_slots(community, horizon, slots=slots, seed=source.seed, solver=chosen)

@@ -104,6 +104,7 @@ def _text(file: Path) -> str:
             f"line {line}; save it as UTF-8",
             line,
         ) from None
+    text = text.lstrip("\ufeff")  # some programs put a second mark
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
@@ -184,7 +185,10 @@ def _unquoted(file: Path, numbered: list[tuple[int, str]], separator: str) -> li
             records.append((first, _INSIDE.join(cell.replace(_INSIDE, " ") for cell in cells)))
             done = reader.line_num
     except csv.Error as error:
-        raise FileFault(f"the file {file.name} is not a table: {error}", numbered[done][0]) from None
+        raise FileFault(
+            f"the file {file.name} is not a table: {error}; does a double quote open here and not close?",
+            numbered[done][0],
+        ) from None
     return records
 
 

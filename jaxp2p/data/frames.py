@@ -20,7 +20,8 @@ _FLAG_WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 def near(name: str, known: list[str]) -> str:
     """A hint such as ` (did you mean "pv_kw"?)`, empty when nothing known is near."""
-    matches = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    alike = {word.lower(): word for word in reversed(known)}  # PV_KW is as near to pv_kw as can be
+    matches = [alike[word] for word in difflib.get_close_matches(name.lower(), alike, n=2, cutoff=0.6)]
     if not matches:
         return ""
     quoted = " or ".join(f'"{match}"' for match in matches)
