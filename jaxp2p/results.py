@@ -32,6 +32,7 @@ from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table
 SUMMARY_FILE = "summary.json"
 PICTURES = "pictures"  # folder beside the tables
 FORMATS = ("parquet", "csv")
+NAME_COLUMNS = ("member", "bus", "policy")  # text, whatever it looks like
 MARK = "jaxp2p-results"  # value of "kind" in the summary: a folder that may be replaced
 
 JSON_FIGURES = (
@@ -281,7 +282,8 @@ def _write_table(frame: pd.DataFrame, file: Path) -> Path:
 def _read_table(file: Path) -> pd.DataFrame:
     if file.suffix == ".parquet":
         return pd.read_parquet(file)
-    frame = pd.read_csv(file, encoding="utf-8", keep_default_na=False, na_values=[""])
+    names = dict.fromkeys(NAME_COLUMNS, str)  # 0012 and 12 are two members, NA and 1e5 are names
+    frame = pd.read_csv(file, encoding="utf-8", keep_default_na=False, na_values=[""], dtype=names)
     if "time" in frame:
         frame["time"] = pd.to_datetime(frame["time"], format="ISO8601")
     return frame
@@ -320,7 +322,10 @@ def _plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str) else str(value)
+    if value is None:
+        return None
+    # bytes of a file name that are no text are spelt out; no file could be written with them
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _replace(fresh: Path, target: Path) -> None:

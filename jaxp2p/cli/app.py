@@ -1,11 +1,12 @@
 """The commands and their options; the work is done in the modules beside this one."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jaxp2p.cli.console import USAGE, fail, guarded
+from jaxp2p.cli.console import USAGE, drop_output, fail, guarded, lenient_streams
 from jaxp2p.cli.source import DEFAULT_CASE, Source
 from jaxp2p.scenarios.catalogue import DEFAULT_MODEL, EFFECTS_HELP
 
@@ -130,6 +131,28 @@ Homes = Annotated[
     int | None, typer.Option(min=1, help="Number of homes of ieee33.  [default: 300]", show_default=False)
 ]
 
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Take data of a folder that look implausible as they are; repeat for more. NAME is printed in "
+        "brackets behind what is found: price_high, price_low, price_spike, fee_high, voltage_level, "
+        "voltage_limits, impedance_high, rating_high, rating_low, and load, pv, battery_power or "
+        "battery_energy "
+        "with _high or _low.",
+        show_default=False,
+    ),
+]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ZONE",
+        help="Times of a folder without a UTC offset are local times of this zone, such as Europe/Berlin, or "
+        "+01:00 for a clock that never changes; --start as well. Inside and in tables of results "
+        "times are UTC.",
+        show_default=False,
+    ),
+]
 PvScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")]
 BatteryScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")]
 LoadScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads.")]
@@ -200,6 +223,8 @@ def run(
     battery_scale: BatteryScale = 1.0,
     load_scale: LoadScale = 1.0,
     homes: Homes = None,
+    accept: Accept = None,
+    time_zone: TimeZone = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -271,6 +296,8 @@ def run(
         load_scale=load_scale,
         homes=homes,
         seed=seed,
+        accept=",".join(accept or ()),
+        time_zone=time_zone,
     )
     raise typer.Exit(running.run(chosen, options))
 
@@ -343,6 +370,8 @@ def tune(
     battery_scale: BatteryScale = 1.0,
     load_scale: LoadScale = 1.0,
     homes: Homes = None,
+    accept: Accept = None,
+    time_zone: TimeZone = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The controller file.")] = Path("controller.json"),
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue an interrupted tuning (FILE.checkpoint).")
@@ -397,6 +426,8 @@ def tune(
         load_scale=load_scale,
         homes=homes,
         seed=seed,
+        accept=",".join(accept or ()),
+        time_zone=time_zone,
     )
     raise typer.Exit(tuning.tune(chosen, options))
 
@@ -454,6 +485,8 @@ def study(
     battery_scale: BatteryScale = 1.0,
     load_scale: LoadScale = 1.0,
     homes: Homes = None,
+    accept: Accept = None,
+    time_zone: TimeZone = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the study.  [default: jaxp2p-studies/CASE-MARKET-DAYS]"),
@@ -505,6 +538,8 @@ def study(
         load_scale=load_scale,
         homes=homes,
         seed=seed,
+        accept=",".join(accept or ()),
+        time_zone=time_zone,
     )
     raise typer.Exit(studying.study(chosen, options))
 
@@ -577,6 +612,8 @@ def check(
     columns: Annotated[
         bool, typer.Option("--columns", help="Explain every table and column, with unit and default.")
     ] = False,
+    accept: Accept = None,
+    time_zone: TimeZone = None,
 ) -> None:
     """Check a folder of tables: name every fault, or say what was found."""
     from jaxp2p.cli import inspecting
@@ -584,7 +621,7 @@ def check(
     if columns:
         inspecting.columns()
     if source is not None:
-        inspecting.check(source)
+        inspecting.check(source, accept=",".join(accept or ()), time_zone=time_zone)
     elif not columns:
         fail("name a folder to check, or ask for --columns", USAGE)
 
@@ -604,6 +641,8 @@ def verify(
     tolerance: Tolerance = 1.0,
     seed: Seed = 0,
     dtype: Dtype = "float32",
+    accept: Accept = None,
+    time_zone: TimeZone = None,
 ) -> None:
     """Solve random slots by an independent solver (Clarabel) as well and compare.
 
@@ -612,7 +651,14 @@ def verify(
     """
     from jaxp2p.cli import inspecting
 
-    chosen = Source(name=source, start=start, days=days, seed=seed)
+    chosen = Source(
+        name=source,
+        start=start,
+        days=days,
+        seed=seed,
+        accept=",".join(accept or ()),
+        time_zone=time_zone,
+    )
     code = inspecting.verify(
         chosen,
         slots=slots,
@@ -644,4 +690,12 @@ def compare(
 
 def main() -> None:
     """Entry point of the command `jaxp2p`."""
-    app()
+    lenient_streams()
+    try:
+        app()
+    finally:
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except (OSError, ValueError):  # the reader has gone, or the disk is full, which has been said
+            drop_output()

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from jaxp2p.cli.console import OK, VERIFICATION_FAILED, UsageError, one_of, user_input
-from jaxp2p.cli.source import CASE_NAMES, Source, load
+from jaxp2p.cli.source import CASE_NAMES, Source, load, say_remarks, span_text
 
 if TYPE_CHECKING:
     from jaxp2p.data import Tables
+
+
+CHECKED_DAYS = 28  # at a time: what is kept in memory of the data
 
 
 def cases() -> None:
@@ -42,10 +45,35 @@ def columns() -> None:
     typer.echo(describe_columns())
 
 
-def check(name: str) -> None:
+def check(name: str, *, accept: str = "", time_zone: str | None = None) -> None:
     """Read, then say what was found; faults come as a UsageError that names all of them."""
-    tables = load(Source(name=name, days=None))
+    tables = load(Source(name=name, days=None, accept=accept, time_zone=time_zone))
     typer.echo("\n".join(summary_lines(tables)))
+    for text in (*map(str, tables.remarks), *limit_remarks(tables)):
+        typer.echo(f"remark: {text}")
+
+
+def limit_remarks(tables: "Tables") -> list[str]:
+    """Limits of the grid that no dispatch can keep, over all of the data, four weeks at a time."""
+    import pandas as pd
+
+    from jaxp2p.community.build import build_community, build_horizon
+    from jaxp2p.community.limits import impossible_limits, merged, summary
+    from jaxp2p.data import window
+
+    community = build_community(tables, market="none", network=False)
+    time = tables.profiles["time"]
+    step = time.iloc[1] - time.iloc[0]
+    slots = max(2, round(pd.Timedelta(days=CHECKED_DAYS) / step))
+    starts = list(range(0, len(time), slots))
+    if len(starts) > 1 and len(time) - starts[-1] < 2:
+        starts.pop()  # one slot alone has no length
+    parts = []
+    for first, last in zip(starts, [*starts[1:], len(time)], strict=True):
+        days = (last - first) * step / pd.Timedelta(days=1)
+        part = window(tables, start=time.iloc[first].tz_localize("UTC"), days=days)
+        parts.append((first, impossible_limits(community, build_horizon(community, part))))
+    return summary(merged(parts, len(time)))
 
 
 def summary_lines(tables: "Tables") -> list[str]:
@@ -76,12 +104,19 @@ def summary_lines(tables: "Tables") -> list[str]:
         ("buses", f"{len(buses)} at {', '.join(f'{v:g} kV' for v in sorted(buses['vn_kv'].unique()))}"),
         (
             "branches",
-            ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
-            + (f", ratings {rated.min():,.0f} to {rated.max():,.0f} kVA" if len(rated) else ", unrated"),
+            (
+                ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
+                or "none"
+            )
+            + (
+                f", ratings {rated.min():,.0f} to {rated.max():,.0f} kVA"
+                if len(rated)
+                else ", unrated" * bool(len(lines))
+            ),
         ),
         ("voltage", f"{buses['v_min_pu'].min():g} to {buses['v_max_pu'].max():g} p.u. allowed"),
         ("background", f"{background:,.0f} kWh on the buses besides the members"),
-        ("time", f"{time.iloc[0]} to {time.iloc[-1]}, {len(time)} slots of {60 * hours:g} min"),
+        ("time", f"{span_text(tables)}, {len(time)} slots of {60 * hours:g} min"),
         (
             "prices",
             f"buy {buy.min():.3f} to {buy.max():.3f}, sell {sell.min():.3f} to {sell.max():.3f} EUR/kWh",
@@ -107,7 +142,7 @@ def verify(
     dtype: str,
 ) -> int:
     """Compare random slots with an independent solver; returns the exit code."""
-    from jaxp2p.cli.running import DTYPES, check_tolerance, use_dtype
+    from jaxp2p.cli.running import DTYPES, check_tolerance, say_impossible, use_dtype
 
     one_of(dtype, DTYPES, option="--dtype")
     use_dtype(dtype)
@@ -117,6 +152,7 @@ def verify(
 
     one_of(market, MARKETS, option="--market")
     tables = load(source)
+    say_remarks(tables)
     check_tolerance(tolerance, dtype)
     one_of(solver, SOLVERS, option="--solver")
     with user_input():
@@ -125,6 +161,8 @@ def verify(
         )
         horizon = build_horizon(community, tables)
         chosen = scale_tolerances(choose_solver(community, solver), tolerance)
+    if network:
+        say_impossible(community, horizon)
     if slots > horizon.slots:
         raise UsageError(f"--slots: {slots} are asked for, {source.days:g} days have {horizon.slots}")
     report = compare_slots(community, horizon, slots=slots, seed=source.seed, solver=chosen)

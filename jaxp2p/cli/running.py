@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, UsageError, one_of, user_input
-from jaxp2p.cli.source import Source, choose_days, load_whole
+from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, UsageError, echo_json, one_of, user_input
+from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks, span_text
 
 if TYPE_CHECKING:
     from jaxp2p.data import Tables
@@ -50,9 +50,12 @@ def run(source: Source, options: Options) -> int:
         progress.say("reading the community")
         whole = load_whole(source)
         tables = choose_days(whole, source)
+        from jaxp2p.data import local_time
+
         case = str(tables.meta.get("name", Path(source.name).name)) if not source.embedded else source.name
         time = tables.profiles["time"]
-        out = options.out or Path("jaxp2p-results") / f"{case}-{time.iloc[0]:%Y-%m-%d}"
+        first = local_time(tables).iloc[0]
+        out = options.out or Path("jaxp2p-results") / f"{case}-{first:%Y-%m-%d}"
         use_dtype(options.dtype)
         from jaxp2p.results import check_target
         from jaxp2p.runner import FORESIGHT, MPC_POLICIES, POLICIES, TUNED, check_history, tuned_policy
@@ -70,6 +73,9 @@ def run(source: Source, options: Options) -> int:
             solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
             controller = read_controller_file(options, community, time.iloc[0])
             tuned_policy(controller, horizon)  # refuses one for another slot length
+    say_remarks(tables, quiet=options.quiet)
+    if options.network:
+        say_impossible(community, horizon, quiet=options.quiet)
     from jaxp2p.kpis import evaluate
     from jaxp2p.runner import run as run_policies
 
@@ -100,8 +106,16 @@ def run(source: Source, options: Options) -> int:
         )
     kpis = {name: evaluation.kpis for name, evaluation in evaluations.items()}
     if not options.quiet and options.json != "-":
-        _print(case, time, community, result, kpis, out, written)
+        _print(case, tables, community, result, kpis, out, written)
     return _verdict(kpis, horizon.slots)
+
+
+def say_impossible(community: Any, horizon: Any, *, quiet: bool = False) -> None:
+    """Limits of the grid that no dispatch keeps, on stderr, before any work."""
+    from jaxp2p.community.limits import impossible_limits, summary
+
+    for line in () if quiet else summary(impossible_limits(community, horizon)):
+        typer.echo(f"remark: {line}", err=True)
 
 
 def read_controller_file(options: Options, community: Any, first: Any) -> Any:
@@ -166,7 +180,7 @@ def picture_data(
     tables: "Tables", community: Any, horizon: Any, result: Any, evaluations: Any, case: str
 ) -> "PictureData":
     """What the pictures need, with the coordinates of the buses in the order of the network."""
-    from jaxp2p.report.canvas import PictureData
+    from jaxp2p.report.canvas import PictureData, plain
 
     time = tables.profiles["time"]
     places = tables.buses.set_index("bus_id").loc[list(community.network.bus_ids), ["x", "y"]]
@@ -179,7 +193,7 @@ def picture_data(
         evaluations=evaluations,
         time=time,
         terminal_price=result.terminal_price,
-        title=f"{case}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
+        title=f"{plain(case)}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
         coordinates=places.to_numpy(float),
     )
 
@@ -245,14 +259,14 @@ def _save(
         if options.json == "-":
             from jaxp2p.results import json_text
 
-            typer.echo(json_text(report), nl=False)
+            echo_json(json_text(report))
         else:
             write_json(options.json, report)
     return pictures
 
 
 def _print(
-    case: str, time: Any, community: Any, result: Any, kpis: dict, out: Path, pictures: list[str]
+    case: str, tables: "Tables", community: Any, result: Any, kpis: dict, out: Path, pictures: list[str]
 ) -> None:
     import shutil
     import textwrap
@@ -260,11 +274,10 @@ def _print(
     from jaxp2p.report.tables import LEGEND, notes, text_tables
 
     width = max(shutil.get_terminal_size((100, 24)).columns, 80)
-    step = time.iloc[1] - time.iloc[0]
     market = {"none": "no market", "pool": "pool market"}.get(community.market.kind, "bilateral market")
     typer.echo(
         f"{case}: {community.size} members on {len(community.network.bus_ids)} buses, {market}, "
-        f"{time.iloc[0]:%Y-%m-%d %H:%M} to {time.iloc[-1] + step:%Y-%m-%d %H:%M}, {len(time)} slots\n"
+        f"{span_text(tables)}, {len(tables.profiles)} slots\n"
     )
     typer.echo(text_tables(kpis, width=width) + "\n")
     for remark in notes(result, kpis):

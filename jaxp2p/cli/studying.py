@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from jaxp2p.cli.console import OK, UNSOLVED, UsageError, one_of, user_input
+from jaxp2p.cli.console import OK, UNSOLVED, UsageError, echo_json, one_of, user_input
 from jaxp2p.cli.running import (
     DTYPES,
     UNSOLVED_SHARE,
     check_tolerance,
     first_slot_of_week,
     named_policies,
+    say_impossible,
     use_dtype,
 )
-from jaxp2p.cli.source import Source, load
+from jaxp2p.cli.source import Source, load, say_remarks
 
 if TYPE_CHECKING:
     from jaxp2p.study.folder import StudyFolder
@@ -123,6 +124,7 @@ def study(source: Source, options: Options) -> int:
     with user_input():
         controller = None if options.controller is None else read_content(options.controller)
     tables = load(source)
+    say_remarks(tables, quiet=options.quiet)
     settings: dict[str, Any] = {
         "source": asdict(source),
         "days": options.days,
@@ -149,6 +151,8 @@ def study(source: Source, options: Options) -> int:
         if options.foresight == "auto" and "perfect_foresight" in names:
             settings["foresight_sample"] = _affordable(made, settings["foresight_sample"])
             made = _built(StudySettings(chunk=options.chunk or CHUNK, **settings), devices, controller)
+    if options.network:
+        say_impossible(made.community, made.horizon, quiet=options.quiet)
     case = source.name if source.embedded else str(tables.meta.get("name", Path(source.name).name))
     out = options.out or Path("jaxp2p-studies") / f"{case}-{options.market}-{options.days:g}d"
     chunk = options.chunk or _stored_chunk(out) or _chunk(made, options, devices)
@@ -336,6 +340,7 @@ def _report(
 ) -> int:
     import textwrap
 
+    from jaxp2p.report.canvas import plain
     from jaxp2p.report.study import StudyPictureData, write_study_pictures
     from jaxp2p.report.study_tables import STUDY_LEGEND, study_notes, study_table
     from jaxp2p.results import json_text, whole_file, write_json
@@ -362,14 +367,14 @@ def _report(
             summary=statistics.summary,
             savings=statistics.savings,
             convergence=statistics.convergence,
-            title=f"{case}, {folder.settings.market} market, {made_of}",
+            title=f"{plain(case)}, {folder.settings.market} market, {made_of}",
             traces=folder.read_traces(),
             slot_hours=float(made.horizon.slot_hours),
             first_slot=made.first_slot_of_week,
         )
         files = write_study_pictures(folder.path / "pictures", data)
     if options.json == "-":
-        typer.echo(json_text(report), nl=False)
+        echo_json(json_text(report))
     elif options.json is not None:
         write_json(options.json, report)
     if not options.quiet and options.json != "-":

@@ -7,9 +7,9 @@ from typing import Any
 
 import typer
 
-from jaxp2p.cli.console import OK, RunProgress, UsageError, one_of, user_input
-from jaxp2p.cli.running import build_both, first_slot_of_week
-from jaxp2p.cli.source import Source, choose_days, load_whole
+from jaxp2p.cli.console import OK, RunProgress, UsageError, echo_json, one_of, user_input
+from jaxp2p.cli.running import build_both, first_slot_of_week, say_impossible
+from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
 
 SHOWN = ("no_storage", "lyapunov", "community_self_consumption", "perfect_foresight")
 
@@ -71,11 +71,16 @@ def tune(source: Source, options: Options) -> int:
         with user_input():
             settings.objective.check()
             check_features(settings.features)
-            earlier = window(tables, start=tables.profiles["time"].iloc[0], days=options.train_days)
-            later = window(tables, start=plan.begin, days=options.test_days)
+            begun = tables.profiles["time"].iloc[0]
+            earlier = window(tables, start=begun.tz_localize("UTC"), days=options.train_days)
+            later = window(tables, start=plan.begin.tz_localize("UTC"), days=options.test_days)
             community, train = build_both(earlier, source, options)
             _, test = build_both(later, source, options)
             parse_model(plan.model, horizon=train, community=community)  # all that can be refused is, now
+            for part in (train, test):
+                if options.network:
+                    say_impossible(community, part, quiet=options.quiet)
+        say_remarks(tables, quiet=options.quiet)
         first, second = (first_slot_of_week(part.profiles["time"]) for part in (earlier, later))
         worth = suggest_terminal_price(community, train)
         shared: dict[str, Any] = {"policies": SHOWN, "terminal_price": worth, "lower_bound": False}
@@ -100,7 +105,9 @@ def tune(source: Source, options: Options) -> int:
         with user_input():
             tuned = tune_stages(
                 plan,
-                lambda start, days: build_both(window(whole, start=start, days=days), source, options),
+                lambda start, days: build_both(
+                    window(whole, start=start.tz_localize("UTC"), days=days), source, options
+                ),
                 terminal_price=worth,
                 settings=settings,
                 checkpoint=checkpoint,
@@ -223,7 +230,7 @@ def _report(
         from jaxp2p.results import json_text, write_json
 
         if options.json == "-":
-            typer.echo(json_text(report), nl=False)
+            echo_json(json_text(report))
             return
         write_json(options.json, report)
     if options.quiet:

@@ -1,5 +1,6 @@
 """Tables to arrays: the community and its horizon, validated on the host before any array is made."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,6 +17,7 @@ from jaxp2p.community.types import Battery, Community, Horizon, Market, Network,
 from jaxp2p.data.day_ahead import published_prices
 from jaxp2p.data.series import absolute_series
 from jaxp2p.data.tables import Tables, check
+from jaxp2p.data.times import zoned_time
 from jaxp2p.data.validation import slot_hours
 
 MARKETS = ("bilateral", "pool", "none")
@@ -44,14 +46,14 @@ def build_community(
     EUR/kWh, limit in kW per trade. network=False leaves the grid out of the market (it is still reported).
 
     Homes are ordered by bus; `Community.prosumers.ids` has their names. Raises InputError with every fault
-    of the tables, ValueError for unknown options.
+    of the tables, ValueError for unknown options, and for float64 where JAX's 64 bits are switched off.
     """
+    kind = _checked_dtype(dtype)
     tables = check(tables)
     if market not in MARKETS:
         raise ValueError(f"unknown market {market!r}: choose from {', '.join(MARKETS)}")
     if fee < 0 or limit < 0 or partners < 0:
         raise ValueError("fee, limit and partners must not be negative")
-    kind = np.dtype(dtype)
     homes, bus_ids, _, bus = _ordered(tables)
     column = lambda name: jnp.asarray(homes[name].to_numpy(float), kind)
     hours = slot_hours(tables.profiles["time"])
@@ -95,8 +97,8 @@ def build_community(
 
 def build_horizon(community: Community, tables: Tables) -> Horizon:
     """The slots of the tables' profiles and prices, in the dtype and home order of the community."""
+    kind = _checked_dtype(str(community.prosumers.pv_peak.dtype))
     tables = check(tables)
-    kind = community.prosumers.pv_peak.dtype
     _, bus_ids, order, bus = _ordered(tables)
     series = absolute_series(tables)
     load, pv, reactive = (x[:, order] for x in (series.load_kw, series.pv_kw, series.load_kvar))
@@ -122,8 +124,25 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         voltage_base=array(slack**2 + 2 * (active_base @ resistance + reactive_base @ reactance)),
         flow_base=array(active_base @ downstream.T),
         flow_reactive=array(reactive_base @ downstream.T),
-        price_ahead=array(published_prices(tables.profiles["time"], series.buy_eur_per_kwh)),
+        price_ahead=array(published_prices(zoned_time(tables), series.buy_eur_per_kwh)),
     )
+
+
+def _checked_dtype(dtype: str) -> np.dtype:
+    """The number type. Without 64 bits switched on JAX would quietly make float32 of float64."""
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind not in (np.float32, np.float64):
+        raise ValueError(f"unknown dtype {dtype!r}: choose float32 or float64")
+    if kind == np.float64 and not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "float64 needs the 64 bits of JAX, which are switched off: "
+            'call jax.config.update("jax_enable_x64", True) first, or set the environment variable '
+            "JAX_ENABLE_X64=1"
+        )
+    return kind
 
 
 def _ordered(tables: Tables):

@@ -43,9 +43,12 @@ def radial_matrices(
     return (weights * resistance) @ weights.T, (weights * reactance) @ weights.T, weights.T
 
 
-def controllable_rows(network: Network, bus: np.ndarray, flexible: np.ndarray, dtype: np.dtype) -> Feeder:
+def controllable_rows(
+    network: Network, bus: np.ndarray, flexible: np.ndarray, dtype: np.dtype
+) -> Feeder | None:
     """The Feeder of these homes: rows over the buses with a flexible home, scaled.
 
+    None where there is no row: one bus only, or nothing between it and the homes that could bind.
     bus (N,) int, flexible (N,) bool. Rows that no flexible home can move are left out: nothing that the
     market decides could help them, and the run reports their violations all the same.
     """
@@ -57,6 +60,8 @@ def controllable_rows(network: Network, bus: np.ndarray, flexible: np.ndarray, d
     rated = np.isfinite(np.asarray(network.rating))
     flow_branch = np.flatnonzero(rated & (flow_rows.max(1, initial=0) > 0))
     rows = np.concatenate([voltage_rows[voltage_bus], flow_rows[flow_branch]])
+    if not len(rows):
+        return None
     scale = np.abs(rows).max(1, initial=0)
     matrix = rows / scale[:, None]
     return Feeder(
