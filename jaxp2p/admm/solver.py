@@ -23,7 +23,7 @@ from jax.lax import Precision
 from jaxp2p.admm.feeder import RowsAtWork, row_prices, rows_at_work
 from jaxp2p.admm.level import best_level, shift_level
 from jaxp2p.admm.residuals import Residuals, no_residuals, residuals
-from jaxp2p.admm.state import ADMM, State, init, rescale, warm
+from jaxp2p.admm.state import ADMM, State, init, rescale, safe, warm
 from jaxp2p.prox.feeder import at_homes, bus_sum
 from jaxp2p.prox.prosumer import Curve, ProsumerUpdate, curve, prosumer_update
 from jaxp2p.prox.response import Response
@@ -247,7 +247,7 @@ def advance(problem: SlotProblem, admm: ADMM, search: Search) -> Search:
         lambda: (found, jnp.zeros_like(last.gap)),
     )
     adapted = _adapt(admm, state, found.residuals, iterations)
-    return found._replace(state=shift_level(adapted, shift))
+    return found._replace(state=safe(problem, admm, shift_level(adapted, shift)))
 
 
 def _with_gap(problem: SlotProblem, admm: ADMM, search: Search) -> tuple[Search, Array]:

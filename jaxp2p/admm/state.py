@@ -2,11 +2,14 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record, static
 from jaxp2p.slot.problem import SlotProblem
+
+WRECK = 100.0  # times the largest price that a slot can have
 
 
 @record
@@ -21,7 +24,7 @@ class ADMM:
     """
 
     rho: float | Array = 0.3  # trade penalty in units of price scale / power scale of the problem
-    rho_injection: float | Array = 0.1  # injection penalty, same unit
+    rho_injection: float | Array = 0.2  # injection penalty, same unit
     alpha: float | Array = 1.6  # over-relaxation
     eps_gap: float | Array = 1e-3
     eps_flow: float | Array = 0.02  # kW
@@ -82,11 +85,26 @@ def warm(problem: SlotProblem, admm: ADMM, state: State) -> State:
     """The state as a start for another slot: copies and duals stay, in the new slot's penalties.
 
     Duals are kept as prices (scaled dual times penalty), so a change of the penalty does not move them.
+    A wreck, prices that are not finite or far from any that the slot can have, is no start: that one is cold.
     """
     ratio = state.rho / state.rho_start
     start = _start_penalties(problem, admm)
     none = jnp.zeros((), jnp.int32)
-    return rescale(state, start * ratio)._replace(rho_start=start, rho_updates=none, rho_age=none)
+    warm = rescale(state, start * ratio)._replace(rho_start=start, rho_updates=none, rho_age=none)
+    return safe(problem, admm, warm)
+
+
+def safe(problem: SlotProblem, admm: ADMM, state: State) -> State:
+    """The state, or a cold start where it is a wreck."""
+    most = jnp.abs(problem.price_buy) + jnp.abs(problem.price_sell) + jnp.max(problem.market.fee, initial=0)
+    if problem.unserved_price is not None:
+        most = most + problem.unserved_price
+    total = jnp.sum(state.trades) + jnp.sum(state.injection) + jnp.sum(state.price) + jnp.sum(state.rho)
+    sound = jnp.isfinite(total) & (
+        jnp.max(jnp.abs(state.row_price), initial=0) <= WRECK * problem.row_penalty
+    )
+    sound &= jnp.max(jnp.abs(state.rho[0] * state.trade_dual), initial=0) <= WRECK * (most + 1)
+    return jax.tree.map(lambda a, b: jnp.where(sound, a, b), state, init(problem, admm))
 
 
 def rescale(state: State, rho: Array) -> State:

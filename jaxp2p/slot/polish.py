@@ -41,6 +41,7 @@ def polish(problem: SlotProblem, raw: Answer, devices: Response | None = None) -
 
 
 def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
+    raw = _finite(problem, raw)
     row_price = jnp.clip(raw.row_price, -problem.row_penalty, problem.row_penalty)
     surcharge = nodal_surcharge(problem, row_price)
     low, high = price_limits(problem)
@@ -68,6 +69,19 @@ def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
         nodal_price=_answered(devices, injection, market_price - surcharge),
         trade_price=_from_both_sides(problem, raw.trade_price),
         row_price=row_price,
+    )
+
+
+def _finite(problem: SlotProblem, raw: Answer) -> Answer:
+    """What a solver that lost itself would have answered before it began: there is always a dispatch."""
+    middle = (problem.price_buy + problem.price_sell) / 2
+    or_ = lambda x, safe: jnp.where(jnp.isfinite(x), x, safe)
+    return raw._replace(
+        injection=or_(raw.injection, problem.pv_max - problem.load),
+        trades=or_(raw.trades, 0),
+        market_price=or_(raw.market_price, middle),
+        trade_price=or_(raw.trade_price, middle),
+        row_price=or_(raw.row_price, 0),
     )
 
 
@@ -119,9 +133,9 @@ def _room(problem: SlotProblem, own: Array, net: Array, low: Array, high: Array)
 
 
 def _answered(devices: Response, power: Array, price: Array) -> Array:
-    """The price (N,) nearest to `price` (N,) that devices answer with power (N,)."""
-    lowest, highest = prices_at(devices, power)
-    return jnp.clip(price, lowest, highest)
+    """The price nearest to `price` (N,) that devices answer with power (N,), up to its rounding."""
+    near = 8 * jnp.finfo(power.dtype).eps * jnp.max(jnp.abs(devices.power), axis=0)
+    return jnp.clip(price, prices_at(devices, power - near)[0], prices_at(devices, power + near)[1])
 
 
 def _from_both_sides(problem: SlotProblem, trade_price: Array) -> Array:
