@@ -29,6 +29,7 @@ from jaxp2p.newton.state import Newton, State, init
 from jaxp2p.prox.feeder import bus_sum
 from jaxp2p.prox.prosumer import clamp
 from jaxp2p.prox.response import Pieces, Response, between, corners
+from jaxp2p.prox.trades import share_out
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.execute import finish
 from jaxp2p.slot.gap import gap_scale
@@ -381,13 +382,5 @@ def end(problem: SlotProblem, newton: Newton, search: Search) -> Outcome:
 
 
 def pool_trades(injection: Array) -> Array:
-    """(N,) kW sold to (bought from) the pool, which gets what both sides have.
-
-    Who is indifferent deals with the utility, in proportion.
-    """
-    sold, bought = jnp.maximum(injection, 0), jnp.maximum(-injection, 0)
-    supply, demand = jnp.sum(sold), jnp.sum(bought)
-    volume = jnp.minimum(supply, demand)
-    return sold * (volume / jnp.where(supply > 0, supply, 1)) - bought * (
-        volume / jnp.where(demand > 0, demand, 1)
-    )
+    """(N,) kW sold to (bought from) the pool; who is indifferent deals with the utility, in proportion."""
+    return share_out(injection)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p.prox.response import Pieces, shares_at
-from jaxp2p.prox.trades import project_trades
+from jaxp2p.prox.trades import reciprocal_trades
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import Gap, gap_scale, price_limits, slot_gap
 from jaxp2p.slot.problem import SlotProblem
@@ -92,7 +92,7 @@ def settle(problem: SlotProblem, answer: Answer, devices: Devices) -> Dispatch:
     """What is traded and what the utility takes, where the devices do this."""
     injection = devices.injection
     limit = problem.trade_limit
-    trades = project_trades(problem.market, jnp.clip(answer.trades, -limit, limit))
+    trades = reciprocal_trades(problem.market, answer.trades, limit)
     rest = injection - jnp.sum(trades, axis=0)
     exchange, unserved = rest, jnp.zeros_like(rest)
     if problem.unserved_price is not None:

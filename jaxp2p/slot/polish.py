@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxp2p.prox.response import Response, corners, power_range, prices_at
 from jaxp2p.prox.sensitivity import with_derivative_of
-from jaxp2p.prox.trades import project_trades
+from jaxp2p.prox.trades import reciprocal_trades
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import price_limits
 from jaxp2p.slot.problem import SlotProblem
@@ -47,7 +47,7 @@ def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
     low, high = price_limits(problem)
     market_price = jnp.clip(raw.market_price, low, high)
     limit = problem.trade_limit
-    trades = project_trades(problem.market, jnp.clip(raw.trades, -limit, limit))
+    trades = reciprocal_trades(problem.market, raw.trades, limit)
     if problem.unserved_price is not None:
         trades = _within_connections(problem, trades, raw.injection, market_price)
     pieces, base = problem.pieces(), problem.base
@@ -169,7 +169,7 @@ def _within_connections(problem: SlotProblem, trades: Array, injection: Array, p
             room = jnp.where(total > 0, problem.sell_max - rest, rest + problem.buy_max)
             room = jnp.clip(room, 0, jnp.abs(total))
             part = room / jnp.maximum(jnp.sum(room), jnp.finfo(rest.dtype).tiny)
-            return jnp.clip(mine - total * part, -limit[0], limit[0])[None, :]
+            return reciprocal_trades(market, (mine - total * part)[None, :], limit)
         room = jnp.where(over[None, :] > 0, limit - trades, limit + trades)
         room = jnp.clip(room, 0, jnp.abs(over)[None, :])
         part = room / jnp.maximum(jnp.sum(room, axis=0), jnp.finfo(rest.dtype).tiny)[None, :]
