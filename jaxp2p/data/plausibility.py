@@ -15,7 +15,7 @@ from jaxp2p.data.faults import Fault, row_faults
 PRICE_MAX = 10.0  # EUR/kWh; the dearest scarcity hours in Europe stay below 5
 PRICE_MIN = 1e-3  # EUR/kWh, for the highest buy price of the whole table
 POWER_MAX_LV = 1_000.0  # kW of one member at 1 kV or below: more than any low-voltage busbar carries
-POWER_MAX = 10_000.0  # kW of one member at a higher voltage
+POWER_MAX = 50_000.0  # kW of one member at a higher voltage; a busbar with wind parks has 25 MW
 POWER_MIN = 0.05  # kW, for the largest device of the whole community
 ENERGY_MAX = 100_000.0  # kWh of one battery
 ENERGY_MAX_LV = 5_000.0

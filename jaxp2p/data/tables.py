@@ -227,10 +227,10 @@ def write_tables(
         raise ValueError(f'format must be "csv" or "parquet", not {format!r}')
     tables = check(tables)
     target = Path(path)
-    if target.exists() and not target.is_dir():
+    if overwrite and target.exists() and not target.is_dir():
         raise FileExistsError(f"{target} exists and is not a folder")
-    if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise FileExistsError(f"the folder {target} exists and is not empty; overwrite=True replaces it")
+    if not overwrite:
+        require_free(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -246,6 +246,23 @@ def write_tables(
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     return target
+
+
+def require_free(path: str | os.PathLike[str]) -> None:
+    """Raises FileExistsError, with what is there, unless the folder is absent or empty."""
+    target = Path(path)
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise FileExistsError(f"{target} exists and is not a folder")
+    if not any(target.iterdir()):
+        return
+    try:
+        held = str(_read_meta(target / META_FILE).get("name", ""))
+    except _FileFault:
+        held = ""
+    what = f'holds the tables of "{held}"' if held else "is not empty"
+    raise FileExistsError(f"the folder {target} {what}; name another one, or remove it first")
 
 
 def _write_one(frame: pd.DataFrame, file: Path) -> None:
