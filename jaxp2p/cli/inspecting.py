@@ -9,6 +9,9 @@ from jaxp2p.cli.console import OK, VERIFICATION_FAILED, UsageError, one_of, user
 from jaxp2p.cli.source import CASE_NAMES, Source, load
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
     from jaxp2p.data import Tables
 
 
@@ -50,22 +53,26 @@ def check(name: str) -> None:
 
 def summary_lines(tables: "Tables") -> list[str]:
     """What a community consists of, in a few lines."""
-    from jaxp2p.data import absolute_series
+    from jaxp2p.data.blocks import total_of
     from jaxp2p.data.validation import slot_hours
 
     homes, buses, lines, meta = tables.prosumers, tables.buses, tables.lines, tables.meta
     time, hours = tables.profiles["time"], slot_hours(tables.profiles["time"])
-    series = absolute_series(tables)
     days = len(time) * hours / 24
-    load, pv = series.load_kw.sum() * hours, series.pv_kw.sum() * hours
-    background = series.background_kw.sum() * hours
+
+    def total(owners: "pd.DataFrame", use: str, column: str, *, absent: float = 0.0) -> "np.ndarray":
+        return total_of(tables.profiles, owners[f"{use}_profile"], owners[column], absent=absent)
+
+    load_kw, pv_kw = total(homes, "load", "load_kw"), total(homes, "pv", "pv_kw")
+    background_kw = total(buses, "background", "background_kw", absent=1.0)
+    load, pv, background = (float(power.sum()) * hours for power in (load_kw, pv_kw, background_kw))
     battery = homes[(homes["battery_kwh"] > 0)]
     kinds = lines["kind"].value_counts()
-    buy, sell = series.buy_eur_per_kwh, series.sell_eur_per_kwh
+    buy, sell = tables.prices["buy_eur_per_kwh"], tables.prices["sell_eur_per_kwh"]
     rated = lines["s_max_kva"][lines["s_max_kva"] < float("inf")]
     facts = [
         ("members", f"{len(homes)} on {homes['bus_id'].nunique()} buses"),
-        ("load", f"{load:,.0f} kWh ({load / days:,.0f} a day), peak {series.load_kw.sum(1).max():,.1f} kW"),
+        ("load", f"{load:,.0f} kWh ({load / days:,.0f} a day), peak {load_kw.max():,.1f} kW"),
         ("PV", f"{(homes['pv_kw'] > 0).sum()} plants, {homes['pv_kw'].sum():,.1f} kW, {pv:,.0f} kWh"),
         (
             "batteries",

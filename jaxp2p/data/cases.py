@@ -11,6 +11,7 @@ import pandas as pd
 from jaxp2p.data.embed import read_profiles, read_small
 from jaxp2p.data.populate import HOUSEHOLDS, PV_PROFILES, densify, generate_homes
 from jaxp2p.data.prices import make_prices
+from jaxp2p.data.stamp import is_checked, stamped
 from jaxp2p.data.tables import Tables, complete
 
 CASES = {
@@ -157,10 +158,12 @@ def window(tables: Tables, *, start: str | date | datetime | None = None, days: 
             f"{days:g} days from {begin} are not inside the data, which go from {first} to {end}"
         )
     inside = ((time >= begin) & (time < begin + length)).to_numpy()
-    return tables.replace(
+    chosen = tables.replace(
         profiles=tables.profiles[inside].reset_index(drop=True),
         prices=tables.prices[inside].reset_index(drop=True),
     )
+    # Some of the slots of checked tables are right as well, but one alone does not say how long it is.
+    return stamped(chosen) if inside.sum() > 1 and is_checked(tables) else chosen
 
 
 def days_before(tables: Tables, start: pd.Timestamp, days: int) -> Tables | None:

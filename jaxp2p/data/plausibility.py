@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from jaxp2p.data.blocks import column_blocks
 from jaxp2p.data.faults import Fault, row_faults
 
 PRICE_MAX = 10.0  # EUR/kWh; the dearest scarcity hours in Europe stay below 5
@@ -183,11 +184,11 @@ def _prosumers(frame: pd.DataFrame, profiles: pd.DataFrame | None, buses: pd.Dat
 
 def _peaks(names: pd.Series, profiles: pd.DataFrame | None) -> np.ndarray:
     """Largest absolute value of each named profile; 1 where there is none to look at."""
-    peak = {}
-    for name in dict.fromkeys(names):
-        values = np.ones(1)
-        if profiles is not None and name in profiles.columns and name != "time":
-            values = profiles[name].to_numpy()
-        finite = values[np.isfinite(values)]
-        peak[name] = float(np.abs(finite).max()) if finite.size else 1.0
+    peak = dict.fromkeys(names, 1.0)
+    if profiles is not None:
+        known = [name for name in peak if name in profiles.columns and name != "time"]
+        for some, values in column_blocks(profiles, known):
+            finite = np.isfinite(values)
+            size = np.abs(values).max(axis=0, initial=0.0, where=finite)
+            peak.update(zip(some, np.where(finite.any(axis=0), size, 1.0).tolist(), strict=True))
     return names.map(peak).to_numpy(float)

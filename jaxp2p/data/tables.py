@@ -18,6 +18,7 @@ import pandas as pd
 from jaxp2p.data.faults import Fault, InputError
 from jaxp2p.data.frames import complete_frame
 from jaxp2p.data.schema import OPTIONAL_TABLES, SCHEMA, TIME_TABLES, describe_columns
+from jaxp2p.data.stamp import stamped
 from jaxp2p.data.validation import check, complete_and_validate
 
 __all__ = ["Tables", "complete", "describe_columns", "read_tables", "write_tables"]
@@ -38,6 +39,7 @@ class Tables:
         prosumers, buses, lines, profiles, prices: see `describe_columns`.
         trades: trading graph, or None when the market settings choose the partners.
         meta: name, description, source, licence, attribution, `synthetic` (list of what is not measured).
+        checked: set by `read_tables` and `check`, so that unchanged tables are not checked twice.
     """
 
     prosumers: pd.DataFrame
@@ -47,6 +49,7 @@ class Tables:
     prices: pd.DataFrame
     trades: pd.DataFrame | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    checked: str | None = field(default=None, repr=False, compare=False)
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """The frames by table name, without an absent `trades`."""
@@ -105,7 +108,7 @@ def read_tables(path: str | os.PathLike[str]) -> Tables:
     frames, more = complete_and_validate(raw, unread=frozenset(unread))
     if faults or more:
         raise InputError(faults + more, source=str(folder))
-    return Tables(**frames, meta={"name": folder.resolve().name, **meta})
+    return stamped(Tables(**frames, meta={"name": folder.resolve().name, **meta}))
 
 
 class _FileFault(Exception):
@@ -169,6 +172,7 @@ def _read_csv(name: str, file: Path) -> pd.DataFrame:
         raise _FileFault(
             f"the file {file.name} has {len(header)} columns in its header, but rows with {frame.shape[1]}"
         )
+    frame = frame.copy()  # as one array: the reader leaves one per column, and thousands of them are slow
     frame.columns = [cell.strip() for cell in header]
     return frame
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from jaxp2p.data.blocks import column_blocks
 from jaxp2p.data.faults import Fault, InputError, row_faults
 from jaxp2p.data.frames import complete_frame, near
 from jaxp2p.data.plausibility import unit_faults
 from jaxp2p.data.schema import KEYS, OPTIONAL_TABLES, SCHEMA
+from jaxp2p.data.stamp import is_checked, stamped
 from jaxp2p.data.topology import topology_faults
 
 if TYPE_CHECKING:
@@ -27,17 +29,19 @@ def validate(tables: Tables) -> list[Fault]:
 
 
 def check(tables: Tables) -> Tables:
-    """The tables with types and defaults filled in.
+    """The tables with types and defaults filled in; at once where they are checked already.
 
     Raises:
         InputError: the tables cannot be used; the error lists every fault.
     """
     from jaxp2p.data.tables import Tables
 
+    if is_checked(tables):
+        return tables
     frames, faults = complete_and_validate(tables.frames())
     if faults:
         raise InputError(faults, source=str(tables.meta.get("name", "tables")))
-    return Tables(**frames, meta=tables.meta)
+    return stamped(Tables(**frames, meta=tables.meta))
 
 
 def complete_and_validate(raw: Frames, *, unread: frozenset[str] = frozenset()) -> tuple[Frames, list[Fault]]:
@@ -244,12 +248,14 @@ def _profile_sign_faults(frames: Frames) -> list[Fault]:
     profiles, faults = frames["profiles"], []
     users = {"load_profile": "load", "pv_profile": "PV"}
     for column, noun in users.items():
-        for name in dict.fromkeys(frames["prosumers"][column]):
-            if name in profiles.columns and name != "time":
-                values = profiles[name].to_numpy()
+        used = dict.fromkeys(frames["prosumers"][column])
+        known = [name for name in used if name in profiles.columns and name != "time"]
+        for some, block in column_blocks(profiles, known):
+            for k in np.flatnonzero((block < 0).any(axis=0)).tolist():
+                values = block[:, k]
                 faults += row_faults(
                     "profiles",
-                    name,
+                    some[k],
                     values < 0,
                     lambda i, v=values, noun=noun: f"{v[i]:g} in a {noun} profile must be at least 0",
                 )
