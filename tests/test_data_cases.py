@@ -126,6 +126,12 @@ def test_scales_and_shares():
         "charge_efficiency": 1.0,
     }.items():
         np.testing.assert_allclose(scaled.prosumers[column], factor * plain.prosumers[column])
+    assert scaled.meta["synthetic"][-1] == "load of members times 3"  # there is no background
+    feeder, heavy = (load_case("ieee33", homes=20, load_scale=scale) for scale in (1.0, 2.0))
+    assert feeder.buses["background_kw"].sum() > 1000
+    for column in ("background_kw", "background_kvar"):
+        np.testing.assert_allclose(heavy.buses[column], 2.0 * feeder.buses[column])
+    assert heavy.meta["synthetic"][-1] == "load of members and background times 2"
     dense = load_case("rural3", pv_share=0.5, battery_share=0.4, seed=3)
     homes = dense.prosumers
     assert (homes["pv_kw"] > 0).sum() == round(0.5 * 153)

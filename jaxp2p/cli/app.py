@@ -133,7 +133,9 @@ Homes = Annotated[
 
 PvScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")]
 BatteryScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")]
-LoadScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads.")]
+LoadScale = Annotated[
+    float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads, background included.")
+]
 Controller = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A tuned controller (`jaxp2p tune`), run beside the policies."),
@@ -524,6 +526,7 @@ def export(
     battery_share: BatteryShare = None,
     pv_scale: PvScale = 1.0,
     battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
     homes: Homes = None,
     seed: Seed = 0,
     format: Annotated[str, typer.Option(metavar="NAME", help="csv or parquet.")] = "csv",
@@ -548,6 +551,7 @@ def export(
         battery_share=battery_share,
         pv_scale=pv_scale,
         battery_scale=battery_scale,
+        load_scale=load_scale,
         homes=homes,
         seed=seed,
     )
@@ -647,9 +651,18 @@ def verify(
     slots: Annotated[int, typer.Option(min=1, help="Number of random slots.")] = 20,
     market: Market = "bilateral",
     partners: Partners = 6,
+    fee: Fee = None,
+    graph: Graph = None,
     start: Start = None,
     days: Days = 7,
     network: Network = True,
+    price: Price = None,
+    pv_share: PvShare = None,
+    battery_share: BatteryShare = None,
+    pv_scale: PvScale = 1.0,
+    battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
+    homes: Homes = None,
     solver: Solver = "auto",
     tolerance: Tolerance = 1.0,
     seed: Seed = 0,
@@ -662,18 +675,31 @@ def verify(
     """
     from jaxp2p.cli import inspecting
 
-    chosen = Source(name=source, start=start, days=days, seed=seed)
-    code = inspecting.verify(
-        chosen,
+    chosen = Source(
+        name=source,
+        start=start,
+        days=days,
+        price=price,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        load_scale=load_scale,
+        homes=homes,
+        seed=seed,
+    )
+    options = inspecting.VerifyOptions(
         slots=slots,
         market=market,
         partners=partners,
+        fee=fee,
+        graph=graph,
         network=network,
         solver=solver,
         tolerance=tolerance,
         dtype=dtype,
     )
-    raise typer.Exit(code)
+    raise typer.Exit(inspecting.verify(chosen, options))
 
 
 @app.command()
