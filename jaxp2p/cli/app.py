@@ -20,6 +20,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p run rural1 --market pool --days 2   an overloaded transformer; one price for all
   jaxp2p run rural3 --pv-share 0.6 --battery-share 0.4 --price dynamic
   jaxp2p export rural3 my-village            the same as CSV files, to be edited
+  jaxp2p import 1-LV-urban6--2-sw my-town    a SimBench grid as such files
   jaxp2p check my-village                    is it right? what is in it?
   jaxp2p run my-village --json result.json
   jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
@@ -155,7 +156,9 @@ TimeZone = Annotated[
 ]
 PvScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")]
 BatteryScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")]
-LoadScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads.")]
+LoadScale = Annotated[
+    float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads, background included.")
+]
 Controller = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A tuned controller (`jaxp2p tune`), run beside the policies."),
@@ -572,6 +575,7 @@ def export(
     battery_share: BatteryShare = None,
     pv_scale: PvScale = 1.0,
     battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
     homes: Homes = None,
     seed: Seed = 0,
     format: Annotated[str, typer.Option(metavar="NAME", help="csv or parquet.")] = "csv",
@@ -596,10 +600,74 @@ def export(
         battery_share=battery_share,
         pv_scale=pv_scale,
         battery_scale=battery_scale,
+        load_scale=load_scale,
         homes=homes,
         seed=seed,
     )
     inspecting.export(chosen, folder, format=format)
+
+
+@app.command("import", short_help="Write a SimBench grid as files to run and to edit.")
+@guarded
+def import_(
+    source: Annotated[
+        str | None, typer.Argument(metavar="SOURCE", help="A SimBench code, such as 1-LV-rural3--2-sw.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Folder to write; must be absent or empty.")
+    ] = None,
+    *,
+    list_sources: Annotated[
+        bool, typer.Option("--list", help="List what can be imported, and stop.")
+    ] = False,
+    start: Start = None,
+    days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Number of days.  [default: the whole year]", show_default=False),
+    ] = None,
+    price: Annotated[
+        str, typer.Option(metavar="NAME", help="Synthetic tariff: tou, tou_noise or dynamic.")
+    ] = "tou",
+    pv_share: PvShare = None,
+    battery_share: BatteryShare = None,
+    pv_scale: PvScale = 1.0,
+    battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
+    seed: Seed = 0,
+    format: Annotated[str, typer.Option(metavar="NAME", help="csv or parquet.")] = "csv",
+) -> None:
+    """Write a grid of another data set as tables that can be edited and run.
+
+    Sources are the SimBench codes of radial grids with one head: low voltage (1-LV), medium voltage (1-MV)
+    and both (1-MVLV). Two packages are needed, and no internet once they are there: pip install ".[grid]"
+
+    \b
+    jaxp2p import --list
+    jaxp2p import 1-LV-urban6--2-sw my-town --days 28
+    jaxp2p run my-town
+    """
+    from jaxp2p.cli import importing
+
+    if list_sources:
+        importing.list_sources()
+        raise typer.Exit
+    if source is None or folder is None:
+        fail("name a source and a folder to write, or ask for --list", USAGE)
+    if start is not None and days is None:
+        fail("--start needs --days", USAGE)
+    chosen = Source(
+        name=source,
+        start=start,
+        days=days,
+        price=price,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        load_scale=load_scale,
+        seed=seed,
+    )
+    importing.import_tables(chosen, folder, format=format)
 
 
 @app.command(short_help="Name every fault of a folder, or say what is in it.")
@@ -634,9 +702,18 @@ def verify(
     slots: Annotated[int, typer.Option(min=1, help="Number of random slots.")] = 20,
     market: Market = "bilateral",
     partners: Partners = 6,
+    fee: Fee = None,
+    graph: Graph = None,
     start: Start = None,
     days: Days = 7,
     network: Network = True,
+    price: Price = None,
+    pv_share: PvShare = None,
+    battery_share: BatteryShare = None,
+    pv_scale: PvScale = 1.0,
+    battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
+    homes: Homes = None,
     solver: Solver = "auto",
     tolerance: Tolerance = 1.0,
     seed: Seed = 0,
@@ -655,21 +732,29 @@ def verify(
         name=source,
         start=start,
         days=days,
+        price=price,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        load_scale=load_scale,
+        homes=homes,
         seed=seed,
         accept=",".join(accept or ()),
         time_zone=time_zone,
     )
-    code = inspecting.verify(
-        chosen,
+    options = inspecting.VerifyOptions(
         slots=slots,
         market=market,
         partners=partners,
+        fee=fee,
+        graph=graph,
         network=network,
         solver=solver,
         tolerance=tolerance,
         dtype=dtype,
     )
-    raise typer.Exit(code)
+    raise typer.Exit(inspecting.verify(chosen, options))
 
 
 @app.command()
