@@ -36,9 +36,15 @@ MARK = "jaxp2p-results"  # value of "kind" in the summary: a folder that may be 
 
 JSON_FIGURES = (
     "cost_eur",
+    "unserved_cost_eur",
+    "violation_cost_eur",
+    "total_cost_eur",
     "saving_eur",
     "capture",
     "p2p_kwh",
+    "self_sufficiency",
+    "unserved_kwh",
+    "spilled_kwh",
     "soc_violation_kwh",
     "voltage_violation_pu",
     "line_violation_kw",
@@ -88,6 +94,10 @@ def json_report(
         },
         "perfect_foresight_eur": run.perfect_foresight_eur,
         "lower_bound_eur": run.lower_bound_eur,
+        "perfect_foresight_reasons": list(run.perfect_foresight_reasons),
+        "end_value_eur_per_kwh": run.terminal_price,
+        "unserved_price_eur_per_kwh": run.unserved_price,
+        "row_price_eur_per_kwh": run.row_price,
     }
 
 
@@ -211,7 +221,6 @@ def write_results(
         "seed": seed,
         "market": community.market.kind,
         "settings": dict(settings or {}),
-        "terminal_price_eur_per_kwh": run.terminal_price,
         "perfect_foresight_is_bound": run.perfect_foresight_is_bound,
         "certificate": run.certificate,
         "compile_seconds": run.compile_seconds,

@@ -254,7 +254,7 @@ def _print(
     import shutil
     import textwrap
 
-    from jaxp2p.report.tables import LEGEND, notes, text_tables
+    from jaxp2p.report.tables import legend, notes, text_tables
 
     width = max(shutil.get_terminal_size((100, 24)).columns, 80)
     step = time.iloc[1] - time.iloc[0]
@@ -268,7 +268,7 @@ def _print(
         typer.echo(textwrap.fill(remark, width=width, initial_indent="- ", subsequent_indent="  "))
     for line in result.certificate.splitlines():
         typer.echo(textwrap.fill(line, width=width, initial_indent="- ", subsequent_indent="  "))
-    typer.echo("\n" + textwrap.fill(LEGEND, width=width))
+    typer.echo("\n" + textwrap.fill(legend(kpis), width=width))
     typer.echo(f"\ncompiled in {result.compile_seconds:.1f} s, ran in {sum(result.seconds.values()):.1f} s")
     typer.echo(f"written to {out}: tables, summary.json" + (" and" if pictures else ""))
     if pictures:
