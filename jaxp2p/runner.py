@@ -209,8 +209,8 @@ def bound_reasons(community: Community, foresight: PerfectForesight) -> tuple[st
         reasons.append("of a pool in which all pay the smallest fee")
     if foresight.simultaneous_kwh > 1e-6:
         reasons.append(
-            f"with {foresight.simultaneous_kwh:,.3g} kWh charged and discharged at once, which pays at "
-            "negative prices and which no other policy does"
+            f"with {foresight.simultaneous_kwh:,.3g} kWh charged and discharged at once, which pays where "
+            "local prices are negative and which no other policy does"
         )
     if foresight.status == "MaxRounds":
         reasons.append("with some limits of the grid left out, as its rounds ended before all were in")

@@ -140,7 +140,8 @@ def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
         remarks.append(f"perfect foresight: {best:,.2f} EUR{included}")
         if run.perfect_foresight_is_bound:
             why = "".join(f", {reason}" for reason in run.perfect_foresight_reasons)
-            remarks[-1] += f"{why}: capture is a lower bound"
+            known = any(figures["capture"] is not None for figures in kpis.values())
+            remarks[-1] += why + (": capture is a lower bound" if known else ": it need not be reached")
     if run.lower_bound_eur is not None:
         remarks.append(f"lower bound on the cost of any policy{included}: {run.lower_bound_eur:,.2f} EUR")
     remarks += undone_notes(run, kpis)
@@ -163,20 +164,15 @@ def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
 def undone_notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
     """Remarks on energy that was not served or spilled, and on violated limits of the grid, with prices."""
     remarks = []
-    beyond = {
-        name: (figures["unserved_kwh"], figures["spilled_kwh"])
-        for name, figures in kpis.items()
-        if figures["unserved_kwh"] or figures["spilled_kwh"]
-    }
-    if beyond:
-        parts = ", ".join(
-            f"{name} {short:,.2f} kWh not served" + (f" and {spilled:,.2f} kWh spilled" if spilled else "")
-            for name, (short, spilled) in beyond.items()
-        )
-        remarks.append(
-            f"beyond the connection limits: {parts}; counted at {run.unserved_price:.4g} EUR/kWh on top of "
-            'the tariffs in "in all"'
-        )
+    for figure, what in (("unserved_kwh", "load not served"), ("spilled_kwh", "energy spilled")):
+        beyond = {name: figures[figure] for name, figures in kpis.items() if figures[figure]}
+        if beyond:
+            worst = max(beyond, key=lambda name: beyond[name])
+            remarks.append(
+                f"{what} at the connection limits, by {len(beyond)} of {len(kpis)} policies, up to "
+                f"{beyond[worst]:,.3g} kWh ({worst}); counted at {run.unserved_price:.4g} EUR/kWh on top of "
+                'the tariffs in "in all"'
+            )
     violated = [name for name, figures in kpis.items() if figures["violation_cost_eur"]]
     if violated:
         remarks.append(
