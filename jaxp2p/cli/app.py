@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from jaxp2p.cli.console import USAGE, drop_output, fail, guarded, lenient_streams
+from jaxp2p.cli.console import USAGE, drop_output, exit_codes, fail, guarded, lenient_streams
 from jaxp2p.cli.source import DEFAULT_CASE, Source
 from jaxp2p.scenarios.catalogue import DEFAULT_MODEL, EFFECTS_HELP
 
-HELP = """Real-time peer-to-peer energy trading with batteries on a radial feeder.
+HELP = f"""Real-time peer-to-peer energy trading with batteries on a radial feeder.
 
 A community of homes with PV and batteries is cleared slot by slot, within the limits of its grid, by
 Lyapunov control and consensus ADMM, and set beside simple policies and perfect foresight.
@@ -27,15 +27,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
 
 Powers are in kW, energies in kWh, voltages in p.u., money in EUR, prices in EUR/kWh.
 
-\b
-Exit codes:
-  0  done
-  1  verify: a slot differs from the reference by more than the pass rule allows
-  2  wrong usage or bad input; every fault of the input is named
-  3  run: more than 1 % of the slots of a policy were not solved to the tolerance, or perfect foresight
-     could not be solved
-  4  files cannot be read or written (no space, no permission)
-  130  interrupted
+{exit_codes()}
 """
 
 STUDY_HELP = f"""Run many scenarios of some days under every policy: how cost, saving and violations spread.
@@ -163,8 +155,30 @@ Controller = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A tuned controller (`jaxp2p tune`), run beside the policies."),
 ]
+EndValue = Annotated[
+    float | None,
+    typer.Option(
+        metavar="EUR/KWH",
+        help="Worth of energy stored at the end, for every policy.  [default: the middle of what storing a "
+        "kWh usually costs and what it earns]",
+        show_default=False,
+    ),
+]
+UnservedPrice = Annotated[
+    float | None,
+    typer.Option(
+        metavar="EUR/KWH",
+        help="Price, on top of the tariffs, of load not served and energy spilled at the connection limits."
+        "  [default: 40 times the largest price]",
+        show_default=False,
+    ),
+]
 Json = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Write a short summary as JSON; - for standard output.")
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write a short summary as JSON into a folder that is there; - for standard output.",
+    ),
 ]
 Pictures = Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw pictures.")]
 Foresight = Annotated[
@@ -200,7 +214,10 @@ def common(
 common.__doc__ = HELP
 
 
-@app.command(short_help="Clear some days with every policy; table, files, pictures.")
+@app.command(
+    short_help="Clear some days with every policy; table, files, pictures.",
+    epilog=exit_codes(0, 2, 3, 4, 5, 130),
+)
 @guarded
 def run(
     source: CaseOrFolder = DEFAULT_CASE,
@@ -232,13 +249,19 @@ def run(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder for the results; older results there are replaced, anything else is left alone."
-            "  [default: jaxp2p-results/CASE-DATE]",
+            help="Folder for the results. Older ones made from the same input with the same options are "
+            "replaced, anything else is left alone.  [default: jaxp2p-results/INPUT-DATE-MARKET-DAYS, with a "
+            "number where that holds other results]",
         ),
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace older results in --out whatever they were made from.")
+    ] = False,
     format: Annotated[
         str, typer.Option(metavar="NAME", help="Format of the tables: parquet or csv.")
     ] = "parquet",
+    end_value: EndValue = None,
+    unserved_price: UnservedPrice = None,
     per_home: Annotated[
         bool, typer.Option("--per-home", help="Also save every home in every slot (large).")
     ] = False,
@@ -281,6 +304,9 @@ def run(
         out=out,
         format=format,
         homes_tables=per_home,
+        replace=replace,
+        end_value=end_value,
+        unserved_price=unserved_price,
         json=json,
         pictures=pictures,
         quiet=quiet,
@@ -305,7 +331,10 @@ def run(
     raise typer.Exit(running.run(chosen, options))
 
 
-@app.command(short_help="Tune the value of stored energy on some weeks, test it on the next.")
+@app.command(
+    short_help="Tune the value of stored energy on some weeks, test it on the next.",
+    epilog=exit_codes(0, 2, 3, 4, 130),
+)
 @guarded
 def tune(
     source: CaseOrFolder = DEFAULT_CASE,
@@ -365,6 +394,7 @@ def tune(
     ] = 0.0,
     fee: Fee = None,
     network: Network = True,
+    end_value: EndValue = None,
     seed: Seed = 0,
     price: Price = None,
     pv_share: PvShare = None,
@@ -411,6 +441,7 @@ def tune(
         fairness_price=fairness_price,
         fee=fee,
         network=network,
+        end_value=end_value,
         out=out,
         resume=resume,
         json=json,
@@ -435,7 +466,10 @@ def tune(
     raise typer.Exit(tuning.tune(chosen, options))
 
 
-@app.command(short_help="Thousands of scenarios of some days; distributions, restartable.")
+@app.command(
+    short_help="Thousands of scenarios of some days; distributions, restartable.",
+    epilog=exit_codes(0, 2, 3, 4, 5, 130),
+)
 @guarded
 def study(
     source: CaseOrFolder = DEFAULT_CASE,
@@ -457,6 +491,8 @@ def study(
     fee: Fee = None,
     graph: Graph = None,
     network: Network = True,
+    end_value: EndValue = None,
+    unserved_price: UnservedPrice = None,
     seed: Seed = 0,
     chunk: Annotated[
         int | None,
@@ -492,7 +528,9 @@ def study(
     time_zone: TimeZone = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the study.  [default: jaxp2p-studies/CASE-MARKET-DAYS]"),
+        typer.Option(
+            metavar="DIR", help="Folder of the study.  [default: jaxp2p-studies/INPUT-DATE-MARKET-DAYS]"
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue a study that is in the folder, or refuse.")
@@ -512,6 +550,8 @@ def study(
         fee=fee,
         graph=graph,
         network=network,
+        end_value=end_value,
+        unserved_price=unserved_price,
         policies=policies,
         scenario_model=scenario_model,
         seed=seed,
@@ -550,7 +590,7 @@ def study(
 study.__doc__ = STUDY_HELP
 
 
-@app.command()
+@app.command(epilog=exit_codes(0, 130))
 @guarded
 def cases() -> None:
     """List the embedded communities."""
@@ -559,7 +599,7 @@ def cases() -> None:
     inspecting.cases()
 
 
-@app.command(short_help="Write an embedded community as files to edit.")
+@app.command(short_help="Write an embedded community as files to edit.", epilog=exit_codes(0, 2, 4, 130))
 @guarded
 def export(
     case: Annotated[str, typer.Argument(metavar="CASE", help="rural3, rural1 or ieee33.")],
@@ -607,7 +647,11 @@ def export(
     inspecting.export(chosen, folder, format=format)
 
 
-@app.command("import", short_help="Write a SimBench grid as files to run and to edit.")
+@app.command(
+    "import",
+    short_help="Write a SimBench grid as files to run and to edit.",
+    epilog=exit_codes(0, 2, 4, 130),
+)
 @guarded
 def import_(
     source: Annotated[
@@ -670,7 +714,9 @@ def import_(
     importing.import_tables(chosen, folder, format=format)
 
 
-@app.command(short_help="Name every fault of a folder, or say what is in it.")
+@app.command(
+    short_help="Name every fault of a folder, or say what is in it.", epilog=exit_codes(0, 2, 4, 130)
+)
 @guarded
 def check(
     source: Annotated[
@@ -694,7 +740,9 @@ def check(
         fail("name a folder to check, or ask for --columns", USAGE)
 
 
-@app.command(short_help="Compare random slots with an independent solver.")
+@app.command(
+    short_help="Compare random slots with an independent solver.", epilog=exit_codes(0, 1, 2, 3, 4, 130)
+)
 @guarded
 def verify(
     source: CaseOrFolder = DEFAULT_CASE,
@@ -724,7 +772,7 @@ def verify(
     """Solve random slots by an independent solver (Clarabel) as well and compare.
 
     A slot passes when its cost is within 0.1 % of the optimum and no limit is passed by more than 0.05 kW or
-    1e-4 p.u.; storage limits hold exactly. Exit code 1 when a slot does not pass.
+    1e-4 p.u.; storage limits hold exactly.
     """
     from jaxp2p.cli import inspecting
 
@@ -757,7 +805,7 @@ def verify(
     raise typer.Exit(inspecting.verify(chosen, options))
 
 
-@app.command()
+@app.command(epilog=exit_codes(0, 2, 4, 130))
 @guarded
 def compare(
     first: Annotated[Path, typer.Argument(metavar="DIR", help="Results of one run.")],

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from jaxp2p.cli import places
 from jaxp2p.cli.console import OK, VERIFICATION_FAILED, UsageError, one_of, user_input
 from jaxp2p.cli.source import CASE_NAMES, Source, load, say_remarks, span_text
 
@@ -37,6 +38,9 @@ def export(source: Source, folder: Path, *, format: str) -> None:
 
     one_of(format, ("csv", "parquet"), option="--format")
     one_of(source.name, CASE_NAMES, option="CASE")
+    places.check_folder(folder, option="DIR")  # before the work, not after it
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UsageError(f"DIR: the folder {folder} is not empty")
     tables = load(source)
     write_tables(tables, folder, format=format)  # type: ignore[arg-type]
     typer.echo(f"written to {folder}: {', '.join(f'{name}.{format}' for name in tables.frames())}")

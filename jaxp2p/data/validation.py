@@ -85,7 +85,6 @@ def _joined(known: Iterable[Fault], more: Iterable[Fault]) -> tuple[Fault, ...]:
     return tuple(unique.values())
 
 
-
 def _checked(tables: Tables, accept: Iterable[str], time_zone: str | None) -> Checked:
     known = tables.meta.get("time_zone")
     if time_zone is not None and known is not None:
