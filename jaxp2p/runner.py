@@ -228,7 +228,7 @@ def _reason_to_leave_out(community: Community, horizon: Horizon, mode: str, elap
         return ""
     return (
         f"perfect foresight: left out, as it would take about {seconds / 60:.0f} min, more than "
-        f"{FORESIGHT_FACTOR:g} times all else together ({elapsed:.0f} s); --foresight on runs it. "
+        f"{FORESIGHT_FACTOR:g} times all else together ({elapsed:.0f} s); jaxp2p run --foresight on insists. "
         "Capture is not known"
     )
 

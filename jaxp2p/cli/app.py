@@ -141,7 +141,7 @@ TimeZone = Annotated[
     typer.Option(
         metavar="ZONE",
         help="Times of a folder without a UTC offset are local times of this zone, such as Europe/Berlin, or "
-        "+01:00 for a clock that never changes; --start as well. Inside and in tables of results "
+        "+01:00 for a clock that never changes; a start as well. Inside and in tables of results "
         "times are UTC.",
         show_default=False,
     ),

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, UsageError, echo_json, one_of, user_input
+from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, echo_json, one_of, user_input
 from jaxp2p.cli.running import (
     UNSOLVED_SHARE,
     build_both,
