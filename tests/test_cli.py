@@ -247,7 +247,7 @@ def test_a_folder_in_local_time_is_run_in_its_zone(asked, tmp_path):
     )
     assert done.exit_code == 0, done.output
     assert "2016-03-27 00:00 to 2016-03-27 13:00, times of Europe/Berlin" in done.output
-    results = load_results("jaxp2p-results/spring-2016-03-27")
+    results = load_results("jaxp2p-results/spring-2016-03-27-bilateral-0.5d")
     assert results.summary["start"] == "2016-03-26 23:00:00"
     assert results.summary["settings"]["time_zone"] == "Europe/Berlin"
     assert call("run", "rural1", "--time-zone", "Europe/Berlin").exit_code == 2
