@@ -3,16 +3,19 @@
 Money in EUR (positive = cost), energy in kWh, power in kW, voltages in p.u., shares between 0 and 1. A figure
 that does not exist (no battery, no baseline, nothing to divide by) is None and becomes `null` in JSON.
 Figures of the grid come from all buses and branches, also when the market ignores the network.
+
+`cost_eur` is what is paid; `total_cost_eur` counts with it what was left undone (`jaxp2p.accounting`), and
+savings, capture and benefits compare totals.
 """
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.community.network import network_state
+from jaxp2p.accounting import Costs, costs, possible_saving
 from jaxp2p.community.types import Community, Horizon
+from jaxp2p.grid import GridState, grid_state
 from jaxp2p.slot.status import Status
 from jaxp2p.trajectory import Trajectory
 
@@ -24,48 +27,13 @@ UNSOLVED = (Status.MAX_ITER, Status.NUMERICAL_ERROR)  # a slot without a certifi
 WORSE_OFF_EUR, WORSE_OFF_SHARE = 1e-3, 1e-4  # loss over the run that still counts as none (rounding)
 
 
-class GridState(NamedTuple):
-    """The feeder under the executed injections (LinDistFlow)."""
-
-    voltage: np.ndarray  # (T, B) p.u.
-    loading: np.ndarray  # (T, L) apparent power as share of the rating, 0 where unrated
-    excess: np.ndarray  # (T, L) kW, active power beyond what the rating leaves beside the reactive power
-
-
 class Evaluation(NamedTuple):
     """One policy: its figures, what every member pays, and the state of the grid behind them."""
 
     kpis: dict[str, Any]
     bill: np.ndarray  # (N,) EUR: cost - payments received - worth of the energy gained
     grid: GridState
-
-
-def grid_state(community: Community, horizon: Horizon, injection: np.ndarray) -> GridState:
-    """Voltages and flows under the injections (T, N) in kW, on all buses and branches.
-
-    The base quantities of `horizon` hold the homes that have nothing to decide, so only the others count.
-    """
-    network = community.network
-    moved = np.where(_flexible(community), injection, 0.0)
-    as_given = jnp.asarray(moved, np.asarray(horizon.load).dtype)
-    voltage, loading = network_state(network, horizon, as_given, community.prosumers.bus)
-    downstream = np.asarray(network.downstream, float)
-    flow = _f64(horizon.flow_base) + moved @ downstream[:, np.asarray(community.prosumers.bus)].T
-    # inf - finite is inf: an unrated branch has no excess
-    room = np.sqrt(np.maximum(_f64(network.rating) ** 2 - _f64(horizon.flow_reactive) ** 2, 0))
-    return GridState(voltage=_f64(voltage), loading=_f64(loading), excess=np.maximum(np.abs(flow) - room, 0))
-
-
-def member_bills(
-    community: Community, horizon: Horizon, trajectory: Trajectory, *, terminal_price: float
-) -> np.ndarray:
-    """(N,) EUR that every member pays in all: f_i, less what peers paid, less the worth of the energy gained.
-
-    Payments cancel, so the bills sum to `cost_eur`.
-    """
-    gained = _f64(trajectory.energy)[-1] - _f64(community.prosumers.battery.energy_start)
-    paid = _f64(trajectory.cost).sum(0) - _f64(trajectory.payment).sum(0)
-    return paid - terminal_price * gained
+    costs: Costs
 
 
 def policy_kpis(
@@ -74,57 +42,70 @@ def policy_kpis(
     trajectory: Trajectory,
     *,
     terminal_price: float,
+    unserved_price: float = 0.0,
+    row_price: float = 0.0,
     reference_bill: np.ndarray | None = None,
     seconds: float | None = None,
     iterative: bool = True,
     grid: GridState | None = None,
+    spent: Costs | None = None,
 ) -> dict[str, Any]:
     """All figures of one policy.
 
-    terminal_price v_T in EUR/kWh, the same for every policy; reference_bill (N,) EUR without storage and
-    trade; seconds of run time for `ms_per_slot`; iterative False (perfect foresight) leaves the solver
-    figures empty; `grid` where `grid_state` was called already.
+    terminal_price v_T, unserved_price and row_price in EUR/kWh, the same for every policy (see
+    `accounting.costs`); reference_bill (N,) EUR without storage and trade, what was not served included;
+    seconds of run time for `ms_per_slot`; iterative False (perfect foresight) leaves the solver figures
+    empty; `grid` and `spent` where `grid_state` and `costs` were called already.
     """
     run = _Run(community, horizon, trajectory)
     grid = grid_state(community, horizon, run.injection) if grid is None else grid
-    bill = member_bills(community, horizon, trajectory, terminal_price=terminal_price)
+    if spent is None:
+        prices = {"terminal_price": terminal_price, "unserved_price": unserved_price, "row_price": row_price}
+        spent = costs(community, horizon, trajectory, grid, **prices)
     return {
-        **_money(run, bill),
-        **_energy(run),
+        **_money(run, spent),
+        **_energy(run, spent),
         **_storage(run),
         **_grid(run, grid),
         **_exactness(run),
         **_prices(run),
-        **_members(bill, reference_bill),
+        **_members(spent.paid + spent.unserved, reference_bill),
         **_solver(run, seconds, iterative),
     }
 
 
 def evaluate(community: Community, horizon: Horizon, run: Any) -> dict[str, Evaluation]:
     """Figures of every policy of a `jaxp2p.runner.Run`, with saving and capture."""
-    bills = {
-        name: member_bills(community, horizon, trajectory, terminal_price=run.terminal_price)
-        for name, trajectory in run.trajectories.items()
+    prices = {
+        "terminal_price": run.terminal_price,
+        "unserved_price": run.unserved_price,
+        "row_price": run.row_price,
     }
     grids = {
         name: grid_state(community, horizon, _f64(trajectory.injection))
         for name, trajectory in run.trajectories.items()
     }
+    spent = {
+        name: costs(community, horizon, trajectory, grids[name], **prices)
+        for name, trajectory in run.trajectories.items()
+    }
+    reference = spent[REFERENCE].paid + spent[REFERENCE].unserved if REFERENCE in spent else None
     kpis = {
         name: policy_kpis(
             community,
             horizon,
             trajectory,
-            terminal_price=run.terminal_price,
-            reference_bill=bills.get(REFERENCE),
+            **prices,
+            reference_bill=reference,
             seconds=run.seconds.get(name),
             iterative=name != OPTIMUM,
             grid=grids[name],
+            spent=spent[name],
         )
         for name, trajectory in run.trajectories.items()
     }
     kpis = compare(kpis, run.perfect_foresight_eur)
-    return {name: Evaluation(kpis[name], bills[name], grids[name]) for name in kpis}
+    return {name: Evaluation(kpis[name], spent[name].paid, grids[name], spent[name]) for name in kpis}
 
 
 def compare(
@@ -133,19 +114,17 @@ def compare(
     """The figures of every policy with `saving_eur` and `capture` added.
 
     capture = (cost(no storage) - cost) / (cost(no storage) - cost(perfect foresight)): what the control of
-    the batteries is worth, trade being in both. None where storage cannot save anything worth the name.
+    the batteries is worth, trade being in both. None where storage cannot save anything worth the name. Costs
+    are totals; perfect_foresight_eur stands for a perfect foresight that is not among the policies.
     """
-    cost = {name: values["cost_eur"] for name, values in kpis.items()}
-    possible = None
-    if TRADE_ONLY in cost and perfect_foresight_eur is not None:
-        possible = cost[TRADE_ONLY] - perfect_foresight_eur
-        if possible < max(0.01, 1e-3 * abs(cost[TRADE_ONLY])):
-            possible = None
+    total = {name: values["total_cost_eur"] for name, values in kpis.items()}
+    idle = total.get(TRADE_ONLY)
+    possible = possible_saving(idle, total.get(OPTIMUM, perfect_foresight_eur))
     return {
         name: {
             **values,
-            "saving_eur": cost[REFERENCE] - cost[name] if REFERENCE in cost else None,
-            "capture": None if possible is None else (cost[TRADE_ONLY] - cost[name]) / possible,
+            "saving_eur": total[REFERENCE] - total[name] if REFERENCE in total else None,
+            "capture": None if possible is None or idle is None else (idle - total[name]) / possible,
         }
         for name, values in kpis.items()
     }
@@ -184,28 +163,30 @@ def _f64(values: Any) -> np.ndarray:
     return np.asarray(values, dtype=np.float64)
 
 
-def _flexible(community: Community) -> np.ndarray:
-    # the feeder knows what the base values leave out, also where a scenario took a home's devices away
-    if community.feeder is not None:
-        return np.asarray(community.feeder.flexible) > 0
-    return np.asarray(community.prosumers.flexible)
-
-
 def _ratio(part: float, whole: float) -> float | None:
     return float(part / whole) if abs(whole) > 1e-9 else None
 
 
-def _money(run: _Run, bill: np.ndarray) -> dict[str, Any]:
+def _money(run: _Run, spent: Costs) -> dict[str, Any]:
     energy_cost = float(run.cost.sum())
-    total = float(bill.sum() + run.payment.sum())  # payments cancel only to rounding
-    return {"cost_eur": total, "energy_cost_eur": energy_cost, "stored_worth_eur": energy_cost - total}
+    paid = float(spent.paid.sum() + run.payment.sum())  # payments cancel only to rounding
+    return {
+        "cost_eur": paid,
+        "unserved_cost_eur": float(spent.unserved.sum()),
+        "violation_cost_eur": float(spent.violation_slots.sum()),
+        "total_cost_eur": paid + float(spent.penalty.sum()),
+        "energy_cost_eur": energy_cost,
+        "stored_worth_eur": energy_cost - paid,
+    }
 
 
-def _energy(run: _Run) -> dict[str, Any]:
+def _energy(run: _Run, spent: Costs) -> dict[str, Any]:
+    short, spilled = float(spent.short_kwh.sum()), float(spent.spilled_kwh.sum())
     load, generated, bought, sold = (run.kwh(x) for x in (run.load, run.pv_used, run.buy, run.sell))
     exchange = (run.buy - run.sell).sum(1)  # (T,) kW at the connection of the community
     imported = np.maximum(exchange, 0)
     traded = run.kwh(run.trade_volume) / 2  # both sides count it
+    served = load - short
     return {
         "load_kwh": load,
         "pv_kwh": generated,
@@ -214,12 +195,13 @@ def _energy(run: _Run) -> dict[str, Any]:
         "export_kwh": sold,
         "p2p_kwh": traded,
         "p2p_share": _ratio(traded, load),
-        "self_sufficiency": None if load <= 1e-9 else 1 - bought / load,
-        "self_consumption": None if generated <= 1e-9 else 1 - sold / generated,
+        "self_sufficiency": None if served <= 1e-9 else 1 - bought / served,
+        "self_consumption": None if generated <= 1e-9 else 1 - (sold + spilled) / generated,
         "peak_import_kw": float(imported.max()),
         "peak_export_kw": float(np.maximum(-exchange, 0).max()),
         "peak_to_average": _ratio(float(imported.max()), float(imported.mean())),
-        "unserved_kwh": run.kwh(np.abs(run.unserved)),
+        "unserved_kwh": short,
+        "spilled_kwh": spilled,
     }
 
 

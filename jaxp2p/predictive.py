@@ -16,7 +16,7 @@ from jaxp2p.baselines.forecasts import make_forecast
 from jaxp2p.baselines.perfect_foresight import horizon_data
 from jaxp2p.baselines.rolling_horizon import rolling_schedule
 from jaxp2p.community.types import Community, Horizon
-from jaxp2p.policy import greedy, suggest_penalties
+from jaxp2p.policy import Penalties, greedy, suggest_penalties
 from jaxp2p.simulation import Schedule, compile_pieces, simulate_in_pieces
 from jaxp2p.solvers import Solver, choose_solver
 from jaxp2p.trajectory import Trajectory
@@ -42,6 +42,7 @@ def mpc(
     window_hours: float = 24,
     weeks: int = 4,
     replan_every: int = 1,
+    penalties: Penalties | None = None,
     solver: Solver | None = None,
     told: Callable[[int], None] = lambda done: None,
 ) -> MPC:
@@ -51,7 +52,8 @@ def mpc(
     horizon, a day of them at least, but for "perfect". terminal_price v_T, () or (N,) EUR/kWh, is what energy
     stored at the end of every plan is worth. `replan_every` slots of a plan are carried out. A bilateral
     market is planned as the pool with its smallest fee; elastic load, voltages, lines and connection limits
-    are left to the execution. `told` hears how many slots are planned.
+    are left to the execution. `penalties` are by default the suggested ones. `told` hears how many slots are
+    planned.
 
     Raises ValueError for an unknown forecast, a history too short for it, a window or interval below one
     slot, and a slot length that does not divide the day; RuntimeError when a plan cannot be solved.
@@ -62,7 +64,7 @@ def mpc(
     window_slots = round(window_hours / dt)
     if window_slots < 1 or replan_every < 1:
         raise ValueError("window_hours and replan_every must be at least one slot")
-    penalties, solver = suggest_penalties(horizon), solver or choose_solver(community)
+    penalties, solver = penalties or suggest_penalties(horizon), solver or choose_solver(community)
     data, past = (
         horizon_data(
             community,

@@ -9,6 +9,8 @@
 Tables are Parquet or CSV files. Columns carry their unit in the name.
 """
 
+import csv
+import hashlib
 import json
 import math
 import os
@@ -22,6 +24,7 @@ from importlib.metadata import version as _installed_version
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -32,14 +35,19 @@ from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table
 SUMMARY_FILE = "summary.json"
 PICTURES = "pictures"  # folder beside the tables
 FORMATS = ("parquet", "csv")
-NAME_COLUMNS = ("member", "bus", "policy")  # text, whatever it looks like
 MARK = "jaxp2p-results"  # value of "kind" in the summary: a folder that may be replaced
 
 JSON_FIGURES = (
     "cost_eur",
+    "unserved_cost_eur",
+    "violation_cost_eur",
+    "total_cost_eur",
     "saving_eur",
     "capture",
     "p2p_kwh",
+    "self_sufficiency",
+    "unserved_kwh",
+    "spilled_kwh",
     "soc_violation_kwh",
     "voltage_violation_pu",
     "line_violation_kw",
@@ -89,6 +97,10 @@ def json_report(
         },
         "perfect_foresight_eur": run.perfect_foresight_eur,
         "lower_bound_eur": run.lower_bound_eur,
+        "perfect_foresight_reasons": list(run.perfect_foresight_reasons),
+        "end_value_eur_per_kwh": run.terminal_price,
+        "unserved_price_eur_per_kwh": run.unserved_price,
+        "row_price_eur_per_kwh": run.row_price,
     }
 
 
@@ -133,13 +145,20 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.close(folder)
 
 
-def check_target(path: str | os.PathLike[str]) -> Path:
+def check_target(path: str | os.PathLike[str], made_from: Mapping[str, Any] | None = None) -> Path:
     """The folder, if results may go there: it is absent, empty, or holds older results.
+
+    With `made_from`, what the new results are made from, older ones must have been made from the same.
 
     Raises:
         FileExistsError: something else is there that must not be lost.
     """
     target = Path(path)
+    if made_from is not None and (lines := differences(target, made_from)):
+        raise FileExistsError(
+            f"the folder {target} holds results made from something else; choose another folder, or have "
+            "them replaced (--replace):\n  " + "\n  ".join(lines)
+        )
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"{target} exists and is not a folder")
     foreign = _foreign(target) if target.is_dir() else []
@@ -149,30 +168,68 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def differences(path: str | os.PathLike[str], made_from: Mapping[str, Any]) -> list[str]:
+    """In what the results in the folder were made from something else, a line each; empty without results."""
+    summary = _summary(Path(path))
+    if summary is None:
+        return []
+    old, new = summary.get("made_from"), _plain(made_from)
+    if not isinstance(old, dict):
+        return ["they do not say what they were made from"]
+    changed = [name for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    return [f"{name}: {old.get(name)}, now {new.get(name)}" for name in changed]
+
+
 @contextmanager
-def results_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def results_folder(
+    path: str | os.PathLike[str], made_from: Mapping[str, Any] | None = None
+) -> Iterator[Path]:
     """A fresh folder to write into, moved to `path` when the block ends well, removed when it fails.
 
     Older results at `path` stay until then. Raises FileExistsError as `check_target` does.
     """
-    target = check_target(path)
+    target = check_target(path, made_from)
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         fresh.chmod(0o777 & ~_umask())
         yield fresh
-        check_target(target)
+        check_target(target, made_from)
         _replace(fresh, target)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
 
 
-def save_results(path: str | os.PathLike[str], *args: Any, **options: Any) -> Path:
-    """`write_results` into a folder that is complete or not there; arguments as there."""
-    with results_folder(path) as folder:
-        write_results(folder, *args, **options)
+def save_results(
+    path: str | os.PathLike[str],
+    community: Community,
+    horizon: Horizon,
+    run: Any,
+    evaluations: Mapping[str, Evaluation],
+    *,
+    replace: bool = False,
+    **options: Any,
+) -> Path:
+    """`write_results` into a folder that is complete or not there; arguments as there.
+
+    Older results are replaced where they were made from the same case, community, slots and settings, and
+    with `replace`; others raise FileExistsError.
+    """
+    record = {"input": options.get("case"), "contents": _digest(community, horizon)}
+    record |= dict(options.get("settings") or {})
+    with results_folder(path, None if replace else record) as folder:
+        write_results(folder, community, horizon, run, evaluations, **({"made_from": record} | options))
     return Path(path)
+
+
+def _digest(*trees: Any) -> str:
+    """Of all arrays in the trees: short, and equal only for equal contents."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(trees):
+        values = np.asarray(leaf)
+        digest.update(f"{values.dtype}{values.shape}".encode() + np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def write_results(
@@ -185,14 +242,16 @@ def write_results(
     time: pd.Series,
     case: str,
     settings: Mapping[str, Any] | None = None,
+    made_from: Mapping[str, Any] | None = None,
     seed: int | None = None,
     format: Literal["parquet", "csv"] = "parquet",
     homes: bool = False,
 ) -> list[Path]:
     """Write all tables and the summary into an existing folder; returns the files.
 
-    run is a `jaxp2p.runner.Run`, time (T,) the starts of the slots, homes True adds one row per slot and
-    member (large). Raises ValueError for an unknown format.
+    run is a `jaxp2p.runner.Run`, time (T,) the starts of the slots, made_from the input and the settings that
+    decide the numbers (only results with the same take this folder's place), homes True adds one row per slot
+    and member (large). Raises ValueError for an unknown format.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
@@ -212,7 +271,7 @@ def write_results(
         "seed": seed,
         "market": community.market.kind,
         "settings": dict(settings or {}),
-        "terminal_price_eur_per_kwh": run.terminal_price,
+        "made_from": None if made_from is None else dict(made_from),
         "perfect_foresight_is_bound": run.perfect_foresight_is_bound,
         "certificate": run.certificate,
         "compile_seconds": run.compile_seconds,
@@ -279,11 +338,22 @@ def _write_table(frame: pd.DataFrame, file: Path) -> Path:
     return file
 
 
+TEXT = ("policy", "member", "bus", "status", "binding_row")  # never numbers: 0012 and 12 are two members
+
+
 def _read_table(file: Path) -> pd.DataFrame:
     if file.suffix == ".parquet":
         return pd.read_parquet(file)
-    names = dict.fromkeys(NAME_COLUMNS, str)  # 0012 and 12 are two members, NA and 1e5 are names
-    frame = pd.read_csv(file, encoding="utf-8", keep_default_na=False, na_values=[""], dtype=names)
+    with open(file, encoding="utf-8", newline="") as lines:
+        names = next(csv.reader(lines))
+    empty = {name: [] if name in TEXT else [""] for name in names}  # an id may read NA or nan
+    frame = pd.read_csv(
+        file,
+        encoding="utf-8",
+        dtype=dict.fromkeys(TEXT, str),
+        keep_default_na=False,
+        na_values=empty,
+    )
     if "time" in frame:
         frame["time"] = pd.to_datetime(frame["time"], format="ISO8601")
     return frame

@@ -9,16 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxp2p import simulation
+from jaxp2p.accounting import costs, end_value, possible_saving
 from jaxp2p.baselines.perfect_foresight import PerfectForesight, estimate_seconds, perfect_foresight
 from jaxp2p.community.types import Community, Horizon
-from jaxp2p.lyapunov.bounds import can_earn, lyapunov_parameters, stored_value_range
+from jaxp2p.grid import grid_state
+from jaxp2p.lyapunov.bounds import lyapunov_parameters
 from jaxp2p.lyapunov.certificate import Certificate, certificate, tuned_certificate
 from jaxp2p.lyapunov.lower_bound import best_lower_bound
 from jaxp2p.lyapunov.tuned import TunedValue
-from jaxp2p.policy import Policy, baseline_policies, follow, lyapunov, suggest_penalties
+from jaxp2p.policy import Penalties, Policy, baseline_policies, follow, lyapunov, suggest_penalties
 from jaxp2p.predictive import mpc, require_history
 from jaxp2p.solvers import Solver, choose_solver
-from jaxp2p.trajectory import Trajectory, net_cost
+from jaxp2p.trajectory import Trajectory
 
 POLICIES = (
     "no_storage_no_trade",
@@ -48,12 +50,15 @@ class Run(NamedTuple):
     trajectories: dict[str, Trajectory]  # numpy leaves
     seconds: dict[str, float]  # per policy, compilation not counted
     compile_seconds: float
-    perfect_foresight_eur: float | None  # with the worth of the stored energy
+    perfect_foresight_eur: float | None  # in all: worth of the stored energy and penalties included
     perfect_foresight_is_bound: bool  # True: no dispatch of the real market need reach it
-    lower_bound_eur: float | None
-    terminal_price: float  # EUR/kWh
+    lower_bound_eur: float | None  # in all, likewise
+    terminal_price: float  # EUR/kWh of energy stored at the end
     certificate: str
     row_names: tuple[str, ...]
+    unserved_price: float  # EUR/kWh on top of the tariffs, beyond the connection limits
+    row_price: float  # EUR/kWh of a violated network row
+    perfect_foresight_reasons: tuple[str, ...] = ()  # why it is a bound only
     left_out: str = ""  # why perfect foresight, though asked for, was not run
 
 
@@ -63,14 +68,32 @@ def price_bounds(horizon: Horizon) -> tuple[float, float]:
 
 
 def suggest_terminal_price(community: Community, horizon: Horizon) -> float:
-    """v_T: the middle between what a stored kWh can cost and can earn (D_l, D_h), mean over the batteries."""
-    battery = community.prosumers.battery
+    """v_T in EUR/kWh: the middle of what a stored kWh usually costs and earns, see `accounting.end_value`."""
+    return end_value(community, horizon)
+
+
+def penalties_of(horizon: Horizon, unserved_price: float | None = None) -> Penalties:
+    """The suggested penalties, unserved energy at `unserved_price` EUR/kWh on top of the tariffs if given.
+
+    Raises ValueError for a price that does not exceed every tariff: not to serve would pay.
+    """
+    suggested = suggest_penalties(horizon)
+    if unserved_price is None:
+        return suggested
     low, high = price_bounds(horizon)
-    owners = np.asarray(can_earn(battery, low, high))
-    if not owners.any():
-        return 0.0
-    ends = stored_value_range(battery, low, high)
-    return float(np.mean([np.asarray(end, float)[owners] for end in ends]))
+    least = max(abs(low), abs(high))
+    if not least < unserved_price < float("inf"):
+        raise ValueError(
+            f"the price of unserved energy is {unserved_price:g} EUR/kWh: it must be above {least:g}, the "
+            "largest price of the tariffs, or it would pay not to serve"
+        )
+    return suggested._replace(unserved=jnp.asarray(unserved_price, suggested.unserved.dtype))
+
+
+def check_end_value(price: float | None) -> None:
+    """Raises ValueError for an end value that is no number."""
+    if price is not None and not np.isfinite(price):
+        raise ValueError(f"the end value of stored energy is {price:g} EUR/kWh: it must be a finite number")
 
 
 def make_policies(community: Community, horizon: Horizon) -> dict[str, Policy]:
@@ -90,6 +113,7 @@ def run(
     policies: Sequence[str] = POLICIES,
     solver: Solver | None = None,
     terminal_price: float | None = None,
+    unserved_price: float | None = None,
     slot_of_week: int = 0,
     progress: Progress | None = None,
     lower_bound: bool = True,
@@ -102,11 +126,13 @@ def run(
     Besides `POLICIES` there are those of `MPC_POLICIES`, which plan by forecasts made from `history`, the
     slots right before the horizon. A tuned `controller` runs as the policy "tuned"; it counts slot_of_week
     from midnight of a Monday. terminal_price in EUR/kWh values the stored energy at the end for every policy
-    alike; by default the middle of what a stored kWh can cost and earn. foresight_mode is one of `FORESIGHT`:
-    "auto" leaves perfect foresight out, with the reason in `left_out`, where `estimate_seconds` says that it
-    would take more than FORESIGHT_SECONDS and FORESIGHT_FACTOR times what all else took. Raises ValueError
-    for an unknown policy or mode, for a history too short for a forecast, and for a controller made for
-    another slot length.
+    alike; by default the middle of what a stored kWh usually costs and earns. unserved_price in EUR/kWh on
+    top of the tariffs is what energy beyond the connection limits costs, in the slots and in the figures; by
+    default that of `suggest_penalties`. foresight_mode is one of `FORESIGHT`: "auto" leaves perfect foresight
+    out, with the reason in `left_out`, where `estimate_seconds` says that it would take more than
+    FORESIGHT_SECONDS and FORESIGHT_FACTOR times what all else took. Raises ValueError for an unknown policy
+    or mode, for a history too short for a forecast, for a controller made for another slot length, and for
+    prices that cannot be.
     """
     known = (*POLICIES, *MPC_POLICIES)
     unknown = [name for name in policies if name not in known]
@@ -115,6 +141,8 @@ def run(
     if foresight_mode not in FORESIGHT:
         raise ValueError(f"unknown foresight_mode {foresight_mode!r}: choose from {', '.join(FORESIGHT)}")
     check_history(policies, horizon, history)
+    check_end_value(terminal_price)
+    penalties = penalties_of(horizon, unserved_price)
     begin = time.perf_counter()
     solver = solver or choose_solver(community)
     report = progress or (lambda name, done, total: None)
@@ -122,7 +150,7 @@ def run(
         terminal_price = suggest_terminal_price(community, horizon)
     own = tuned_policy(controller, horizon)
     trajectories, seconds, compile_seconds = _online(
-        community, horizon, [*policies, *own], solver, slot_of_week, report, own
+        community, horizon, [*policies, *own], penalties, solver, slot_of_week, report, own
     )
     for name in [name for name in policies if name in MPC_POLICIES]:
         told = lambda done, name=name: report(name, done, horizon.slots)
@@ -133,6 +161,7 @@ def run(
             history=history,
             forecast=MPC_POLICIES[name],
             terminal_price=terminal_price,
+            penalties=penalties,
             solver=solver,
             told=told,
         )
@@ -145,7 +174,6 @@ def run(
         left_out = _reason_to_leave_out(community, horizon, foresight_mode, elapsed)
     if "perfect_foresight" in policies and not left_out:
         report("perfect_foresight", 0, horizon.slots)
-        penalties = suggest_penalties(horizon)
 
         def heard(round: int, rows: int, iteration: int) -> None:
             # how many rounds it takes nobody knows beforehand: they are told, the bar waits
@@ -163,16 +191,18 @@ def run(
         trajectories["perfect_foresight"] = foresight.trajectory
         seconds["perfect_foresight"] = foresight.seconds
         report("perfect_foresight", horizon.slots, horizon.slots)
-    bound = _lower_bound(community, horizon, terminal_price, foresight) if lower_bound else None
-    proved = [
-        make_certificate(community, horizon, terminal_price).explain(
-            possible_saving_eur=_possible_saving(community, trajectories, terminal_price, foresight)
-        )
-    ]
+    bound = _lower_bound(community, horizon, penalties, terminal_price, foresight) if lower_bound else None
+    prices = {
+        "terminal_price": terminal_price,
+        "unserved_price": float(penalties.unserved),
+        "row_price": float(penalties.row),
+    }
+    possible = _possible_saving(community, horizon, trajectories, prices)
+    proved = [make_certificate(community, horizon, terminal_price).explain(possible_saving_eur=possible)]
     if controller is not None:
-        battery, prices = community.prosumers.battery, price_bounds(horizon)
+        battery, bounds = community.prosumers.battery, price_bounds(horizon)
         proved.append(
-            tuned_certificate(controller, battery, *prices, slot_hours=horizon.slot_hours).explain()
+            tuned_certificate(controller, battery, *bounds, slot_hours=horizon.slot_hours).explain()
         )
     return Run(
         trajectories=trajectories,
@@ -181,9 +211,10 @@ def run(
         perfect_foresight_eur=None if foresight is None else foresight.objective_eur,
         perfect_foresight_is_bound=foresight is not None and foresight.is_lower_bound,
         lower_bound_eur=bound,
-        terminal_price=terminal_price,
+        **prices,
         certificate="\n".join(proved),
         row_names=row_names(community),
+        perfect_foresight_reasons=() if foresight is None else bound_reasons(community, foresight),
         left_out=left_out,
     )
 
@@ -197,9 +228,29 @@ def _reason_to_leave_out(community: Community, horizon: Horizon, mode: str, elap
         return ""
     return (
         f"perfect foresight: left out, as it would take about {seconds / 60:.0f} min, more than "
-        f"{FORESIGHT_FACTOR:g} times all else together ({elapsed:.0f} s); --foresight on runs it. "
+        f"{FORESIGHT_FACTOR:g} times all else together ({elapsed:.0f} s); jaxp2p run --foresight on insists. "
         "Capture is not known"
     )
+
+
+def bound_reasons(community: Community, foresight: PerfectForesight) -> tuple[str, ...]:
+    """Why real homes need not reach what perfect foresight costs, in words; nothing where they can."""
+    if not foresight.is_lower_bound:
+        return ()
+    market, reasons = community.market, []
+    fees = np.asarray(market.fee)[np.asarray(market.limit) > 0]
+    if market.kind == "bilateral" and fees.size:
+        reasons.append("of a pool with the smallest fee, which no bilateral market can beat")
+    elif fees.size and fees.min() < fees.max():
+        reasons.append("of a pool in which all pay the smallest fee")
+    if foresight.simultaneous_kwh > 1e-6:
+        reasons.append(
+            f"with {foresight.simultaneous_kwh:,.3g} kWh charged and discharged at once, which pays where "
+            "local prices are negative and which no other policy does"
+        )
+    if foresight.status == "MaxRounds":
+        reasons.append("with some limits of the grid left out, as its rounds ended before all were in")
+    return tuple(reasons)
 
 
 def check_history(policies: Sequence[str], horizon: Horizon, history: Horizon | None) -> None:
@@ -225,11 +276,10 @@ def tuned_policy(controller: TunedValue | None, horizon: Horizon) -> dict[str, P
     return {TUNED: follow(controller, horizon.load.dtype)}
 
 
-def _online(community, horizon, policies, solver, slot_of_week, report, own):
+def _online(community, horizon, policies, penalties, solver, slot_of_week, report, own):
     """The online policies one after the other; all but `own` go through the same compiled programs."""
     known = make_policies(community, horizon) | own
     names = [name for name in policies if name in known]
-    penalties = suggest_penalties(horizon)
     begin = time.perf_counter()
     if names:
         report("compiling", 0, 1)
@@ -255,23 +305,27 @@ def _online(community, horizon, policies, solver, slot_of_week, report, own):
 
 
 def _possible_saving(
-    community: Community,
-    trajectories: dict[str, Trajectory],
-    terminal_price: float,
-    foresight: PerfectForesight | None,
+    community: Community, horizon: Horizon, trajectories: dict[str, Trajectory], prices: dict[str, float]
 ) -> float | None:
     """EUR that perfect control of the batteries saves on top of no_storage; None where either was not run."""
-    idle = trajectories.get("no_storage")
-    if foresight is None or idle is None:
-        return None
-    return net_cost(idle, community.prosumers.battery, terminal_price) - foresight.objective_eur
+    total = {}
+    for name in ("no_storage", "perfect_foresight"):
+        if name not in trajectories:
+            return None
+        grid = grid_state(community, horizon, np.asarray(trajectories[name].injection, float))
+        total[name] = costs(community, horizon, trajectories[name], grid, **prices).total_eur
+    return possible_saving(total["no_storage"], total["perfect_foresight"])
 
 
 def _lower_bound(
-    community: Community, horizon: Horizon, terminal_price: float, foresight: PerfectForesight | None
+    community: Community,
+    horizon: Horizon,
+    penalties: Penalties,
+    terminal_price: float,
+    foresight: PerfectForesight | None,
 ) -> float:
     """EUR, proved a posteriori; the duals of perfect foresight, where known, are the best start."""
-    penalties, dtype = suggest_penalties(horizon), horizon.load.dtype
+    dtype = horizon.load.dtype
     known: dict[str, Any] = {}
     if foresight is not None:
         known = {"storage_value": jnp.asarray(foresight.storage_duals, dtype), "steps": 0}

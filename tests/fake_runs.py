@@ -31,6 +31,9 @@ class FakeRun(NamedTuple):
     terminal_price: float
     certificate: str
     row_names: tuple
+    unserved_price: float
+    row_price: float
+    perfect_foresight_reasons: tuple
 
 
 def trajectory(community, horizon, *, storage: float = 1.0, trade: bool = True, seed: int = 0) -> Trajectory:
@@ -129,4 +132,7 @@ def fake_run(community, horizon, *, policies=POLICIES, terminal_price: float = 0
         terminal_price=terminal_price,
         certificate="storage limits never bind; cost bound 0.9 EUR per slot (vacuous)",
         row_names=(),
+        unserved_price=16.0,
+        row_price=0.0,  # these runs keep no limits
+        perfect_foresight_reasons=("of a cheaper market",) if community.market.kind == "bilateral" else (),
     )

@@ -32,20 +32,8 @@ def asked(monkeypatch):
     """Replaces the solver; collects what it was asked for."""
     calls = []
 
-    def run(
-        community, horizon, *, policies, solver, progress, slot_of_week, history, controller, foresight_mode
-    ):
-        calls.append(
-            SimpleNamespace(
-                community=community,
-                horizon=horizon,
-                policies=policies,
-                solver=solver,
-                slot_of_week=slot_of_week,
-                history=history,
-                controller=controller,
-            )
-        )
+    def run(community, horizon, *, policies, progress, **options):
+        calls.append(SimpleNamespace(community=community, horizon=horizon, policies=policies, **options))
         for name in policies:
             progress(name, horizon.slots, horizon.slots)
         return fake_run(community, horizon, policies=policies)
@@ -101,11 +89,12 @@ def test_policies_are_those_of_the_library():
 
 
 def test_run_writes_everything(asked, tmp_path):
+    (tmp_path / "sub").mkdir()
     done = call("run", "rural1", "--days", 1, "--json", "sub/result.json")
     assert done.exit_code == 0, done.output
     assert "community_self_consumption" in done.stdout
-    assert "jaxp2p-results/rural1-2016-07-04" in done.stdout
-    folder = tmp_path / "jaxp2p-results" / "rural1-2016-07-04"
+    assert "jaxp2p-results/rural1-2016-07-04-bilateral-1d" in done.stdout
+    folder = tmp_path / "jaxp2p-results" / "rural1-2016-07-04-bilateral-1d"
     back = load_results(folder)
     assert list(back.kpis.index) == list(POLICIES)
     assert back.summary["settings"]["days"] == 1
@@ -258,7 +247,7 @@ def test_a_folder_in_local_time_is_run_in_its_zone(asked, tmp_path):
     )
     assert done.exit_code == 0, done.output
     assert "2016-03-27 00:00 to 2016-03-27 13:00, times of Europe/Berlin" in done.output
-    results = load_results("jaxp2p-results/spring-2016-03-27")
+    results = load_results("jaxp2p-results/spring-2016-03-27-bilateral-0.5d")
     assert results.summary["start"] == "2016-03-26 23:00:00"
     assert results.summary["settings"]["time_zone"] == "Europe/Berlin"
     assert call("run", "rural1", "--time-zone", "Europe/Berlin").exit_code == 2

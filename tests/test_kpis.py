@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from fake_runs import fake_run, trajectory
 
+from jaxp2p.accounting import member_bills
 from jaxp2p.community.build import build_community, build_horizon
 from jaxp2p.community.network import network_state
 from jaxp2p.data import load_case, window
-from jaxp2p.kpis import compare, evaluate, gini, grid_state, member_bills, policy_kpis
+from jaxp2p.grid import grid_state
+from jaxp2p.kpis import compare, evaluate, gini, policy_kpis
 from jaxp2p.slot.status import Status
 
 
@@ -193,7 +195,7 @@ def test_gini():
 
 def test_capture_and_saving():
     costs = {"no_storage_no_trade": 100.0, "no_storage": 80.0, "lyapunov": 70.0, "perfect_foresight": 60.0}
-    kpis = compare({name: {"cost_eur": cost} for name, cost in costs.items()}, 60.0)
+    kpis = compare({name: {"total_cost_eur": cost} for name, cost in costs.items()}, 60.0)
     assert [values["capture"] for values in kpis.values()] == [-1.0, 0.0, 0.5, 1.0]
     assert kpis["lyapunov"]["saving_eur"] == 30
 
@@ -203,7 +205,7 @@ def test_capture_and_saving():
 )
 def test_capture_of_nothing_is_null(trade_only, foresight):
     costs = {"lyapunov": 70.0} | ({} if trade_only is None else {"no_storage": trade_only})
-    kpis = compare({name: {"cost_eur": cost} for name, cost in costs.items()}, foresight)
+    kpis = compare({name: {"total_cost_eur": cost} for name, cost in costs.items()}, foresight)
     assert kpis["lyapunov"]["capture"] is None
     assert kpis["lyapunov"]["saving_eur"] is None
 

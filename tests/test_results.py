@@ -140,6 +140,10 @@ def test_json_report_has_the_promised_keys(made, tmp_path):
         "policies",
         "perfect_foresight_eur",
         "lower_bound_eur",
+        "perfect_foresight_reasons",
+        "end_value_eur_per_kwh",
+        "unserved_price_eur_per_kwh",
+        "row_price_eur_per_kwh",
     ]
     assert (report["slots"], report["prosumers"], report["buses"]) == (48, 28, 15)
     assert report["dtype"] == "float32"

@@ -11,7 +11,7 @@ from communities import small
 
 from jaxp2p.community.build import build_community, build_horizon
 from jaxp2p.data import load_case, window
-from jaxp2p.kpis import grid_state
+from jaxp2p.grid import grid_state
 from jaxp2p.policy import Slot
 from jaxp2p.scenarios.catalogue import DEFAULT_MODEL, EFFECTS, EFFECTS_HELP
 from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key, slots_of_scenario

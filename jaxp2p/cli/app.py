@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from jaxp2p.cli.console import USAGE, drop_output, fail, guarded, lenient_streams
+from jaxp2p.cli.console import USAGE, drop_output, exit_codes, fail, guarded, lenient_streams
 from jaxp2p.cli.source import DEFAULT_CASE, Source
 from jaxp2p.scenarios.catalogue import DEFAULT_MODEL, EFFECTS_HELP
 
-HELP = """Real-time peer-to-peer energy trading with batteries on a radial feeder.
+HELP = f"""Real-time peer-to-peer energy trading with batteries on a radial feeder.
 
 A community of homes with PV and batteries is cleared slot by slot, within the limits of its grid, by
 Lyapunov control and consensus ADMM, and set beside simple policies and perfect foresight.
@@ -20,21 +20,14 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p run rural1 --market pool --days 2   an overloaded transformer; one price for all
   jaxp2p run rural3 --pv-share 0.6 --battery-share 0.4 --price dynamic
   jaxp2p export rural3 my-village            the same as CSV files, to be edited
+  jaxp2p import 1-LV-urban6--2-sw my-town    a SimBench grid as such files
   jaxp2p check my-village                    is it right? what is in it?
   jaxp2p run my-village --json result.json
   jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
 
 Powers are in kW, energies in kWh, voltages in p.u., money in EUR, prices in EUR/kWh.
 
-\b
-Exit codes:
-  0  done
-  1  verify: a slot differs from the reference by more than the pass rule allows
-  2  wrong usage or bad input; every fault of the input is named
-  3  run: more than 1 % of the slots of a policy were not solved to the tolerance, or perfect foresight
-     could not be solved
-  4  files cannot be read or written (no space, no permission)
-  130  interrupted
+{exit_codes()}
 """
 
 STUDY_HELP = f"""Run many scenarios of some days under every policy: how cost, saving and violations spread.
@@ -148,20 +141,44 @@ TimeZone = Annotated[
     typer.Option(
         metavar="ZONE",
         help="Times of a folder without a UTC offset are local times of this zone, such as Europe/Berlin, or "
-        "+01:00 for a clock that never changes; --start as well. Inside and in tables of results "
+        "+01:00 for a clock that never changes; a start as well. Inside and in tables of results "
         "times are UTC.",
         show_default=False,
     ),
 ]
 PvScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")]
 BatteryScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")]
-LoadScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads.")]
+LoadScale = Annotated[
+    float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads, background included.")
+]
 Controller = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A tuned controller (`jaxp2p tune`), run beside the policies."),
 ]
+EndValue = Annotated[
+    float | None,
+    typer.Option(
+        metavar="EUR/KWH",
+        help="Worth of energy stored at the end, for every policy.  [default: the middle of what storing a "
+        "kWh usually costs and what it earns]",
+        show_default=False,
+    ),
+]
+UnservedPrice = Annotated[
+    float | None,
+    typer.Option(
+        metavar="EUR/KWH",
+        help="Price, on top of the tariffs, of load not served and energy spilled at the connection limits."
+        "  [default: 40 times the largest price]",
+        show_default=False,
+    ),
+]
 Json = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Write a short summary as JSON; - for standard output.")
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Write a short summary as JSON into a folder that is there; - for standard output.",
+    ),
 ]
 Pictures = Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw pictures.")]
 Foresight = Annotated[
@@ -197,7 +214,10 @@ def common(
 common.__doc__ = HELP
 
 
-@app.command(short_help="Clear some days with every policy; table, files, pictures.")
+@app.command(
+    short_help="Clear some days with every policy; table, files, pictures.",
+    epilog=exit_codes(0, 2, 3, 4, 5, 130),
+)
 @guarded
 def run(
     source: CaseOrFolder = DEFAULT_CASE,
@@ -229,13 +249,19 @@ def run(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder for the results; older results there are replaced, anything else is left alone."
-            "  [default: jaxp2p-results/CASE-DATE]",
+            help="Folder for the results. Older ones made from the same input with the same options are "
+            "replaced, anything else is left alone.  [default: jaxp2p-results/INPUT-DATE-MARKET-DAYS, with a "
+            "number where that holds other results]",
         ),
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace older results in --out whatever they were made from.")
+    ] = False,
     format: Annotated[
         str, typer.Option(metavar="NAME", help="Format of the tables: parquet or csv.")
     ] = "parquet",
+    end_value: EndValue = None,
+    unserved_price: UnservedPrice = None,
     per_home: Annotated[
         bool, typer.Option("--per-home", help="Also save every home in every slot (large).")
     ] = False,
@@ -278,6 +304,9 @@ def run(
         out=out,
         format=format,
         homes_tables=per_home,
+        replace=replace,
+        end_value=end_value,
+        unserved_price=unserved_price,
         json=json,
         pictures=pictures,
         quiet=quiet,
@@ -302,7 +331,10 @@ def run(
     raise typer.Exit(running.run(chosen, options))
 
 
-@app.command(short_help="Tune the value of stored energy on some weeks, test it on the next.")
+@app.command(
+    short_help="Tune the value of stored energy on some weeks, test it on the next.",
+    epilog=exit_codes(0, 2, 3, 4, 130),
+)
 @guarded
 def tune(
     source: CaseOrFolder = DEFAULT_CASE,
@@ -362,6 +394,7 @@ def tune(
     ] = 0.0,
     fee: Fee = None,
     network: Network = True,
+    end_value: EndValue = None,
     seed: Seed = 0,
     price: Price = None,
     pv_share: PvShare = None,
@@ -408,6 +441,7 @@ def tune(
         fairness_price=fairness_price,
         fee=fee,
         network=network,
+        end_value=end_value,
         out=out,
         resume=resume,
         json=json,
@@ -432,7 +466,10 @@ def tune(
     raise typer.Exit(tuning.tune(chosen, options))
 
 
-@app.command(short_help="Thousands of scenarios of some days; distributions, restartable.")
+@app.command(
+    short_help="Thousands of scenarios of some days; distributions, restartable.",
+    epilog=exit_codes(0, 2, 3, 4, 5, 130),
+)
 @guarded
 def study(
     source: CaseOrFolder = DEFAULT_CASE,
@@ -454,6 +491,8 @@ def study(
     fee: Fee = None,
     graph: Graph = None,
     network: Network = True,
+    end_value: EndValue = None,
+    unserved_price: UnservedPrice = None,
     seed: Seed = 0,
     chunk: Annotated[
         int | None,
@@ -489,7 +528,9 @@ def study(
     time_zone: TimeZone = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the study.  [default: jaxp2p-studies/CASE-MARKET-DAYS]"),
+        typer.Option(
+            metavar="DIR", help="Folder of the study.  [default: jaxp2p-studies/INPUT-DATE-MARKET-DAYS]"
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue a study that is in the folder, or refuse.")
@@ -509,6 +550,8 @@ def study(
         fee=fee,
         graph=graph,
         network=network,
+        end_value=end_value,
+        unserved_price=unserved_price,
         policies=policies,
         scenario_model=scenario_model,
         seed=seed,
@@ -547,7 +590,7 @@ def study(
 study.__doc__ = STUDY_HELP
 
 
-@app.command()
+@app.command(epilog=exit_codes(0, 130))
 @guarded
 def cases() -> None:
     """List the embedded communities."""
@@ -556,7 +599,7 @@ def cases() -> None:
     inspecting.cases()
 
 
-@app.command(short_help="Write an embedded community as files to edit.")
+@app.command(short_help="Write an embedded community as files to edit.", epilog=exit_codes(0, 2, 4, 130))
 @guarded
 def export(
     case: Annotated[str, typer.Argument(metavar="CASE", help="rural3, rural1 or ieee33.")],
@@ -572,6 +615,7 @@ def export(
     battery_share: BatteryShare = None,
     pv_scale: PvScale = 1.0,
     battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
     homes: Homes = None,
     seed: Seed = 0,
     format: Annotated[str, typer.Option(metavar="NAME", help="csv or parquet.")] = "csv",
@@ -596,13 +640,83 @@ def export(
         battery_share=battery_share,
         pv_scale=pv_scale,
         battery_scale=battery_scale,
+        load_scale=load_scale,
         homes=homes,
         seed=seed,
     )
     inspecting.export(chosen, folder, format=format)
 
 
-@app.command(short_help="Name every fault of a folder, or say what is in it.")
+@app.command(
+    "import",
+    short_help="Write a SimBench grid as files to run and to edit.",
+    epilog=exit_codes(0, 2, 4, 130),
+)
+@guarded
+def import_(
+    source: Annotated[
+        str | None, typer.Argument(metavar="SOURCE", help="A SimBench code, such as 1-LV-rural3--2-sw.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Folder to write; must be absent or empty.")
+    ] = None,
+    *,
+    list_sources: Annotated[
+        bool, typer.Option("--list", help="List what can be imported, and stop.")
+    ] = False,
+    start: Start = None,
+    days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Number of days.  [default: the whole year]", show_default=False),
+    ] = None,
+    price: Annotated[
+        str, typer.Option(metavar="NAME", help="Synthetic tariff: tou, tou_noise or dynamic.")
+    ] = "tou",
+    pv_share: PvShare = None,
+    battery_share: BatteryShare = None,
+    pv_scale: PvScale = 1.0,
+    battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
+    seed: Seed = 0,
+    format: Annotated[str, typer.Option(metavar="NAME", help="csv or parquet.")] = "csv",
+) -> None:
+    """Write a grid of another data set as tables that can be edited and run.
+
+    Sources are the SimBench codes of radial grids with one head: low voltage (1-LV), medium voltage (1-MV)
+    and both (1-MVLV). Two packages are needed, and no internet once they are there: pip install ".[grid]"
+
+    \b
+    jaxp2p import --list
+    jaxp2p import 1-LV-urban6--2-sw my-town --days 28
+    jaxp2p run my-town
+    """
+    from jaxp2p.cli import importing
+
+    if list_sources:
+        importing.list_sources()
+        raise typer.Exit
+    if source is None or folder is None:
+        fail("name a source and a folder to write, or ask for --list", USAGE)
+    if start is not None and days is None:
+        fail("--start needs --days", USAGE)
+    chosen = Source(
+        name=source,
+        start=start,
+        days=days,
+        price=price,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        load_scale=load_scale,
+        seed=seed,
+    )
+    importing.import_tables(chosen, folder, format=format)
+
+
+@app.command(
+    short_help="Name every fault of a folder, or say what is in it.", epilog=exit_codes(0, 2, 4, 130)
+)
 @guarded
 def check(
     source: Annotated[
@@ -626,7 +740,9 @@ def check(
         fail("name a folder to check, or ask for --columns", USAGE)
 
 
-@app.command(short_help="Compare random slots with an independent solver.")
+@app.command(
+    short_help="Compare random slots with an independent solver.", epilog=exit_codes(0, 1, 2, 3, 4, 130)
+)
 @guarded
 def verify(
     source: CaseOrFolder = DEFAULT_CASE,
@@ -634,9 +750,18 @@ def verify(
     slots: Annotated[int, typer.Option(min=1, help="Number of random slots.")] = 20,
     market: Market = "bilateral",
     partners: Partners = 6,
+    fee: Fee = None,
+    graph: Graph = None,
     start: Start = None,
     days: Days = 7,
     network: Network = True,
+    price: Price = None,
+    pv_share: PvShare = None,
+    battery_share: BatteryShare = None,
+    pv_scale: PvScale = 1.0,
+    battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
+    homes: Homes = None,
     solver: Solver = "auto",
     tolerance: Tolerance = 1.0,
     seed: Seed = 0,
@@ -647,7 +772,7 @@ def verify(
     """Solve random slots by an independent solver (Clarabel) as well and compare.
 
     A slot passes when its cost is within 0.1 % of the optimum and no limit is passed by more than 0.05 kW or
-    1e-4 p.u.; storage limits hold exactly. Exit code 1 when a slot does not pass.
+    1e-4 p.u.; storage limits hold exactly.
     """
     from jaxp2p.cli import inspecting
 
@@ -655,24 +780,32 @@ def verify(
         name=source,
         start=start,
         days=days,
+        price=price,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        load_scale=load_scale,
+        homes=homes,
         seed=seed,
         accept=",".join(accept or ()),
         time_zone=time_zone,
     )
-    code = inspecting.verify(
-        chosen,
+    options = inspecting.VerifyOptions(
         slots=slots,
         market=market,
         partners=partners,
+        fee=fee,
+        graph=graph,
         network=network,
         solver=solver,
         tolerance=tolerance,
         dtype=dtype,
     )
-    raise typer.Exit(code)
+    raise typer.Exit(inspecting.verify(chosen, options))
 
 
-@app.command()
+@app.command(epilog=exit_codes(0, 2, 4, 130))
 @guarded
 def compare(
     first: Annotated[Path, typer.Argument(metavar="DIR", help="Results of one run.")],

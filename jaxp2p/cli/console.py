@@ -12,8 +12,27 @@ from typing import NoReturn, ParamSpec
 
 import typer
 
-OK, VERIFICATION_FAILED, USAGE, UNSOLVED, FILE_TROUBLE = 0, 1, 2, 3, 4
+OK, VERIFICATION_FAILED, USAGE, UNSOLVED, FILE_TROUBLE, LEFT_UNDONE = 0, 1, 2, 3, 4, 5
 INTERRUPTED = 130
+
+EXIT_CODES = {
+    OK: "done",
+    VERIFICATION_FAILED: "verify: a slot differs from the reference by more than the pass rule allows",
+    USAGE: "wrong usage or bad input; every fault of the input is named",
+    UNSOLVED: """run, study, tune: more than 1 % of the slots of a policy were not solved to the tolerance,
+       or perfect foresight could not be solved; verify: the reference solver failed on a slot""",
+    FILE_TROUBLE: "files cannot be read or written (no space, no permission)",
+    LEFT_UNDONE: """run, study: all is solved and written, but under some policy load was not served, energy
+       was spilled, or a limit of the grid that the market keeps was violated; tables say how much""",
+    INTERRUPTED: "interrupted",
+}
+
+
+def exit_codes(*chosen: int) -> str:
+    """Exit codes as the end of a help text; all of them by default."""
+    lines = [f"  {code:<5}{EXIT_CODES[code]}" for code in chosen or EXIT_CODES]
+    return "\b\nExit codes:\n" + "\n".join(lines)
+
 
 P = ParamSpec("P")
 

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, UsageError, echo_json, one_of, user_input
+from jaxp2p.cli import places
+from jaxp2p.cli.console import (
+    LEFT_UNDONE,
+    OK,
+    UNSOLVED,
+    RunProgress,
+    UsageError,
+    echo_json,
+    one_of,
+    user_input,
+)
 from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks, span_text
 
 if TYPE_CHECKING:
@@ -40,28 +50,40 @@ class Options:
     quiet: bool
     controller: Path | None = None
     foresight: str = "auto"
+    replace: bool = False
+    end_value: float | None = None
+    unserved_price: float | None = None
 
 
 def run(source: Source, options: Options) -> int:
     """Do it all; returns the exit code."""
     one_of(options.dtype, DTYPES, option="--dtype")
     one_of(options.format, FORMATS, option="--format")
+    places.check_json(options.json)
+    if options.out is not None:
+        places.check_folder(options.out, option="--out")
     with RunProgress((), 0, quiet=options.quiet) as progress:
         progress.say("reading the community")
         whole = load_whole(source)
         tables = choose_days(whole, source)
         from jaxp2p.data import local_time
 
-        case = str(tables.meta.get("name", Path(source.name).name)) if not source.embedded else source.name
-        time = tables.profiles["time"]
-        first = local_time(tables).iloc[0]
-        out = options.out or Path("jaxp2p-results") / f"{case}-{first:%Y-%m-%d}"
+        case, time = places.case_name(source), tables.profiles["time"]
+        record = places.made_from(source, options)
+        out, moved = _target(source, options, local_time(tables), record)  # before the work, not after it
         use_dtype(options.dtype)
-        from jaxp2p.results import check_target
-        from jaxp2p.runner import FORESIGHT, MPC_POLICIES, POLICIES, TUNED, check_history, tuned_policy
+        from jaxp2p.runner import (
+            FORESIGHT,
+            MPC_POLICIES,
+            POLICIES,
+            TUNED,
+            check_end_value,
+            check_history,
+            penalties_of,
+            tuned_policy,
+        )
         from jaxp2p.solvers import SOLVERS, choose_solver, scale_tolerances
 
-        check_target(out)  # before the work, not after it
         names = named_policies(options.policies, POLICIES, besides=tuple(MPC_POLICIES))
         check_tolerance(options.tolerance, options.dtype)
         one_of(options.solver, SOLVERS, option="--solver")
@@ -73,6 +95,8 @@ def run(source: Source, options: Options) -> int:
             solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
             controller = read_controller_file(options, community, time.iloc[0])
             tuned_policy(controller, horizon)  # refuses one for another slot length
+            check_end_value(options.end_value)
+            penalties_of(horizon, options.unserved_price)
     say_remarks(tables, quiet=options.quiet)
     if options.network:
         say_impossible(community, horizon, quiet=options.quiet)
@@ -88,6 +112,8 @@ def run(source: Source, options: Options) -> int:
                 horizon,
                 policies=names,
                 solver=solver,
+                terminal_price=options.end_value,
+                unserved_price=options.unserved_price,
                 progress=progress,
                 slot_of_week=first_slot_of_week(time),
                 history=history,
@@ -102,12 +128,37 @@ def run(source: Source, options: Options) -> int:
         evaluations = evaluate(community, horizon, result)
         progress.say("tables and pictures")
         written = _save(
-            out, source, options, tables=tables, case=case, made=(community, horizon, result, evaluations)
+            out,
+            source,
+            options,
+            tables=tables,
+            case=case,
+            record=record,
+            made=(community, horizon, result, evaluations),
         )
     kpis = {name: evaluation.kpis for name, evaluation in evaluations.items()}
     if not options.quiet and options.json != "-":
         _print(case, tables, community, result, kpis, out, written)
-    return _verdict(kpis, horizon.slots)
+    if moved:
+        typer.echo(moved, err=True)
+    return verdict(kpis, horizon.slots)
+
+
+def _target(source: Source, options: Options, time: Any, record: dict[str, Any]) -> tuple[Path, str | None]:
+    """The folder for the results, and a remark where it is not the usual one; refuses what must not be.
+
+    `time` has the starts of the slots by the clock on the wall.
+    """
+    from jaxp2p.results import check_target
+
+    if options.out is not None:
+        check_target(options.out, None if options.replace else record)
+        return options.out, None
+    days = len(time) * (time.iloc[1] - time.iloc[0]).total_seconds() / 86400
+    wanted = Path(places.RESULTS) / places.target_name(source, time.iloc[0], options.market, days)
+    out, moved = places.free_folder(wanted, record)
+    places.check_folder(out, option="--out")
+    return out, moved
 
 
 def say_impossible(community: Any, horizon: Any, *, quiet: bool = False) -> None:
@@ -223,6 +274,7 @@ def _save(
     *,
     tables: "Tables",
     case: str,
+    record: dict[str, Any],
     made: tuple[Any, Any, Any, Any],
 ) -> list[str]:
     """Write the folder and the JSON file; returns the names of the pictures."""
@@ -238,13 +290,14 @@ def _save(
         }
     )
     pictures: list[str] = []
-    with results_folder(out) as folder:
+    with results_folder(out, None if options.replace else record) as folder:
         write_results(
             folder,
             *made,
             time=tables.profiles["time"],
             case=case,
             settings=settings,
+            made_from=record,
             seed=source.seed,
             format=options.format,  # type: ignore[arg-type]
             homes=options.homes_tables,
@@ -271,7 +324,7 @@ def _print(
     import shutil
     import textwrap
 
-    from jaxp2p.report.tables import LEGEND, notes, text_tables
+    from jaxp2p.report.tables import legend, notes, text_tables
 
     width = max(shutil.get_terminal_size((100, 24)).columns, 80)
     market = {"none": "no market", "pool": "pool market"}.get(community.market.kind, "bilateral market")
@@ -284,7 +337,7 @@ def _print(
         typer.echo(textwrap.fill(remark, width=width, initial_indent="- ", subsequent_indent="  "))
     for line in result.certificate.splitlines():
         typer.echo(textwrap.fill(line, width=width, initial_indent="- ", subsequent_indent="  "))
-    typer.echo("\n" + textwrap.fill(LEGEND, width=width))
+    typer.echo("\n" + textwrap.fill(legend(kpis), width=width))
     typer.echo(f"\ncompiled in {result.compile_seconds:.1f} s, ran in {sum(result.seconds.values()):.1f} s")
     typer.echo(f"written to {out}: tables, summary.json" + (" and" if pictures else ""))
     if pictures:
@@ -292,16 +345,37 @@ def _print(
         typer.echo(body)
 
 
-def _verdict(kpis: dict[str, dict[str, Any]], slots: int) -> int:
-    """UNSOLVED when a policy has more slots without a certified answer than can be overlooked."""
+def verdict(kpis: dict[str, dict[str, Any]], slots: int) -> int:
+    """The exit code of a run, its reason on stderr.
+
+    UNSOLVED where a policy has more slots without a certified answer than can be overlooked, else LEFT_UNDONE
+    where anything was left undone.
+    """
     code = OK
     for name, figures in kpis.items():
-        broken = figures["status_counts"].get("NUMERICAL_ERROR", 0)
-        if broken or figures["slots_not_solved"] > UNSOLVED_SHARE * slots:
-            typer.echo(
-                f"warning: {name}: {figures['slots_not_solved']} of {slots} slots were not solved "
-                "to the tolerance",
-                err=True,
-            )
+        broken, missing = figures["status_counts"].get("NUMERICAL_ERROR", 0), figures["slots_not_solved"]
+        if broken or missing > UNSOLVED_SHARE * slots:
+            typer.echo(f"warning: {unsolved_text(name, missing, slots, figures['status_counts'])}", err=True)
             code = UNSOLVED
+    undone = [name for name, figures in kpis.items() if figures["total_cost_eur"] != figures["cost_eur"]]
+    if undone and code == OK:
+        typer.echo(f"warning: {undone_text(undone)}", err=True)
+        code = LEFT_UNDONE
     return code
+
+
+def unsolved_text(name: str, missing: float, slots: float, counts: "dict[str, Any]") -> str:
+    """How many slots of a policy were not solved, how they ended, and what is allowed."""
+    from jaxp2p.kpis import UNSOLVED as KINDS
+
+    how = ", ".join(f"{counts[kind.name]:,.0f} {kind.name}" for kind in KINDS if counts.get(kind.name))
+    allowed = f"more than {100 * UNSOLVED_SHARE:g} % or a NUMERICAL_ERROR gives exit code {UNSOLVED}"
+    return f"{name}: {missing:,.0f} of {slots:,.0f} slots were not solved to the tolerance ({how}); {allowed}"
+
+
+def undone_text(names: "list[str]") -> str:
+    """Which policies left something undone, and the exit code that this gives."""
+    return (
+        "load not served, energy spilled or limits of the grid violated under "
+        f"{', '.join(names)}: exit code {LEFT_UNDONE}"
+    )

@@ -50,7 +50,7 @@ def load(source: Source) -> "Tables":
 
 def load_whole(source: Source) -> "Tables":
     """The checked tables with all the days that there are; raises as `load` does."""
-    from jaxp2p.data import PRICES, densify, load_case, local_time, make_prices, read_tables
+    from jaxp2p.data import PRICES, check, load_case, read_tables
 
     if source.price is not None:
         one_of(source.price, PRICES, option="--price")
@@ -58,30 +58,41 @@ def load_whole(source: Source) -> "Tables":
         raise UsageError("--homes only goes with the case ieee33; the other communities have their own homes")
     if source.embedded and (source.accept or source.time_zone):
         raise UsageError("--accept and --time-zone go with a folder of tables, not with an embedded case")
-    devices: dict[str, Any] = {
+    with user_input():
+        if source.embedded:
+            homes: dict[str, int] = {} if source.homes is None else {"homes": source.homes}
+            price = source.price or "tou"
+            tables = load_case(source.name, price=price, seed=source.seed, **homes, **_devices(source))
+        else:
+            accept = tuple(name.strip() for name in source.accept.split(",") if name.strip())
+            tables = read_tables(_folder(source.name), accept=accept, time_zone=source.time_zone)
+            tables = changed(tables, source)
+        return check(tables)
+
+
+def changed(tables: "Tables", source: Source) -> "Tables":
+    """The tables with the devices, scales and prices that the options ask for; raises ValueError."""
+    from jaxp2p.data import densify, local_time, make_prices
+
+    tables = densify(tables, seed=source.seed, **_devices(source))
+    if source.price is None:
+        return tables
+    note = f"prices ({source.price}, seed {source.seed})"
+    kept = [text for text in tables.meta.get("synthetic", []) if not text.startswith("prices (")]
+    # the tariff follows the clock on the wall
+    prices = make_prices(local_time(tables), source.price, seed=source.seed)
+    prices["time"] = tables.profiles["time"]
+    return tables.replace(prices=prices, meta={**tables.meta, "synthetic": [*kept, note]})
+
+
+def _devices(source: Source) -> dict[str, Any]:
+    return {
         "pv_share": source.pv_share,
         "battery_share": source.battery_share,
         "pv_scale": source.pv_scale,
         "battery_scale": source.battery_scale,
         "load_scale": source.load_scale,
     }
-    with user_input():
-        if source.embedded:
-            homes: dict[str, int] = {} if source.homes is None else {"homes": source.homes}
-            price = source.price or "tou"
-            tables = load_case(source.name, price=price, seed=source.seed, **homes, **devices)
-        else:
-            accept = tuple(name.strip() for name in source.accept.split(",") if name.strip())
-            tables = read_tables(_folder(source.name), accept=accept, time_zone=source.time_zone)
-            tables = densify(tables, seed=source.seed, **devices)
-            if source.price is not None:
-                # the tariff follows the clock on the wall
-                prices = make_prices(local_time(tables), source.price, seed=source.seed)
-                prices["time"] = tables.profiles["time"]
-                note = f"prices ({source.price}, seed {source.seed})"
-                synthetic = [*tables.meta.get("synthetic", []), note]
-                tables = tables.replace(prices=prices, meta={**tables.meta, "synthetic": synthetic})
-    return tables
 
 
 def choose_days(tables: "Tables", source: Source) -> "Tables":

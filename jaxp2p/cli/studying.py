@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from jaxp2p.cli.console import OK, UNSOLVED, UsageError, echo_json, one_of, user_input
+from jaxp2p.cli import places
+from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, echo_json, one_of, user_input
 from jaxp2p.cli.running import (
     DTYPES,
     UNSOLVED_SHARE,
@@ -19,6 +20,8 @@ from jaxp2p.cli.running import (
     first_slot_of_week,
     named_policies,
     say_impossible,
+    undone_text,
+    unsolved_text,
     use_dtype,
 )
 from jaxp2p.cli.source import Source, load, say_remarks
@@ -61,6 +64,8 @@ class Options:
     pictures: bool
     quiet: bool
     controller: Path | None = None
+    end_value: float | None = None
+    unserved_price: float | None = None
 
 
 def foresight_sample(text: str) -> int:
@@ -108,12 +113,16 @@ def study(source: Source, options: Options) -> int:
     """Do it all; returns the exit code."""
     one_of(options.dtype, DTYPES, option="--dtype")
     check_tolerance(options.tolerance, options.dtype)
+    places.check_json(options.json)  # before the work, not after it
+    if options.out is not None:
+        places.check_folder(options.out, option="--out")
     begin = time.perf_counter()
     devices = _prepare_devices(options)
     use_dtype(options.dtype)
     import jax
 
     from jaxp2p import __version__
+    from jaxp2p.data import local_time
     from jaxp2p.runner import POLICIES, TUNED
     from jaxp2p.study.errors import StudyError
     from jaxp2p.study.folder import open_study
@@ -133,6 +142,8 @@ def study(source: Source, options: Options) -> int:
         "fee": options.fee,
         "graph": options.graph,
         "network": options.network,
+        "end_value": options.end_value,
+        "unserved_price": options.unserved_price,
         "policies": names if controller is None else (*names, TUNED),
         "scenario_model": options.scenario_model,
         "scenarios": options.scenarios,
@@ -153,8 +164,10 @@ def study(source: Source, options: Options) -> int:
             made = _built(StudySettings(chunk=options.chunk or CHUNK, **settings), devices, controller)
     if options.network:
         say_impossible(made.community, made.horizon, quiet=options.quiet)
-    case = source.name if source.embedded else str(tables.meta.get("name", Path(source.name).name))
-    out = options.out or Path("jaxp2p-studies") / f"{case}-{options.market}-{options.days:g}d"
+    case, first = places.case_name(source), local_time(tables).iloc[0]
+    usual = Path(places.STUDIES) / places.target_name(source, first, options.market, options.days)
+    out = options.out or usual
+    places.check_folder(out, option="--out")
     chunk = options.chunk or _stored_chunk(out) or _chunk(made, options, devices)
     chosen = StudySettings(chunk=chunk, **settings)
     if not options.quiet:
@@ -194,6 +207,8 @@ def build(settings: "StudySettings", mesh: Any = None, controller: str | None = 
         seed=settings.seed,
         solver=scale_tolerances(choose_solver(community), settings.tolerance),
         first_slot_of_week=first_slot_of_week(tables.profiles["time"]),
+        terminal_price=settings.end_value,
+        unserved_price=settings.unserved_price,
         foresight_sample=settings.foresight_sample,
         mesh=mesh,
         controller=None
@@ -342,7 +357,7 @@ def _report(
 
     from jaxp2p.report.canvas import plain
     from jaxp2p.report.study import StudyPictureData, write_study_pictures
-    from jaxp2p.report.study_tables import STUDY_LEGEND, study_notes, study_table
+    from jaxp2p.report.study_tables import study_legend, study_notes, study_table
     from jaxp2p.results import json_text, whole_file, write_json
     from jaxp2p.study.statistics import study_statistics
 
@@ -379,9 +394,11 @@ def _report(
         write_json(options.json, report)
     if not options.quiet and options.json != "-":
         typer.echo(study_table(headline) + "\n")
-        for remark in study_notes(headline):
+        worth = f"{made.terminal_price:.4g} EUR/kWh"
+        end_value = f"energy stored at the end is counted at {worth} for every policy, in every scenario"
+        for remark in [end_value, *study_notes(headline, unserved_price=float(made.penalties.unserved))]:
             typer.echo(textwrap.fill(remark, width=100, initial_indent="- ", subsequent_indent="  "))
-        typer.echo("\n" + textwrap.fill(STUDY_LEGEND, width=100))
+        typer.echo("\n" + textwrap.fill(study_legend(headline), width=100))
         if counters.get("slots"):
             rate, compiled = report["prosumer_slots_per_second"], report["compile_s"]
             wasted = 100 * report["iterations_wasted_share"]
@@ -392,8 +409,28 @@ def _report(
         typer.echo(f"written to {folder.path}: chunks, tables, summary.json" + (" and" if files else ""))
         if files:
             typer.echo("  " + ", ".join(f"pictures/{file.name}" for file in files))
-    unsolved = statistics.summary[statistics.summary["figure"] == "unsolved_slots"]["mean"].max()
-    return UNSOLVED if unsolved > UNSOLVED_SHARE * made.slots else OK
+    return _verdict(headline, statistics, made.slots)
+
+
+def _verdict(headline: dict[str, dict[str, Any]], statistics: Any, slots: int) -> int:
+    """The exit code of a study, its reason on stderr."""
+    from jaxp2p.kpis import UNSOLVED as KINDS
+
+    mean = statistics.summary.set_index(["policy", "figure"])["mean"]
+    code = OK
+    for name, figures in headline.items():
+        count = figures["scenarios"]
+        counts = {kind.name: count * mean.get((name, f"slots_{kind.name.lower()}"), 0.0) for kind in KINDS}
+        missing = count * (figures["unsolved_slots"] or 0.0)
+        if missing > UNSOLVED_SHARE * slots * count or counts["NUMERICAL_ERROR"]:
+            text = unsolved_text(name, missing, slots * count, counts)
+            typer.echo(f"warning: {text} ({count:,} scenarios)", err=True)
+            code = UNSOLVED
+    undone = [name for name, row in headline.items() if row["total_mean_eur"] != row["cost_mean_eur"]]
+    if undone and code == OK:
+        typer.echo(f"warning: {undone_text(undone)}", err=True)
+        code = LEFT_UNDONE
+    return code
 
 
 def _json(
@@ -412,6 +449,16 @@ def _json(
             "cost_p50": figures["cost_p50_eur"],
             "cost_p95": figures["cost_p95_eur"],
             "cvar95": figures["cost_cvar95_eur"],
+            "unserved_kwh_mean": figures["unserved_kwh"],
+            "spilled_kwh_mean": figures["spilled_kwh"],
+            "unserved_cost_mean": figures["unserved_cost_eur"],
+            "violation_cost_mean": figures["violation_cost_eur"],
+            "total_mean": figures["total_mean_eur"],
+            "total_se": figures["total_se_eur"],
+            "total_p5": figures["total_p5_eur"],
+            "total_p50": figures["total_p50_eur"],
+            "total_p95": figures["total_p95_eur"],
+            "total_cvar95": figures["total_cvar95_eur"],
             "saving_mean": figures["saving_mean_eur"],
             "saving_se": figures["saving_se_eur"],
             "capture": figures["capture"],
@@ -439,6 +486,9 @@ def _json(
         "scenario_model": settings.scenario_model,
         "market": settings.market,
         "dtype": settings.dtype,
+        "end_value_eur_per_kwh": made.terminal_price,
+        "unserved_price_eur_per_kwh": float(made.penalties.unserved),
+        "row_price_eur_per_kwh": float(made.penalties.row),
         "policies": policies,
         "prosumer_slots_per_second": counters.get("slots", 0.0) * made.community.size / max(seconds, 1e-9),
         "admm_iterations_total": float((iterations["mean"] * iterations["count"]).sum()),

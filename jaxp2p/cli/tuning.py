@@ -7,8 +7,15 @@ from typing import Any
 
 import typer
 
-from jaxp2p.cli.console import OK, RunProgress, UsageError, echo_json, one_of, user_input
-from jaxp2p.cli.running import build_both, first_slot_of_week, say_impossible
+from jaxp2p.cli import places
+from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, echo_json, one_of, user_input
+from jaxp2p.cli.running import (
+    UNSOLVED_SHARE,
+    build_both,
+    first_slot_of_week,
+    say_impossible,
+    unsolved_text,
+)
 from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
 
 SHOWN = ("no_storage", "lyapunov", "community_self_consumption", "perfect_foresight")
@@ -47,12 +54,13 @@ class Options:
     graph: str | None = None
     partners: int = 0
     dtype: str = "float32"
+    end_value: float | None = None
 
 
 def tune(source: Source, options: Options) -> int:
     """Do it all; returns the exit code."""
-    if not options.out.parent.is_dir():  # before the work, not after it
-        raise UsageError(f"--out: there is no folder {options.out.parent}")
+    places.check_file(options.out, option="--out")  # before the work, not after it
+    places.check_json(options.json)
     begin = time.perf_counter()
     stages = ("test before", "tuning", "test after")
     with RunProgress(stages, 100, quiet=options.quiet) as progress:
@@ -61,7 +69,7 @@ def tune(source: Source, options: Options) -> int:
         tables = choose_days(whole, source)
         from jaxp2p.data import window
         from jaxp2p.lyapunov.tuned import stage
-        from jaxp2p.runner import run, suggest_terminal_price
+        from jaxp2p.runner import check_end_value, run, suggest_terminal_price
         from jaxp2p.scenarios.parse import parse_model
         from jaxp2p.tuning.controller_file import write_controller
         from jaxp2p.tuning.stages import flat, steps_in_all, tune_stages
@@ -77,19 +85,21 @@ def tune(source: Source, options: Options) -> int:
             community, train = build_both(earlier, source, options)
             _, test = build_both(later, source, options)
             parse_model(plan.model, horizon=train, community=community)  # all that can be refused is, now
+            check_end_value(options.end_value)
             for part in (train, test):
                 if options.network:
                     say_impossible(community, part, quiet=options.quiet)
         say_remarks(tables, quiet=options.quiet)
         first, second = (first_slot_of_week(part.profiles["time"]) for part in (earlier, later))
-        worth = suggest_terminal_price(community, train)
+        worth = suggest_terminal_price(community, train) if options.end_value is None else options.end_value
         shared: dict[str, Any] = {"policies": SHOWN, "terminal_price": worth, "lower_bound": False}
         with user_input():
             before = {
                 "train": run(community, train, slot_of_week=first, **shared),
                 "test": run(community, test, slot_of_week=second, progress=progress, **shared),
             }
-        costs = {part: _costs(community, found) for part, found in before.items()}
+        horizons = {"train": train, "test": test}
+        costs = {part: _costs(community, horizons[part], found) for part, found in before.items()}
         checkpoint = options.out.with_name(options.out.name + ".checkpoint")
         checkpoints = [checkpoint.with_name(f"{checkpoint.name}.{k + 1}") for k in range(plan.stages)]
         if not options.resume:
@@ -116,9 +126,10 @@ def tune(source: Source, options: Options) -> int:
         progress.say("test after")
         own: dict[str, Any] = {**shared, "policies": (), "controller": tuned.value}
         after = run(community, test, slot_of_week=second, **own)
-        costs["test"] |= _costs(community, after)
+        costs["test"] |= _costs(community, test, after)
         own["controller"] = stage(tuned.value, 0)  # the one that was tuned on the window called "train"
-        costs["train"] |= _costs(community, run(community, train, slot_of_week=first, **own))
+        trained = run(community, train, slot_of_week=first, **own)
+        costs["train"] |= _costs(community, train, trained)
     capture = {part: _captures(found) for part, found in costs.items()}
     about = {
         "case": source.name,
@@ -126,6 +137,7 @@ def tune(source: Source, options: Options) -> int:
         "test": [str(plan.begin), options.test_days],
         "settings": settings._asdict() | {"objective": settings.objective._asdict()},
         "plan": plan._asdict() | {"begin": str(plan.begin)},
+        "end_value_eur_per_kwh": worth,
         "capture": capture,
     }
     begins = tuned.begins if plan.stages > 1 else None
@@ -142,8 +154,8 @@ def tune(source: Source, options: Options) -> int:
         draw_tuning(target, tuned.value, community.prosumers, history, capture, stored)
         written.append(str(target))
     seconds = time.perf_counter() - begin
-    _report(options, source, capture, costs, seconds, history, written)
-    return OK
+    _report(options, source, capture, costs, worth, seconds, history, written)
+    return _verdict([before["train"], trained, before["test"], after])
 
 
 def _plan(options: Options, first: Any) -> tuple[Any, Any]:
@@ -188,23 +200,37 @@ def _remove(files: list[Path]) -> None:
         file.unlink(missing_ok=True)
 
 
-def _costs(community: Any, found: Any) -> dict[str, float]:
-    """EUR of every policy, less the worth of the energy gained."""
-    from jaxp2p.trajectory import net_cost
+def _costs(community: Any, horizon: Any, found: Any) -> dict[str, float]:
+    """EUR of every policy in all: less the worth of the energy gained, with what was left undone."""
+    from jaxp2p.kpis import evaluate
 
-    battery = community.prosumers.battery
-    rows = found.trajectories.items()
-    costs = {name: net_cost(row, battery, found.terminal_price) for name, row in rows}
-    if found.perfect_foresight_eur is not None:
-        costs["perfect_foresight"] = found.perfect_foresight_eur
-    return costs
+    return {name: row.kpis["total_cost_eur"] for name, row in evaluate(community, horizon, found).items()}
+
+
+def _verdict(runs: list[Any]) -> int:
+    """The exit code: whether the slots behind the captures are solved; its reason on stderr."""
+    import numpy as np
+
+    from jaxp2p.kpis import UNSOLVED as KINDS
+
+    code = OK
+    for part, found in zip(("train", "train", "test", "test"), runs, strict=True):
+        for name, row in found.trajectories.items():
+            status = np.asarray(row.status)
+            counts = {kind.name: int((status == kind).sum()) for kind in KINDS}
+            missing = sum(counts.values())
+            if missing > UNSOLVED_SHARE * status.size or counts["NUMERICAL_ERROR"]:
+                text = unsolved_text(f"{name} ({part})", missing, status.size, counts)
+                typer.echo(f"warning: {text}", err=True)
+                code = UNSOLVED
+    return code
 
 
 def _captures(costs: dict[str, float]) -> dict[str, float | None]:
     """Share of the possible saving that each policy keeps; null where nothing can be saved."""
     from jaxp2p.kpis import compare
 
-    figures = compare({name: {"cost_eur": cost} for name, cost in costs.items()}, costs["perfect_foresight"])
+    figures = compare({name: {"total_cost_eur": cost} for name, cost in costs.items()})
     return {name: row["capture"] for name, row in figures.items()}
 
 
@@ -213,6 +239,7 @@ def _report(
     source: Source,
     capture: dict[str, dict[str, float | None]],
     costs: dict[str, dict[str, float]],
+    worth: float,
     seconds: float,
     history: dict[str, list],
     written: list[str],
@@ -220,7 +247,8 @@ def _report(
     report = {
         "case": source.name,
         "capture": capture,
-        "cost_eur": costs,
+        "total_cost_eur": costs,
+        "end_value_eur_per_kwh": worth,
         "steps": len(history["step"]),
         "history": history,
         "seconds": round(seconds, 2),
@@ -240,5 +268,6 @@ def _report(
     for name in capture["train"]:
         cells = (capture[part][name] for part in ("train", "test"))
         typer.echo(f"{name:<28}" + "".join("       -" if x is None else f"{100 * x:8.1f}" for x in cells))
-    typer.echo("\nwritten: " + ", ".join(written))
+    typer.echo(f"\nenergy stored at the end is counted at {worth:.4g} EUR/kWh for every policy")
+    typer.echo("written: " + ", ".join(written))
     typer.echo(f"run it: jaxp2p run {source.name} --market pool --controller {options.out}")

@@ -12,6 +12,7 @@ from jaxp2p.data.embed import read_profiles, read_small
 from jaxp2p.data.plausibility import whole_of
 from jaxp2p.data.populate import HOUSEHOLDS, PV_PROFILES, densify, generate_homes
 from jaxp2p.data.prices import make_prices
+from jaxp2p.data.stamp import is_checked, stamped
 from jaxp2p.data.tables import Tables, complete
 from jaxp2p.data.times import JITTER
 
@@ -160,11 +161,13 @@ def window(tables: Tables, *, start: str | date | datetime | None = None, days: 
             "{} days from {} are not inside the data, which go from {} to {}".format(f"{days:g}", *shown)
         )
     inside = ((time >= begin - slack) & (time < begin + length - slack)).to_numpy()
-    return tables.replace(
+    chosen = tables.replace(
         profiles=tables.profiles[inside].reset_index(drop=True),
         prices=tables.prices[inside].reset_index(drop=True),
         whole=tables.whole or whole_of(tables.frames()),
     )
+    # Some of the slots of checked tables are right as well, but one alone does not say how long it is.
+    return stamped(chosen) if inside.sum() > 1 and is_checked(tables) else chosen
 
 
 def _stored(moment: pd.Timestamp, zone: str | None) -> pd.Timestamp:

@@ -241,7 +241,7 @@ def _long_frame(
     if PANDAS < (3, 1):
         options["float_precision"] = "round_trip"  # from 3.1 on the only way, and the argument is deprecated
     try:
-        return pd.read_csv(
+        frame = pd.read_csv(
             io.BytesIO("\n".join(rows).encode("utf-8", "surrogatepass")),
             sep=separator,
             header=None,
@@ -255,6 +255,7 @@ def _long_frame(
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise FileFault(f"the file {file.name} is not a table: {str(error).strip()}") from None
+    return frame.copy()  # as one array: the reader leaves one per column, and thousands of them are slow
 
 
 def _decimal_points(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
+from jaxp2p.data.blocks import as_finite
 from jaxp2p.data.faults import Fault, row_faults
 from jaxp2p.data.names import as_name, is_blank, unprintable
 from jaxp2p.data.rounding import ROUNDING, clipped, largest
@@ -51,13 +53,16 @@ def complete_frame(
             faults += more
         else:
             done[name] = _filled(column, len(frame))
-    if table in OPEN_TABLES:
+    plain = as_finite(frame.drop(columns=list(spec), errors="ignore")) if table in OPEN_TABLES else None
+    if table in OPEN_TABLES and plain is None:
         for name in frame.columns:
             if name not in spec:
                 column = Column(name=name, meaning="profile", required=True)
                 done[name], more = _typed(table, column, frame[name], labels, zone)
                 faults += more
     result = pd.DataFrame(done, index=pd.RangeIndex(len(frame)))
+    if plain is not None:
+        result = pd.concat([result, plain.set_axis(result.index).rename(columns=str)], axis=1)
     if len(frame) == 0 and table not in EMPTY_TABLES:
         faults.append(Fault(table, "", None, "the table has no rows"))
     if table in OPEN_TABLES and len(result.columns) == len(spec):
@@ -96,10 +101,9 @@ def _column_faults(table: str, frame: pd.DataFrame, spec: dict[str, Column]) -> 
             faults.append(Fault(table, name, None, f"required column is missing{near(name, unknown)}"))
     for name in unknown:
         faults.append(Fault(table, name, None, f"unknown column{near(name, absent or list(spec))}"))
-    for name in sorted({name for name in present if present.count(name) > 1}):
-        faults.append(
-            Fault(table, name, None, f"the column stands {present.count(name)} times in the header")
-        )
+    for name, times in sorted(Counter(present).items()):
+        if times > 1:
+            faults.append(Fault(table, name, None, f"the column stands {times} times in the header"))
     for name in dict.fromkeys(present):
         if not name or unprintable(name):
             what = "holds a line break or another control character" if name else "is empty"

@@ -14,14 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxp2p.data.blocks import column_blocks
 from jaxp2p.data.faults import Fault, row_faults
 from jaxp2p.data.price_sense import PriceFigures, fee_hint, price_figures, price_judgements
-from jaxp2p.data.rounding import largest
 
 FEE_MAX = 10.0  # EUR/kWh of a fee, of wear or of curtailed energy
 FEE_USUAL = 1.0  # EUR/kWh, above it a fee is remarked upon
 POWER_MAX_LV = 1_000.0  # kW of one member at 1 kV or below: more than any low-voltage busbar carries
-POWER_MAX = 10_000.0  # kW of one member at a higher voltage
+POWER_MAX = 50_000.0  # kW of one member at a higher voltage; a busbar with wind parks has 25 MW
 POWER_MIN = 0.05  # kW, for the largest device of the whole community
 ENERGY_MAX = 100_000.0  # kWh of one battery
 ENERGY_MAX_LV = 5_000.0
@@ -65,7 +65,7 @@ class Whole(NamedTuple):
 def whole_of(frames: dict[str, pd.DataFrame]) -> Whole:
     """The figures of all rows."""
     profiles, prices = frames["profiles"], frames["prices"]
-    peaks = {name: largest(profiles[name].to_numpy(float)) for name in profiles.columns if name != "time"}
+    peaks = _largest(profiles, [name for name in profiles.columns if name != "time"])
     columns = [column for column in prices.columns if column != "time"]
     return Whole(peaks, {column: price_figures(prices[column].to_numpy(float)) for column in columns})
 
@@ -294,12 +294,19 @@ def _prosumers(
 
 def _peaks(names: pd.Series, profiles: pd.DataFrame | None, known: dict[str, float] | None) -> np.ndarray:
     """Largest absolute value of each named profile; 1 where there is none to look at."""
-    peak = {}
-    for name in dict.fromkeys(names):
-        if known is not None and name in known:
-            peak[name] = known[name]
-        elif profiles is not None and name in profiles.columns and name != "time":
-            peak[name] = largest(profiles[name].to_numpy(float))
-        else:
-            peak[name] = 1.0
+    peak = dict.fromkeys(names, 1.0)
+    if profiles is not None:
+        unknown = [name for name in peak if name in profiles.columns and name != "time"]
+        peak |= _largest(profiles, [name for name in unknown if known is None or name not in known])
+    if known is not None:
+        peak |= {name: known[name] for name in peak if name in known}
     return names.map(peak).to_numpy(float)
+
+
+def _largest(profiles: pd.DataFrame, names: list[str]) -> dict[str, float]:
+    """Largest absolute value of each of these profiles among those that are finite, 0 where there is none."""
+    peaks: dict[str, float] = {}
+    for some, values in column_blocks(profiles, names):
+        size = np.abs(values).max(axis=0, initial=0.0, where=np.isfinite(values))
+        peaks.update(zip(some, size.tolist(), strict=True))
+    return peaks

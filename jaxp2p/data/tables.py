@@ -20,6 +20,7 @@ from jaxp2p.data.faults import Fault, InputError
 from jaxp2p.data.frames import complete_frame
 from jaxp2p.data.plausibility import Whole, check_accept, whole_of
 from jaxp2p.data.schema import OPTIONAL_TABLES, SCHEMA, TIME_TABLES, describe_columns
+from jaxp2p.data.stamp import stamped
 from jaxp2p.data.times import check_zone
 from jaxp2p.data.validation import check, complete_and_validate
 
@@ -45,6 +46,7 @@ class Tables:
             of `window` and of outputs in this zone).
         remarks: what `check` found worth saying, though it is no fault.
         whole: figures of the data that these are a window of, for judgements of plausibility.
+        checked: set by `read_tables` and `check`, so that unchanged tables are not checked twice.
     """
 
     prosumers: pd.DataFrame
@@ -56,6 +58,7 @@ class Tables:
     meta: dict[str, Any] = field(default_factory=dict)
     remarks: tuple[Fault, ...] = field(default=(), compare=False)
     whole: Whole | None = field(default=None, repr=False, compare=False)
+    checked: str | None = field(default=None, repr=False, compare=False)
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """The frames by table name, without an absent `trades`."""
@@ -135,7 +138,7 @@ def read_tables(
         meta["accept"] = list(accept)
     if zone is not None:
         meta["time_zone"] = zone
-    return Tables(**frames, meta=meta, remarks=tuple(remarks), whole=whole_of(frames))
+    return stamped(Tables(**frames, meta=meta, remarks=tuple(remarks), whole=whole_of(frames)))
 
 
 def _absent(folder: Path) -> set[str]:
@@ -232,10 +235,10 @@ def write_tables(
     tables = check(tables)
     zone = tables.meta.get("time_zone")
     target = Path(path)
-    if target.exists() and not target.is_dir():
+    if overwrite and target.exists() and not target.is_dir():
         raise FileExistsError(f"{target} exists and is not a folder")
-    if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise FileExistsError(f"the folder {target} exists and is not empty; overwrite=True replaces it")
+    if not overwrite:
+        require_free(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -253,6 +256,23 @@ def write_tables(
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     return target
+
+
+def require_free(path: str | os.PathLike[str]) -> None:
+    """Raises FileExistsError, with what is there, unless the folder is absent or empty."""
+    target = Path(path)
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise FileExistsError(f"{target} exists and is not a folder")
+    if not any(target.iterdir()):
+        return
+    try:
+        held = str(_read_meta(target / META_FILE).get("name", ""))
+    except FileFault:
+        held = ""
+    what = f'holds the tables of "{held}"' if held else "is not empty"
+    raise FileExistsError(f"the folder {target} {what}; name another one, or remove it first")
 
 
 def _write_one(frame: pd.DataFrame, file: Path) -> None:

@@ -133,8 +133,8 @@ def _from_local(table: str, column: str, local: pd.Series, zone: str) -> tuple[p
     except ValueError:
         known = index.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
     advice = (
-        "; if the clock of these data never changes, name its fixed offset, such as --time-zone +01:00 "
-        '(time_zone="+01:00")'
+        "; if the clock of these data never changes, name its fixed offset: "
+        'jaxp2p run DIR --time-zone +01:00 (in Python time_zone="+01:00")'
     )
     faults = row_faults(
         table,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from jaxp2p.data.blocks import column_blocks
 from jaxp2p.data.faults import Fault, InputError, row_faults
 from jaxp2p.data.frames import complete_frame, near
 from jaxp2p.data.names import as_name, resolved
@@ -15,6 +17,7 @@ from jaxp2p.data.parallel import merge_parallel
 from jaxp2p.data.plausibility import Whole, check_accept, judge, whole_of
 from jaxp2p.data.rounding import ROUNDING, clipped, largest
 from jaxp2p.data.schema import KEYS, OPTIONAL_TABLES, SCHEMA
+from jaxp2p.data.stamp import is_checked, stamped
 from jaxp2p.data.times import alignment_faults, check_zone, slot_hours, step_faults
 from jaxp2p.data.topology import topology_faults
 
@@ -43,6 +46,8 @@ def validate(tables: Tables, *, accept: Iterable[str] = (), time_zone: str | Non
 def check(tables: Tables, *, accept: Iterable[str] = (), time_zone: str | None = None) -> Tables:
     """The tables with types and defaults filled in, parallel branches merged; `remarks` says what is unusual.
 
+    At once where they are checked already, and nothing new is asked for.
+
     accept: judgements of plausibility to be overruled, by their names (see `JUDGEMENTS`); they are kept in
     meta["accept"]. time_zone: times without a UTC offset are local times of this zone, such as Europe/Berlin;
     they become UTC, and meta["time_zone"] keeps the zone.
@@ -51,19 +56,33 @@ def check(tables: Tables, *, accept: Iterable[str] = (), time_zone: str | None =
         InputError: the tables cannot be used; the error lists every fault.
         ValueError: there is no such judgement or time zone, or the times are in UTC already.
     """
+    accepted = check_accept((*tables.meta.get("accept", ()), *check_accept(accept)))
+    if time_zone is None and set(accepted) == set(tables.meta.get("accept", ())) and is_checked(tables):
+        return tables
     done = _checked(tables, accept, time_zone)
     if done.faults:
         raise InputError(done.faults, source=str(tables.meta.get("name", "tables")))
     meta = dict(tables.meta)
-    accepted = check_accept((*meta.get("accept", ()), *accept))
     if accepted:
         meta["accept"] = list(accepted)
     if time_zone is not None:
         meta["time_zone"] = time_zone
-    remarks = tuple(dict.fromkeys((*tables.remarks, *done.remarks)))
-    return tables.replace(
-        **done.frames, meta=meta, remarks=remarks, whole=tables.whole or whole_of(done.frames)
+    return stamped(
+        tables.replace(
+            **done.frames,
+            meta=meta,
+            remarks=_joined(tables.remarks, done.remarks),
+            whole=tables.whole or whole_of(done.frames),
+        )
     )
+
+
+def _joined(known: Iterable[Fault], more: Iterable[Fault]) -> tuple[Fault, ...]:
+    """The remarks without repetition; those known already may have the line of a file besides."""
+    unique: dict[Fault, Fault] = {}
+    for remark in (*known, *more):
+        unique.setdefault(replace(remark, line=None), remark)
+    return tuple(unique.values())
 
 
 def _checked(tables: Tables, accept: Iterable[str], time_zone: str | None) -> Checked:
@@ -290,15 +309,14 @@ def _profile_sign_faults(frames: Frames) -> list[Fault]:
     profiles, faults = frames["profiles"], []
     users = {"load_profile": "load", "pv_profile": "PV"}
     for column, noun in users.items():
-        for name in dict.fromkeys(frames["prosumers"][column]):
-            if name in profiles.columns and name != "time":
-                values = profiles[name].to_numpy()
-                if not (values < 0).any():
-                    continue
-                profiles[name] = values = clipped(values, 0.0, np.inf, largest(values))
+        used = dict.fromkeys(frames["prosumers"][column])
+        known = [name for name in used if name in profiles.columns and name != "time"]
+        for some, block in column_blocks(profiles, known):
+            for k in np.flatnonzero((block < 0).any(axis=0)).tolist():
+                profiles[some[k]] = values = clipped(block[:, k], 0.0, np.inf, largest(block[:, k]))
                 faults += row_faults(
                     "profiles",
-                    name,
+                    some[k],
                     values < 0,
                     lambda i, v=values, noun=noun: f"{v[i]:g} in a {noun} profile must be at least 0",
                 )

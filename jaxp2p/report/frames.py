@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxp2p.accounting import unserved_power
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.kpis import Evaluation
 from jaxp2p.slot.status import Status
@@ -26,7 +27,7 @@ def kpi_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
 
 
 def member_table(community: Community, evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
-    """One row per member: where, what devices, and the bill `bill_<policy>_eur`."""
+    """One row per member: where, what devices, and by policy the bill and what was left undone."""
     homes, buses = community.prosumers, community.network.bus_ids
     bus = np.asarray(homes.bus)
     columns: dict[str, Any] = {
@@ -36,6 +37,10 @@ def member_table(community: Community, evaluations: Mapping[str, Evaluation]) ->
         "battery_kwh": np.asarray(homes.battery.energy_max, float),
     }
     columns |= {f"bill_{name}_eur": evaluation.bill for name, evaluation in evaluations.items()}
+    if homes.limited:
+        for name, evaluation in evaluations.items():
+            columns[f"unserved_{name}_kwh"] = evaluation.costs.short_kwh
+            columns[f"spilled_{name}_kwh"] = evaluation.costs.spilled_kwh
     return pd.DataFrame(columns)
 
 
@@ -57,6 +62,7 @@ def slot_table(
     price = np.asarray(t.price_market, float)
     violated = np.asarray(t.violation, float) > 0
     rows = np.asarray(t.violation_row, int)
+    short, spilled = unserved_power(trajectory)
     return pd.DataFrame(
         {
             "time": time.to_numpy(),
@@ -69,8 +75,10 @@ def slot_table(
             "buy_kw": total(t.buy),
             "sell_kw": total(t.sell),
             "p2p_kw": total(t.trade_volume) / 2,
-            "unserved_kw": total(np.abs(np.asarray(t.unserved))),
+            "unserved_kw": total(short),
+            "spilled_kw": total(spilled),
             "cost_eur": total(t.cost),
+            "penalty_eur": evaluation.costs.penalty,
             "cumulative_cost_eur": np.cumsum(total(t.cost)),
             "price_buy_eur_per_kwh": np.asarray(horizon.price_buy, float),
             "price_sell_eur_per_kwh": np.asarray(horizon.price_sell, float),
@@ -118,4 +126,6 @@ def home_table(community: Community, trajectory: Trajectory, time: pd.Series) ->
     }
     for name, unit in units.items():
         columns[f"{name}_{unit}"] = np.asarray(getattr(trajectory, name)).ravel()
+    for name, power in zip(("unserved_kw", "spilled_kw"), unserved_power(trajectory), strict=True):
+        columns[name] = power.ravel()
     return pd.DataFrame(columns)

@@ -17,11 +17,11 @@ from jaxp2p.report.canvas import (
 
 
 def running_cost(data: PictureData, policy: str) -> np.ndarray:
-    """(T,) EUR up to the end of every slot, the worth of the energy gained so far taken off."""
-    trajectory = data.trajectories[policy]
+    """(T,) EUR up to the end of every slot in all, the worth of the energy gained so far taken off."""
+    trajectory, penalty = data.trajectories[policy], data.evaluations[policy].costs.penalty
     start = float(np.asarray(data.community.prosumers.battery.energy_start, float).sum())
     gained = np.asarray(trajectory.energy, float).sum(1) - start
-    return np.cumsum(np.asarray(trajectory.cost, float).sum(1)) - data.terminal_price * gained
+    return np.cumsum(np.asarray(trajectory.cost, float).sum(1) + penalty) - data.terminal_price * gained
 
 
 def cumulative_cost(data: PictureData) -> Figure:

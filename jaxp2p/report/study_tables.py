@@ -7,7 +7,7 @@ from jaxp2p.report.tables import MISSING, Figures, ReportColumn, aligned
 
 
 def _number(name: str) -> Callable[[Figures], str]:
-    return lambda figures: MISSING if figures[name] is None else f"{figures[name]:,.2f}"
+    return lambda figures: MISSING if figures.get(name) is None else f"{figures[name]:,.2f}"
 
 
 def _with_error(name: str, error: str, digits: int, factor: float = 1.0) -> Callable[[Figures], str]:
@@ -28,11 +28,27 @@ def _violation(figures: Figures) -> str:
     return f"{value:.1f} ({low:.1f}-{high:.1f})"
 
 
-COLUMNS = (
-    ReportColumn(title=("cost", "EUR ± se"), text=_with_error("cost_mean_eur", "cost_se_eur", 2)),
-    ReportColumn(title=("p5", "EUR"), text=_number("cost_p5_eur")),
-    ReportColumn(title=("p95", "EUR"), text=_number("cost_p95_eur")),
-    ReportColumn(title=("CVaR95", "EUR"), text=_number("cost_cvar95_eur")),
+def _cost_columns(what: str, title: str) -> tuple[ReportColumn, ...]:
+    mean = _with_error(f"{what}_mean_eur", f"{what}_se_eur", 2)
+    return (
+        ReportColumn(title=(title, "EUR ± se"), text=mean),
+        ReportColumn(title=("p5", "EUR"), text=_number(f"{what}_p5_eur")),
+        ReportColumn(title=("p95", "EUR"), text=_number(f"{what}_p95_eur")),
+        ReportColumn(title=("CVaR95", "EUR"), text=_number(f"{what}_cvar95_eur")),
+    )
+
+
+COST = _cost_columns("cost", "cost")
+# with what was left undone, where there is any: the distribution is then of the cost in all
+UNDONE = (
+    ReportColumn(title=("paid", "EUR ± se"), text=_with_error("cost_mean_eur", "cost_se_eur", 2)),
+    ReportColumn(title=("unserved", "kWh"), text=_number("unserved_kwh")),
+    ReportColumn(title=("spilled", "kWh"), text=_number("spilled_kwh")),
+    ReportColumn(title=("unserved", "EUR"), text=_number("unserved_cost_eur")),
+    ReportColumn(title=("limits", "EUR"), text=_number("violation_cost_eur")),
+    *_cost_columns("total", "in all"),
+)
+WORTH = (
     ReportColumn(title=("saving", "EUR ± se"), text=_with_error("saving_mean_eur", "saving_se_eur", 2)),
     ReportColumn(title=("capture", "% ± se"), text=_with_error("capture", "capture_se", 1, 100)),
     ReportColumn(title=("out of limits", "% (95 %)"), text=_violation),
@@ -41,20 +57,54 @@ COLUMNS = (
 STUDY_LEGEND = (
     "cost: mean over the scenarios with its standard error, 5 and 95 % quantiles, and CVaR95, the mean of "
     f"the worst 5 %. saving: against {REFERENCE} in the same scenarios. capture: share of what perfect "
-    f"control of the batteries could save on top of {TRADE_ONLY}. out of limits: share of scenarios with a "
-    "voltage or a branch out of its limits at any time, with its 95 % interval (Wilson)."
+    f"control of the batteries could save on top of {TRADE_ONLY}, empty where that is nothing. out of "
+    "limits: share of scenarios with a voltage or a branch out of its limits at any time, with its 95 % "
+    "interval (Wilson)."
 )
+UNDONE_LEGEND = (
+    "unserved, spilled: means of the energy beyond the connection limits, and what it counts. limits: "
+    "violated limits of the grid, by what the market pays to keep them. in all: paid and both, which is what "
+    "saving and capture compare."
+)
+
+
+def undone(headline: Mapping[str, Figures]) -> bool:
+    """Whether anything that is priced was left undone in any scenario."""
+    return any(figures["total_mean_eur"] != figures["cost_mean_eur"] for figures in headline.values())
+
+
+def study_legend(headline: Mapping[str, Figures]) -> str:
+    """What the columns mean."""
+    return f"{STUDY_LEGEND} {UNDONE_LEGEND}" if undone(headline) else STUDY_LEGEND
 
 
 def study_table(headline: Mapping[str, Figures]) -> str:
     """Plain text; headline is that of the study's statistics, figures by policy."""
-    return "\n".join(aligned(headline, COLUMNS))
+    return "\n".join(aligned(headline, (*(UNDONE if undone(headline) else COST), *WORTH)))
 
 
-def study_notes(headline: Mapping[str, Figures]) -> list[str]:
-    """Remarks that belong under the table: which figures are of fewer scenarios than the others."""
+def study_notes(headline: Mapping[str, Figures], *, unserved_price: float | None = None) -> list[str]:
+    """Remarks that belong under the table: what was left undone, figures of fewer scenarios than others.
+
+    unserved_price in EUR/kWh on top of the tariffs.
+    """
     most = max(figures["scenarios"] for figures in headline.values())
     remarks = []
+    beyond = [
+        f"{name} {figures['unserved_kwh']:,.2f} kWh not served"
+        + (f" and {figures['spilled_kwh']:,.2f} kWh spilled" if figures["spilled_kwh"] else "")
+        for name, figures in headline.items()
+        if figures["unserved_kwh"] or figures["spilled_kwh"]
+    ]
+    if beyond:
+        price = "" if unserved_price is None else f" at {unserved_price:.4g} EUR/kWh on top of the tariffs"
+        remarks.append(
+            f"beyond the connection limits, means over the scenarios: {', '.join(beyond)}; counted{price} in "
+            '"in all"'
+        )
+    violated = [name for name, figures in headline.items() if figures["violation_cost_eur"]]
+    if violated:
+        remarks.append(f'limits of the grid violated, counted in "in all": {", ".join(violated)}')
     for name, figures in headline.items():
         if figures["scenarios"] < most:
             remarks.append(

@@ -54,8 +54,16 @@ def _unsolved(figures: Figures) -> str:
     return f"{figures['slots_not_solved']}"
 
 
-MONEY = (
-    ReportColumn(title=("cost", "EUR"), text=_number("cost_eur", 2)),
+COST = ReportColumn(title=("cost", "EUR"), text=_number("cost_eur", 2))
+# what was left undone, and what that makes of the cost: only where there is any
+UNDONE = (
+    ReportColumn(title=("unserved", "kWh"), text=_tiny("unserved_kwh", 2)),
+    ReportColumn(title=("spilled", "kWh"), text=_tiny("spilled_kwh", 2)),
+    ReportColumn(title=("unserved", "EUR"), text=_number("unserved_cost_eur", 2)),
+    ReportColumn(title=("limits", "EUR"), text=_number("violation_cost_eur", 2)),
+    ReportColumn(title=("in all", "EUR"), text=_number("total_cost_eur", 2)),
+)
+WORTH = (
     ReportColumn(title=("saving", "EUR"), text=_number("saving_eur", 2)),
     ReportColumn(title=("capture", "%"), text=_number("capture", 1, factor=100)),
     ReportColumn(title=("traded", "kWh"), text=_number("p2p_kwh", 0)),
@@ -76,22 +84,44 @@ TECHNICAL = (
 LEGEND = (
     "cost: utility, fees, wear and curtailment, less the worth of the energy gained in the batteries. "
     "saving: against no_storage_no_trade. capture: share of what perfect control of the batteries could save "
-    "on top of no_storage. self-suff.: share of the load not bought from the utility. SoC, V, P out: largest "
-    "excess over the limits of batteries, buses and branches. unsolved: slots stopped at the iteration limit."
+    "on top of no_storage, empty where that is nothing. self-suff.: share of the load served that was not "
+    "bought from the utility. SoC, V, P out: largest excess over the limits of batteries, buses and "
+    "branches. unsolved: slots stopped at the iteration limit."
 )
+UNDONE_LEGEND = (
+    "unserved, spilled: energy beyond the connection limits, not delivered and not taken. limits: violated "
+    "limits of the grid, by what the market pays to keep them. in all: cost and both, which is what saving, "
+    "capture, perfect foresight and the lower bound count."
+)
+
+
+def undone(kpis: Mapping[str, Figures]) -> bool:
+    """Whether any policy left anything undone that is priced."""
+    return any(figures["total_cost_eur"] != figures["cost_eur"] for figures in kpis.values())
+
+
+def money_columns(kpis: Mapping[str, Figures]) -> tuple[ReportColumn, ...]:
+    """The columns of money, those of what was left undone only where anything was."""
+    return (COST, *(UNDONE if undone(kpis) else ()), *WORTH)
+
+
+def legend(kpis: Mapping[str, Figures]) -> str:
+    """What the columns mean."""
+    return f"{LEGEND} {UNDONE_LEGEND}" if undone(kpis) else LEGEND
 
 
 def text_tables(kpis: Mapping[str, Figures], *, width: int = 100) -> str:
     """The figures of every policy as plain text: one table where it fits into `width`, else two."""
-    whole = aligned(kpis, (*MONEY, *TECHNICAL))
+    money = money_columns(kpis)
+    whole = aligned(kpis, (*money, *TECHNICAL))
     if len(whole[0]) <= width:
         return "\n".join(whole)
-    return "\n".join([*aligned(kpis, MONEY), "", *aligned(kpis, TECHNICAL)])
+    return "\n".join([*aligned(kpis, money), "", *aligned(kpis, TECHNICAL)])
 
 
 def markdown_table(kpis: Mapping[str, Figures]) -> str:
     """The same figures as one markdown table."""
-    columns = (*MONEY, *TECHNICAL)
+    columns = (*money_columns(kpis), *TECHNICAL)
     titles = ["policy", *(" ".join(column.title) for column in columns)]
     lines = [titles, ["---", *("---:" for _ in columns)]]
     lines += [[name, *(column.text(figures) for column in columns)] for name, figures in kpis.items()]
@@ -99,22 +129,24 @@ def markdown_table(kpis: Mapping[str, Figures]) -> str:
 
 
 def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
-    """Remarks that belong under the table: bounds, what is not comparable, slots without an answer.
+    """Remarks that belong under the table: end value, bounds, what was left undone, what is not comparable.
 
     run is a `jaxp2p.runner.Run`.
     """
-    remarks = []
+    remarks = [f"energy stored at the end is counted at {run.terminal_price:.4g} EUR/kWh for every policy"]
+    included = ", penalties included" if undone(kpis) else ""
     if run.perfect_foresight_eur is not None:
-        remarks.append(f"perfect foresight: {run.perfect_foresight_eur:,.2f} EUR")
+        best = kpis[OPTIMUM]["total_cost_eur"] if OPTIMUM in kpis else run.perfect_foresight_eur
+        remarks.append(f"perfect foresight: {best:,.2f} EUR{included}")
         if run.perfect_foresight_is_bound:
-            remarks[-1] += (
-                ", of a pool with the smallest fee, which no bilateral market can beat: "
-                "capture is a lower bound"
-            )
+            why = "".join(f", {reason}" for reason in run.perfect_foresight_reasons)
+            known = any(figures["capture"] is not None for figures in kpis.values())
+            remarks[-1] += why + (": capture is a lower bound" if known else ": it need not be reached")
     elif getattr(run, "left_out", ""):
         remarks.append(run.left_out)
     if run.lower_bound_eur is not None:
-        remarks.append(f"lower bound on the cost of any policy: {run.lower_bound_eur:,.2f} EUR")
+        remarks.append(f"lower bound on the cost of any policy{included}: {run.lower_bound_eur:,.2f} EUR")
+    remarks += undone_notes(run, kpis)
     broken = [
         name
         for name, figures in kpis.items()
@@ -128,6 +160,27 @@ def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
         if figures["slots_not_solved"]:
             counts = ", ".join(f"{count} {status}" for status, count in figures["status_counts"].items())
             remarks.append(f"{name}: not every slot was solved ({counts})")
+    return remarks
+
+
+def undone_notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
+    """Remarks on energy that was not served or spilled, and on violated limits of the grid, with prices."""
+    remarks = []
+    for figure, what in (("unserved_kwh", "load not served"), ("spilled_kwh", "energy spilled")):
+        beyond = {name: figures[figure] for name, figures in kpis.items() if figures[figure]}
+        if beyond:
+            worst = max(beyond, key=lambda name: beyond[name])
+            remarks.append(
+                f"{what} at the connection limits, by {len(beyond)} of {len(kpis)} policies, up to "
+                f"{beyond[worst]:,.3g} kWh ({worst}); counted at {run.unserved_price:.4g} EUR/kWh on top of "
+                'the tariffs in "in all"'
+            )
+    violated = [name for name, figures in kpis.items() if figures["violation_cost_eur"]]
+    if violated:
+        remarks.append(
+            f'limits of the grid violated, counted at {run.row_price:.4g} EUR/kWh in "in all": '
+            + ", ".join(violated)
+        )
     return remarks
 
 

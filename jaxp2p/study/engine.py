@@ -31,6 +31,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxp2p import solvers
 from jaxp2p._pytree import record, static
+from jaxp2p.accounting import ROUNDING_KW
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.lyapunov.tuned import Memory
 from jaxp2p.policy import Penalties, Policy, observe, remember, slot_problem
@@ -56,7 +57,10 @@ class Series(NamedTuple):
     export_kw: Array  # to the utility
     trade_kw: Array  # between members
     stored_kwh: Array  # at the end of the slot
-    unserved_kw: Array  # beyond the connection limits
+    unserved_kw: Array  # short of the load, beyond the connection limits
+    spilled_kw: Array  # generated beyond the connection limits
+    unserved_cost_eur: Array  # of both, see `jaxp2p.accounting`
+    violation_cost_eur: Array  # of the network rows that count as violated
     price_eur_per_kwh: Array  # mean of the members' market prices
     voltage_violation_pu: Array  # worst bus
     line_violation_kw: Array  # worst branch
@@ -164,6 +168,24 @@ def _grid_violation(community: Community, grid, injection: Array) -> tuple[Array
     return jnp.max(jnp.maximum(beyond, 0)), jnp.max(jnp.maximum(jnp.abs(flow) - room, 0), initial=0)
 
 
+def _undone(problem: SlotProblem, d: execute.Dispatch) -> dict[str, Array]:
+    """() each: what was left undone in a slot and what that counts, as `accounting.costs` has it."""
+    real = jnp.abs(d.unserved) > ROUNDING_KW
+    short = jnp.sum(jnp.where(real, jnp.maximum(d.unserved, 0), 0))
+    spilled = jnp.sum(jnp.where(real, jnp.maximum(-d.unserved, 0), 0))
+    extra = 0.0 if problem.unserved_price is None else problem.unserved_price
+    rate = (problem.price_buy + extra) * short + (extra - problem.price_sell) * spilled
+    excess = execute.row_excess(problem, d.injection)
+    kept = execute.row_tolerance(problem, flow=execute.POWER_TOLERANCE, voltage=execute.VOLTAGE_TOLERANCE)
+    violated = jnp.sum(jnp.where(excess > kept, excess, 0))
+    return {
+        "unserved_kw": short,
+        "spilled_kw": spilled,
+        "unserved_cost_eur": problem.slot_hours * rate,
+        "violation_cost_eur": problem.slot_hours * problem.row_penalty * violated,
+    }
+
+
 def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tuple[_Lane, Series]:
     """Execute the slot that the lane has solved, and open the next one, if need be of the next scenario."""
     problem = _unpack(task, lane.problem)
@@ -176,13 +198,14 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
     owned = (battery.charge_max > 0) | (battery.discharge_max > 0)  # an absent battery may leak
     beyond = jnp.maximum(energy - battery.energy_max, battery.energy_min - energy)
     balance = d.injection - (d.sell - d.buy) - jnp.sum(d.trades, axis=0) + d.unserved
+    undone = _undone(problem, d)
     kept = Series(
         cost_eur=jnp.sum(execute.slot_cost(problem, d)),
         import_kw=jnp.sum(d.buy),
         export_kw=jnp.sum(d.sell),
         trade_kw=jnp.sum(jnp.abs(d.trades)) / 2,
         stored_kwh=jnp.sum(energy),
-        unserved_kw=jnp.sum(jnp.abs(d.unserved)),
+        **undone,
         price_eur_per_kwh=jnp.mean(d.market_price),
         voltage_violation_pu=voltage,
         line_violation_kw=line,

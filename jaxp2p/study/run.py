@@ -12,12 +12,21 @@ import pandas as pd
 from jax import Array
 from jax.sharding import Mesh
 
+from jaxp2p.accounting import costs, unserved_power
 from jaxp2p.baselines.perfect_foresight import perfect_foresight
 from jaxp2p.community.types import Community, Horizon
-from jaxp2p.kpis import REFERENCE, UNSOLVED, grid_state
+from jaxp2p.grid import grid_state
+from jaxp2p.kpis import REFERENCE, UNSOLVED
 from jaxp2p.lyapunov.tuned import TunedValue
-from jaxp2p.policy import Penalties, Policy, suggest_penalties
-from jaxp2p.runner import POLICIES, make_policies, suggest_terminal_price, tuned_policy
+from jaxp2p.policy import Penalties, Policy
+from jaxp2p.runner import (
+    POLICIES,
+    check_end_value,
+    make_policies,
+    penalties_of,
+    suggest_terminal_price,
+    tuned_policy,
+)
 from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key, slots_of_scenario
 from jaxp2p.slot.status import Status
 from jaxp2p.solvers import Solver, choose_solver, scale_tolerances
@@ -79,6 +88,7 @@ def make_study(
     solver: Solver | None = None,
     first_slot_of_week: int = 0,
     terminal_price: float | None = None,
+    unserved_price: float | None = None,
     foresight_sample: int = 8,
     engine: str | None = None,
     lanes: int | None = None,
@@ -87,11 +97,12 @@ def make_study(
 ) -> Study:
     """A study of the named policies; scenarios of `slots` slots are drawn by `model` from the horizon.
 
-    Policy parameters, penalties and the terminal price follow from the tariffs of the horizon, the same for
-    every scenario. A tuned `controller` runs last, as the policy "tuned"; it counts first_slot_of_week from
-    midnight of a Monday, and the days of every scenario from there, whatever days they are drawn from.
-    Raises ValueError for unknown policies, where scenarios cannot be that long, and for a controller made for
-    another slot length.
+    Policy parameters, penalties and the terminal price (as in `jaxp2p.runner.run` where they are not given)
+    follow from the tariffs of the horizon, the same for every scenario. A tuned `controller` runs last, as
+    the policy "tuned"; it counts first_slot_of_week from midnight of a Monday, and the days of every scenario
+    from there, whatever days they are drawn from.
+    Raises ValueError for unknown policies, where scenarios cannot be that long, for a controller made for
+    another slot length, and for prices that cannot be.
     """
     unknown = [name for name in policies if name not in POLICIES]
     if unknown:
@@ -102,6 +113,7 @@ def make_study(
     if slots < 1 or (limit is not None and slots > limit):
         raise ValueError(f"a scenario of {slots} slots cannot be made from {horizon.slots}: use bootstrap")
     known, own = make_policies(community, horizon), tuned_policy(controller, horizon)
+    check_end_value(terminal_price)
     if terminal_price is None:
         terminal_price = suggest_terminal_price(community, horizon)
     return Study(
@@ -109,7 +121,7 @@ def make_study(
         horizon=horizon,
         model=model,
         policies={name: known.get(name) for name in policies} | own,
-        penalties=suggest_penalties(horizon),
+        penalties=penalties_of(horizon, unserved_price),
         solver=solver or choose_solver(community),
         key=jax.random.key(seed),
         slots=slots,
@@ -239,22 +251,31 @@ def run_study(
 def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price: float) -> pd.DataFrame:
     """A row per scenario, summed in float64; the names are those of `jaxp2p.kpis`."""
     x = Series(*(np.asarray(values, float) for values in series))
-    gained = x.stored_kwh[:, -1] - start_kwh
+    paid = x.cost_eur.sum(1) - terminal_price * (x.stored_kwh[:, -1] - start_kwh)
+    unserved, violation = x.unserved_cost_eur.sum(1), x.violation_cost_eur.sum(1)
     return pd.DataFrame(
         {
-            "cost_eur": x.cost_eur.sum(1) - terminal_price * gained,
+            "cost_eur": paid,
+            "unserved_cost_eur": unserved,
+            "violation_cost_eur": violation,
+            "total_cost_eur": paid + unserved + violation,
             "import_kwh": hours * x.import_kw.sum(1),
             "export_kwh": hours * x.export_kw.sum(1),
             "p2p_kwh": hours * x.trade_kw.sum(1),
             "peak_import_kw": np.max(x.import_kw - x.export_kw, axis=1),
             "peak_export_kw": np.max(x.export_kw - x.import_kw, axis=1),
             "unserved_kwh": hours * x.unserved_kw.sum(1),
+            "spilled_kwh": hours * x.spilled_kw.sum(1),
             "stored_end_kwh": x.stored_kwh[:, -1],
             "voltage_violation_pu": x.voltage_violation_pu.max(1),
             "line_violation_kw": x.line_violation_kw.max(1),
             "soc_violation_kwh": np.maximum(x.soc_violation_kwh.max(1), 0),
             "balance_error_kw": x.balance_error_kw.max(1),
             "unsolved_slots": np.isin(x.status, UNSOLVED).sum(1).astype(float),
+            **{
+                f"slots_{status.name.lower()}": (x.status == status).sum(1).astype(float)
+                for status in UNSOLVED
+            },
             "violated_slots": (x.status == Status.NETWORK_VIOLATED).sum(1).astype(float),
             "iterations_total": x.iterations.sum(1),
         }
@@ -263,8 +284,8 @@ def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price
 
 def _savings(kpis: pd.DataFrame) -> pd.DataFrame:
     """With the saving against no storage and no trade in the same scenario; NaN where that was not run."""
-    reference = kpis[kpis["policy"] == REFERENCE].set_index("scenario")["cost_eur"]
-    saving = kpis["scenario"].map(reference) - kpis["cost_eur"]
+    reference = kpis[kpis["policy"] == REFERENCE].set_index("scenario")["total_cost_eur"]
+    saving = kpis["scenario"].map(reference) - kpis["total_cost_eur"]
     return kpis.assign(saving_eur=saving)
 
 
@@ -299,6 +320,7 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         unserved_price=float(study.penalties.unserved),
     )
     t: Trajectory = found.trajectory
+    short, spilled = unserved_power(t)
     grid = grid_state(community, horizon, np.asarray(t.injection, float))
     network, battery = community.network, community.prosumers.battery
     high, low = np.asarray(network.voltage_max, float), np.asarray(network.voltage_min, float)
@@ -306,7 +328,13 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
     energy = np.asarray(t.energy, float)
     owned = np.asarray((battery.charge_max > 0) | (battery.discharge_max > 0))
     outside = np.maximum(energy - np.asarray(battery.energy_max), np.asarray(battery.energy_min) - energy)
-    balance = t.injection - (t.sell - t.buy) - t.trade + t.unserved
+    prices = {
+        "terminal_price": study.terminal_price,
+        "unserved_price": float(study.penalties.unserved),
+        "row_price": float(study.penalties.row),
+    }
+    spent = costs(community, horizon, t, grid, **prices)
+    balance = t.injection - (t.sell - t.buy) - t.trade + short - spilled
     total = lambda values: np.asarray(values, float).sum(1)
     slots = len(energy)
     return Series(
@@ -315,7 +343,10 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         export_kw=total(t.sell),
         trade_kw=total(t.trade_volume) / 2,
         stored_kwh=total(energy),
-        unserved_kw=total(np.abs(t.unserved)),
+        unserved_kw=total(short),
+        spilled_kw=total(spilled),
+        unserved_cost_eur=spent.unserved_slots,
+        violation_cost_eur=spent.violation_slots,
         price_eur_per_kwh=np.asarray(t.price_market, float).mean(1),
         voltage_violation_pu=beyond,
         line_violation_kw=grid.excess.max(1, initial=0),
@@ -323,4 +354,5 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         balance_error_kw=np.abs(np.asarray(balance, float)).max(1),
         status=np.full(slots, int(Status.SOLVED)),
         iterations=np.zeros(slots),
+        gap_eur=np.zeros(slots),
     ), float(np.asarray(battery.energy_start, float).sum())

@@ -32,6 +32,8 @@ WORDS = {
     "market": "market",
     "partners": "partners per member",
     "fee": "fee of a trade",
+    "end_value": "worth of energy stored at the end",
+    "unserved_price": "price of unserved energy",
     "graph": "trading graph",
     "network": "limits of the grid in the market",
     "policies": "policies",
@@ -79,6 +81,8 @@ class StudySettings:
     version: str  # of jaxp2p
     fingerprint: str  # of the input tables
     controller: str | None  # sha256 of the tuned controller, None without one
+    end_value: float | None = None  # EUR/kWh stored at the end, None: from the prices
+    unserved_price: float | None = None  # EUR/kWh on top of the tariffs, None: from the prices
 
     def __post_init__(self) -> None:
         if self.scenarios < 1 or self.chunk < 1:

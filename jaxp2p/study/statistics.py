@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxp2p.accounting import LEAST_SAVING_EUR, LEAST_SAVING_SHARE
 from jaxp2p.kpis import OPTIMUM, REFERENCE, TRADE_ONLY
 
 QUANTILES = {"p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
@@ -26,6 +27,8 @@ VOLTAGE_TOLERANCE_PU, LINE_TOLERANCE_KW = 1e-4, 0.05  # excess that still counts
 POINTS = 50  # of a convergence curve
 VOLTAGE, LINE, GRID = "voltage", "line", "grid"  # what is violated; grid: either
 
+COST, TOTAL = "cost_eur", "total_cost_eur"  # paid; with what was left undone, by which policies are compared
+UNDONE = ("unserved_kwh", "spilled_kwh", "unserved_cost_eur", "violation_cost_eur")  # means in the headline
 MONEY = {name: f"{{}}_{name}_eur" for name in ("mean", "se", "p5", "p50", "p95")}  # names in the headline
 
 ReadFigure = Callable[[str], Mapping[str, np.ndarray]]  # figure -> values by policy, in scenario order
@@ -89,7 +92,8 @@ class StudyStatistics:
     Attributes:
         summary: policy, figure, and `describe` of it.
         savings: policy, against, and `describe` (less the CVaR) of cost(against) - cost(policy), paired, in
-            EUR; better is the share of scenarios in which the policy is cheaper.
+            EUR; better is the share of scenarios in which the policy is cheaper. Here and below costs are in
+            all, what was left undone included.
         violations: policy, kind (voltage, line, grid), count, violated, probability, low, high (`wilson`).
         captures: policy, capture, se, count.
         convergence: policy, scenarios, mean_eur, se_eur of the cost.
@@ -101,10 +105,21 @@ class StudyStatistics:
     captures: pd.DataFrame
     convergence: pd.DataFrame
 
+    @property
+    def _total(self) -> str:
+        return TOTAL if (self.summary["figure"] == TOTAL).any() else COST
+
     def headline(self) -> dict[str, dict[str, Any]]:
         """The main figures by policy: what the printed table and the JSON summary show, None where absent."""
         parts = {  # table, and what its columns are called here
-            "cost": (self.summary[self.summary["figure"] == "cost_eur"], MONEY | {"cvar95": "{}_cvar95_eur"}),
+            **{
+                part: (self.summary[self.summary["figure"] == figure], MONEY | {"cvar95": "{}_cvar95_eur"})
+                for part, figure in (("cost", COST), ("total", self._total))
+            },
+            **{
+                name: (self.summary[self.summary["figure"] == name], {"mean": "{}"})
+                for name in (*UNDONE, "unsolved_slots")
+            },
             "saving": (self.savings[self.savings["against"] == REFERENCE], MONEY),
             "capture": (self.captures, {"capture": "{}", "se": "{}_se", "count": "{}_scenarios"}),
             "violation": (
@@ -129,18 +144,19 @@ def study_statistics(read: ReadFigure, figures: Sequence[str], *, points: int = 
     """All statistics of a study.
 
     read gives one figure by policy, scenario s in place s (`StudyFolder.read_figure`); a policy run on a
-    sample only has the first scenarios. figures must contain cost_eur; those of violations may be absent.
+    sample only has the first scenarios. figures must contain cost_eur; those of violations may be absent, and
+    total_cost_eur where nothing can be left undone.
 
     Raises:
         ValueError: there is no cost_eur.
     """
-    if "cost_eur" not in figures:
+    if COST not in figures:
         raise ValueError("the statistics of a study need the figure cost_eur")
     rows = []
     for figure in figures:
         for policy, values in read(figure).items():
             rows.append({"policy": policy, "figure": figure, **describe(values)})
-    cost = read("cost_eur")
+    cost = read(TOTAL if TOTAL in figures else COST)
     curves = [running_mean(values, points).assign(policy=policy) for policy, values in cost.items()]
     convergence = pd.concat(curves, ignore_index=True)
     return StudyStatistics(
@@ -252,14 +268,20 @@ def captures(cost: Mapping[str, np.ndarray]) -> pd.DataFrame:
     """What the control of the storage captures of what perfect foresight would, over the latter's sample.
 
     capture = sum(cost no_storage - cost) / sum(cost no_storage - cost perfect foresight), with the standard
-    error of a ratio of sums by the delta method (`ratio`). Empty where one of the two was not run.
+    error of a ratio of sums by the delta method (`ratio`). Empty where one of the two was not run, NaN where
+    nothing can be saved that is told from rounding.
     """
     rows = []
     if TRADE_ONLY in cost and OPTIMUM in cost:
         for policy, values in cost.items():
             common = min(values.size, cost[TRADE_ONLY].size, cost[OPTIMUM].size)
             base = cost[TRADE_ONLY][:common]
-            share, error, count = ratio(base - values[:common], base - cost[OPTIMUM][:common])
+            possible = base - cost[OPTIMUM][:common]
+            share, error, count = ratio(base - values[:common], possible)
+            known = np.isfinite(possible)
+            least = LEAST_SAVING_EUR * known.sum() + LEAST_SAVING_SHARE * np.abs(base[known]).sum()
+            if possible[known].sum() < least:
+                share = error = float("nan")
             rows.append({"policy": policy, "capture": share, "se": error, "count": count})
     return pd.DataFrame(rows, columns=["policy", "capture", "se", "count"])
 
