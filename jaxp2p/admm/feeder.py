@@ -40,7 +40,7 @@ class _Found(NamedTuple):
     price: Array  # (J,) EUR/kWh
     side: Array  # (J,) int32: 1 at the upper limit, -1 lower, 0 inside, 2 and -2 beyond, at the penalty
     inverse: Array  # (J, J)
-    count: Array  # () int32
+    rounds: Array  # () int32
     done: Array  # () bool
 
 
@@ -108,7 +108,7 @@ def _search(work: RowsAtWork, unpriced: Array, price: Array, rho: Array, penalty
             jnp.where(blocked, moved, wanted),
             jnp.where(blocked, stopped, joined).astype(jnp.int32),
             inverse,
-            found.count + 1,
+            found.rounds + 1,
             ~blocked & settled,
         )
 
@@ -120,7 +120,7 @@ def _search(work: RowsAtWork, unpriced: Array, price: Array, rho: Array, penalty
         jnp.zeros((), jnp.int32),
         jnp.zeros((), bool),
     )
-    return jax.lax.while_loop(lambda found: ~found.done & (found.count < ROUNDS), again, start)
+    return jax.lax.while_loop(lambda found: ~found.done & (found.rounds < ROUNDS), again, start)
 
 
 def _solve(

@@ -73,7 +73,7 @@ def tune(source: Source, options: Options) -> int:
         from jaxp2p.scenarios.parse import parse_model
         from jaxp2p.tuning.controller_file import write_controller
         from jaxp2p.tuning.stages import flat, steps_in_all, tune_stages
-        from jaxp2p.tuning.windows import check_features
+        from jaxp2p.tuning.windows import check_features, check_tunable
 
         plan, settings = _plan(options, tables.profiles["time"].iloc[0])
         with user_input():
@@ -85,6 +85,7 @@ def tune(source: Source, options: Options) -> int:
             community, train = build_both(earlier, source, options)
             _, test = build_both(later, source, options)
             parse_model(plan.model, horizon=train, community=community)  # all that can be refused is, now
+            check_tunable(community, train)
             check_end_value(options.end_value)
             for part in (train, test):
                 if options.network:

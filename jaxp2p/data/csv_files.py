@@ -20,6 +20,8 @@ import pandas as pd
 from jaxp2p.data.faults import MAX_ROWS_PER_CHECK, Fault
 from jaxp2p.data.schema import SCHEMA, TIME_TABLES
 
+csv.field_size_limit(2**31 - 1)  # the header of ten thousand profiles, tried as one field
+
 SEPARATORS = (",", ";", "\t", "|")
 PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 
