@@ -145,6 +145,15 @@ def storage_drift(problem: SlotProblem, d: Dispatch) -> Array:
     return charged + dt * (negative + positive)
 
 
+def beyond_connections(problem: SlotProblem, d: Dispatch) -> Array:
+    """EUR (N,) of energy that is not served (b + u per kWh) or spilled (u - s)."""
+    if problem.unserved_price is None:
+        return jnp.zeros_like(d.unserved)
+    short, spilled = jnp.maximum(d.unserved, 0), jnp.maximum(-d.unserved, 0)
+    rate = (problem.price_buy + problem.unserved_price) * short
+    return problem.slot_hours * (rate + (problem.unserved_price - problem.price_sell) * spilled)
+
+
 def payments(problem: SlotProblem, d: Dispatch) -> Array:
     """EUR (N,) that every home receives from its peers; sums to zero over the community."""
     return problem.slot_hours * jnp.sum(d.trade_price * d.trades, axis=0)
@@ -173,7 +182,7 @@ def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
         row_price=answer.row_price,
     )
     gap = parts.total
-    cost = jnp.sum(slot_cost(problem, d)) + jnp.sum(storage_drift(problem, d))
+    cost = jnp.sum(slot_cost(problem, d) + storage_drift(problem, d) + beyond_connections(problem, d))
     scale = gap_scale(problem, jnp.maximum(jnp.abs(cost) - gap, 0))
     excess = row_excess(problem, d.injection)
     beyond = excess / tolerance
