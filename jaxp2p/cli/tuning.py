@@ -67,7 +67,7 @@ def tune(source: Source, options: Options) -> int:
         from jaxp2p.scenarios.parse import parse_model
         from jaxp2p.tuning.controller_file import write_controller
         from jaxp2p.tuning.stages import flat, steps_in_all, tune_stages
-        from jaxp2p.tuning.windows import check_features
+        from jaxp2p.tuning.windows import check_features, check_tunable
 
         plan, settings = _plan(options, tables.profiles["time"].iloc[0])
         with user_input():
@@ -78,6 +78,7 @@ def tune(source: Source, options: Options) -> int:
             community, train = build_both(earlier, source, options)
             _, test = build_both(later, source, options)
             parse_model(plan.model, horizon=train, community=community)  # all that can be refused is, now
+            check_tunable(community, train)
             check_end_value(options.end_value)
         first, second = (first_slot_of_week(part.profiles["time"]) for part in (earlier, later))
         worth = suggest_terminal_price(community, train) if options.end_value is None else options.end_value

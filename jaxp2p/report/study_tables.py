@@ -111,7 +111,7 @@ def study_notes(headline: Mapping[str, Figures], *, unserved_price: float | None
                 f"{name}: cost of {figures['scenarios']:,} scenarios out of {most:,}; its saving and every "
                 "capture compare equal scenarios"
             )
-    samples = {figures["capture_scenarios"] for figures in headline.values()} - {None}
+    samples = {row["capture_scenarios"] for row in headline.values() if row["capture"] is not None}
     for sample in sorted(samples):
         remarks.append(f"capture: over {sample:,.0f} scenarios, a ratio of sums")
     return remarks

@@ -24,6 +24,7 @@ from jax import Array
 
 from jaxp2p import simulation
 from jaxp2p._pytree import record
+from jaxp2p.accounting import possible_saving
 from jaxp2p.baselines.perfect_foresight import perfect_foresight
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.lyapunov.tuned import FEATURES, STAGED, TunedValue
@@ -94,7 +95,7 @@ def tune(
     if start is not None:
         value = replace(value, **{name: getattr(start, name) for name in WEIGHTS})
     best, possible = _possible_saving(window, terminal_price)
-    if not possible > 0:
+    if possible is None:
         raise ValueError("nothing can be saved in this window: there is nothing to tune")
     size = settings.batch or window.scenarios
     if not 0 < size <= window.scenarios:
@@ -211,8 +212,8 @@ def in_turn(values: Sequence[TunedValue], begins: Sequence[int]) -> TunedValue:
     return replace(values[0], **parts, begins=jnp.asarray(list(begins), jnp.int32))
 
 
-def _possible_saving(window: Window, terminal_price: float) -> tuple[float, float]:
-    """EUR, means over the scenarios: cost of perfect foresight, and what that saves."""
+def _possible_saving(window: Window, terminal_price: float) -> tuple[float, float | None]:
+    """EUR, means over the scenarios: cost of perfect foresight, and what that saves, None for nothing."""
     community, dtype, size = window.community, window.horizons.load.dtype, window.community.size
     rest = baseline_policies(size, dtype, own=greedy(size, dtype))["no_storage"]
     best, idle = [], []
@@ -226,4 +227,4 @@ def _possible_saving(window: Window, terminal_price: float) -> tuple[float, floa
         best.append(found.objective_eur)
         run = simulation.simulate_in_pieces(community, horizon, penalties, rest, Newton())
         idle.append(net_cost(run, community.prosumers.battery, terminal_price))
-    return float(np.mean(best)), float(np.mean(idle) - np.mean(best))
+    return float(np.mean(best)), possible_saving(float(np.mean(idle)), float(np.mean(best)))

@@ -58,6 +58,36 @@ def group_members(community: Community, how: str) -> np.ndarray:
     return np.where(owner, np.cumsum(owner) - 1, 0)
 
 
+def check_tunable(community: Community, horizon: Horizon) -> None:
+    """Raises ValueError for what no controller can be tuned on, all of it named.
+
+    Slots that do not divide the day, another market than the pool, connection or trade limits, no batteries.
+    """
+    faults = []
+    try:
+        slots_of_day(horizon)
+    except ValueError as error:
+        faults.append(str(error))
+    homes, market = community.prosumers, community.market
+    if market.kind != "pool" or market.limited:
+        faults.append("a controller is tuned in a pool without limits on trades")
+    if homes.limited:
+        faults.append("a controller is tuned without connection limits (buy_max_kw, sell_max_kw)")
+    if not np.any((np.asarray(homes.battery.charge_max) > 0) | (np.asarray(homes.battery.discharge_max) > 0)):
+        faults.append("nobody has a battery: there is nothing to tune")
+    if faults:
+        raise ValueError("; ".join(faults))
+
+
+def slots_of_day(horizon: Horizon) -> int:
+    """Slots in a day; ValueError where they do not divide it."""
+    hours = float(horizon.slot_hours)
+    slots = round(24 / hours)
+    if abs(slots * hours - 24) > 1e-4:
+        raise ValueError(f"slots of {60 * hours:g} min do not divide a day")
+    return slots
+
+
 def make_window(
     community: Community,
     horizon: Horizon,
@@ -121,7 +151,7 @@ def start_value(
 ) -> TunedValue:
     """The certified controller at V_max of the window's tariffs, with features scaled by the window.
 
-    Raises ValueError for an unknown feature, or fewer than one knot or piece.
+    Raises ValueError for an unknown feature, fewer than one knot or piece, and slots that no day is made of.
     """
     check_features(features)
     if knots < 1 or pieces < 1:
@@ -139,7 +169,7 @@ def start_value(
         group=jnp.asarray(window.group, jnp.int32),
         start=jnp.mean(_observed(past), axis=1),
         hours=jnp.asarray(memory_hours, dtype),
-        slots_per_day=round(24 / float(past.slot_hours)),
+        slots_per_day=slots_of_day(past),
     )
 
     @jax.vmap
