@@ -34,7 +34,15 @@ from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.solvers import Solver
 from jaxp2p.trajectory import Trajectory
 
-VERDICT = ("violation", "violation_row", "status", "iterations", "prim_res", "dual_res")  # have no derivative
+VERDICT = (
+    "gap",
+    "violation",
+    "violation_row",
+    "status",
+    "iterations",
+    "prim_res",
+    "dual_res",
+)  # have no derivative
 
 
 class _Rules(NamedTuple):
@@ -126,7 +134,7 @@ def simulate(
         problem = _problem(rules, known, point.energy)
         answer = pool_answer(problem, price, response.injection, response.market_price, response.nodal_price)
         done = execute.settle(problem, answer, response.devices)
-        result = execute.SlotResult(dispatch=done, **verdict)
+        result = execute.SlotResult(dispatch=done, gap_parts=None, gap_scale=None, **verdict)
         row = simulation.record(problem, result, response.energy)
         return row._replace(**{name: None for name in Trajectory._fields if name not in keep})
 

@@ -32,7 +32,8 @@ class Diagnosis(NamedTuple):
 def diagnose(problem: SlotProblem, solver: Solver) -> Diagnosis:
     """Solve the slot, and where a row is violated once more with the penalty times 10.
 
-    Gone: PENALTY_TOO_SMALL. Still there: NETWORK_INFEASIBLE. Host function; costs two cold solves.
+    Gone: PENALTY_TOO_SMALL. Still there: NETWORK_INFEASIBLE. Where the second solve does not end neither is
+    proved, and the status stays NETWORK_VIOLATED. Host function; costs two cold solves.
     """
     first = _solve(problem, solver)
     status = Status(int(first.status))
@@ -40,9 +41,9 @@ def diagnose(problem: SlotProblem, solver: Solver) -> Diagnosis:
         return Diagnosis(status, -1, float(first.violation), float("nan"))
     harder = type(problem)(**{**problem.__dict__, "row_penalty": FACTOR * problem.row_penalty})
     second = _solve(harder, solver)
-    gone = Status(int(second.status)) is not Status.NETWORK_VIOLATED
+    verdict = {Status.NETWORK_VIOLATED: Status.NETWORK_INFEASIBLE, Status.MAX_ITER: status}
     return Diagnosis(
-        status=Status.PENALTY_TOO_SMALL if gone else Status.NETWORK_INFEASIBLE,
+        status=verdict.get(Status(int(second.status)), Status.PENALTY_TOO_SMALL),
         row=int(np.asarray(first.violation_row)),
         violation_kw=float(first.violation),
         violation_with_larger_penalty_kw=float(second.violation),

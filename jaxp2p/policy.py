@@ -30,7 +30,7 @@ class Policy:
     inverse_v is 0; `exact` 0 keeps lambda constant within the slot (standard Lyapunov method).
     """
 
-    storage: Array  # () 1: batteries take part, 0: they are absent
+    storage: Array  # () 1: batteries take part, 0: they rest, but for what must be charged after leaking
     trade: Array  # () 1: the market is open, 0: everybody for himself
     rule: Array  # () int32, one of the three above
     theta: Array  # (D, N) kWh, D slots of the day (1: the same all day)
@@ -156,11 +156,11 @@ def slot_problem(
     kept = battery.retention * energy
     room = jnp.maximum(battery.energy_max - kept, 0) / (dt * battery.charge_efficiency)
     stock = jnp.maximum(kept - battery.energy_min, 0) * battery.discharge_efficiency / dt
-    charge_max = policy.storage * jnp.minimum(battery.charge_max, room)
-    discharge_max = policy.storage * jnp.minimum(battery.discharge_max, stock)
-    # what leaked below the lower limit must be charged again, by every policy alike
+    # what leaked below the lower limit must be charged again, by every policy alike: an absent battery too
     refill = jnp.maximum(battery.energy_min - kept, 0) / (dt * battery.charge_efficiency)
-    charge_min = jnp.minimum(policy.storage * refill, charge_max)
+    charge_min = jnp.minimum(refill, battery.charge_max)
+    charge_max = jnp.maximum(policy.storage * jnp.minimum(battery.charge_max, room), charge_min)
+    discharge_max = policy.storage * jnp.minimum(battery.discharge_max, stock)
 
     discharge_min = jnp.zeros_like(discharge_max)
     if policy.tuned is not None and memory is not None:  # never a rule

@@ -338,7 +338,7 @@ def _write_table(frame: pd.DataFrame, file: Path) -> Path:
     return file
 
 
-TEXT = ("policy", "member", "bus", "status", "binding_row")  # never numbers, whatever they look like
+TEXT = ("policy", "member", "bus", "status", "binding_row")  # never numbers: 0012 and 12 are two members
 
 
 def _read_table(file: Path) -> pd.DataFrame:
@@ -392,7 +392,10 @@ def _plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str) else str(value)
+    if value is None:
+        return None
+    # bytes of a file name that are no text are spelt out; no file could be written with them
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _replace(fresh: Path, target: Path) -> None:

@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxp2p import simulation
 from jaxp2p.accounting import costs, end_value, possible_saving
-from jaxp2p.baselines.perfect_foresight import PerfectForesight, perfect_foresight
+from jaxp2p.baselines.perfect_foresight import PerfectForesight, estimate_seconds, perfect_foresight
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.grid import grid_state
 from jaxp2p.lyapunov.bounds import lyapunov_parameters
@@ -37,6 +37,9 @@ POLICIES = (
 MPC_POLICIES = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect": "perfect"}
 TUNED = "tuned"  # the policy of a controller file
 HISTORY_DAYS = 28  # before the window, all that these forecasts look back on
+FORESIGHT = ("auto", "on", "off")
+# "auto" leaves perfect foresight out where it would take this many times as long as all else, and a while
+FORESIGHT_FACTOR, FORESIGHT_SECONDS = 10.0, 60.0
 
 Progress = Callable[[str, int, int], None]
 
@@ -56,6 +59,7 @@ class Run(NamedTuple):
     unserved_price: float  # EUR/kWh on top of the tariffs, beyond the connection limits
     row_price: float  # EUR/kWh of a violated network row
     perfect_foresight_reasons: tuple[str, ...] = ()  # why it is a bound only
+    left_out: str = ""  # why perfect foresight, though asked for, was not run
 
 
 def price_bounds(horizon: Horizon) -> tuple[float, float]:
@@ -115,6 +119,7 @@ def run(
     lower_bound: bool = True,
     history: Horizon | None = None,
     controller: TunedValue | None = None,
+    foresight_mode: str = "on",
 ) -> Run:
     """Run the named policies slot by slot; perfect foresight and the lower bound see the whole horizon.
 
@@ -123,16 +128,22 @@ def run(
     from midnight of a Monday. terminal_price in EUR/kWh values the stored energy at the end for every policy
     alike; by default the middle of what a stored kWh usually costs and earns. unserved_price in EUR/kWh on
     top of the tariffs is what energy beyond the connection limits costs, in the slots and in the figures; by
-    default that of `suggest_penalties`. Raises ValueError for an unknown policy, for a history too short for
-    a forecast, for a controller made for another slot length, and for prices that cannot be.
+    default that of `suggest_penalties`. foresight_mode is one of `FORESIGHT`: "auto" leaves perfect foresight
+    out, with the reason in `left_out`, where `estimate_seconds` says that it would take more than
+    FORESIGHT_SECONDS and FORESIGHT_FACTOR times what all else took. Raises ValueError for an unknown policy
+    or mode, for a history too short for a forecast, for a controller made for another slot length, and for
+    prices that cannot be.
     """
     known = (*POLICIES, *MPC_POLICIES)
     unknown = [name for name in policies if name not in known]
     if unknown:
         raise ValueError(f"unknown policies {', '.join(unknown)}: choose from {', '.join(known)}")
+    if foresight_mode not in FORESIGHT:
+        raise ValueError(f"unknown foresight_mode {foresight_mode!r}: choose from {', '.join(FORESIGHT)}")
     check_history(policies, horizon, history)
     check_end_value(terminal_price)
     penalties = penalties_of(horizon, unserved_price)
+    begin = time.perf_counter()
     solver = solver or choose_solver(community)
     report = progress or (lambda name, done, total: None)
     if terminal_price is None:
@@ -157,20 +168,30 @@ def run(
         trajectories[name], seconds[name] = found.trajectory, found.seconds
         compile_seconds += found.compile_seconds
 
-    foresight = None
+    foresight, left_out = None, ""
     if "perfect_foresight" in policies:
+        elapsed = time.perf_counter() - begin
+        left_out = _reason_to_leave_out(community, horizon, foresight_mode, elapsed)
+    if "perfect_foresight" in policies and not left_out:
         report("perfect_foresight", 0, horizon.slots)
+
+        def heard(round: int, rows: int, iteration: int) -> None:
+            # how many rounds it takes nobody knows beforehand: they are told, the bar waits
+            stage = f"perfect foresight, round {round} with {rows} grid limits, iteration {iteration}"
+            report(stage, 0, horizon.slots)
+
         foresight = perfect_foresight(
             community,
             horizon,
             terminal_price=terminal_price,
             row_penalty=float(penalties.row),
             unserved_price=float(penalties.unserved),
+            told=heard,
         )
         trajectories["perfect_foresight"] = foresight.trajectory
         seconds["perfect_foresight"] = foresight.seconds
         report("perfect_foresight", horizon.slots, horizon.slots)
-    bound = _lower_bound(community, horizon, terminal_price, foresight) if lower_bound else None
+    bound = _lower_bound(community, horizon, penalties, terminal_price, foresight) if lower_bound else None
     prices = {
         "terminal_price": terminal_price,
         "unserved_price": float(penalties.unserved),
@@ -194,6 +215,21 @@ def run(
         certificate="\n".join(proved),
         row_names=row_names(community),
         perfect_foresight_reasons=() if foresight is None else bound_reasons(community, foresight),
+        left_out=left_out,
+    )
+
+
+def _reason_to_leave_out(community: Community, horizon: Horizon, mode: str, elapsed: float) -> str:
+    """Why perfect foresight is not run; empty: it is. `elapsed` is what all else took, in seconds."""
+    if mode == "off":
+        return "perfect foresight: left out, as asked for; capture is not known"
+    seconds = estimate_seconds(community, horizon.slots)
+    if mode == "on" or seconds <= max(FORESIGHT_SECONDS, FORESIGHT_FACTOR * elapsed):
+        return ""
+    return (
+        f"perfect foresight: left out, as it would take about {seconds / 60:.0f} min, more than "
+        f"{FORESIGHT_FACTOR:g} times all else together ({elapsed:.0f} s); jaxp2p run --foresight on insists. "
+        "Capture is not known"
     )
 
 
@@ -282,24 +318,25 @@ def _possible_saving(
 
 
 def _lower_bound(
-    community: Community, horizon: Horizon, terminal_price: float, foresight: PerfectForesight | None
+    community: Community,
+    horizon: Horizon,
+    penalties: Penalties,
+    terminal_price: float,
+    foresight: PerfectForesight | None,
 ) -> float:
     """EUR, proved a posteriori; the duals of perfect foresight, where known, are the best start."""
-    if foresight is None:
-        best = best_lower_bound(community, horizon, terminal_price=terminal_price)
-        return float(best.value_eur)
     dtype = horizon.load.dtype
-    rows = None if community.feeder is None else jnp.asarray(foresight.row_duals, dtype)
-    return float(
-        best_lower_bound(
-            community,
-            horizon,
-            terminal_price=terminal_price,
-            storage_value=jnp.asarray(foresight.storage_duals, dtype),
-            row_price=rows,
-            steps=0,
-        ).value_eur
+    known: dict[str, Any] = {}
+    if foresight is not None:
+        known = {"storage_value": jnp.asarray(foresight.storage_duals, dtype), "steps": 0}
+    if foresight is not None and community.feeder is not None:
+        # an interior point may be beyond the penalty by its rounding
+        rows = jnp.asarray(foresight.row_duals, dtype)
+        known["row_price"] = jnp.clip(rows, -penalties.row, penalties.row)
+    best = best_lower_bound(
+        community, horizon, terminal_price=terminal_price, unserved_price=penalties.unserved, **known
     )
+    return float(best.value_eur)
 
 
 def make_certificate(community: Community, horizon: Horizon, terminal_price: float) -> Certificate:

@@ -110,6 +110,7 @@ def record(problem: SlotProblem, result: execute.SlotResult, energy: Array) -> T
         price_market=d.market_price,
         price_nodal=d.nodal_price,
         unserved=d.unserved,
+        gap=result.gap,
         violation=result.violation,
         violation_row=result.violation_row,
         status=result.status,

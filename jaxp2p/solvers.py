@@ -83,7 +83,7 @@ def advance(problem: SlotProblem, solver: Solver, search: Search) -> Search:
 
 def end(problem: SlotProblem, solver: Solver, search: Search) -> Outcome:
     """What to execute, from wherever the search stands."""
-    return newton.end(problem, search) if isinstance(solver, Newton) else admm.end(search)
+    return (newton if isinstance(solver, Newton) else admm).end(problem, solver, search)
 
 
 def iterations_per_step(solver: Solver) -> int:

@@ -26,6 +26,7 @@ class Trajectory(NamedTuple):
     price_market: Array  # (T, N) mu_i
     price_nodal: Array  # (T, N) nu_i, what the devices saw
     unserved: Array  # (T, N) kW beyond the exchange limits (0 without such limits)
+    gap: Array  # (T,) EUR by which cost, storage value and penalties of the slot exceed its optimum at most
     violation: Array  # (T,) kW, worst network row (0: inside all limits)
     violation_row: Array  # (T,) int32, index of that row in the Feeder
     status: Array  # (T,) int32, jaxp2p.slot.Status

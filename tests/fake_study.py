@@ -17,6 +17,8 @@ SOURCE = {
     "start": None,
     "days": 7,
     "price": None,
+    "accept": "",
+    "time_zone": None,
     "pv_share": None,
     "battery_share": None,
     "pv_scale": 1.0,

@@ -157,8 +157,6 @@ def test_nodal_prices_are_widened_by_the_column_sum():
         count=jnp.array([2.0, 1.0]),
         matrix=matrix,
         scale=jnp.ones(3),
-        basis=jnp.zeros((5, 2)),
-        eigenvalues=jnp.zeros(2),
         voltage_bus=jnp.array([1, 2], jnp.int32),
         flow_branch=jnp.array([0], jnp.int32),
     )

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from fake_runs import POLICIES, fake_run
 from typer.testing import CliRunner
+from villages import village, write_raw
 
 import jaxp2p.runner
 from jaxp2p.cli import app
@@ -212,6 +213,54 @@ def test_bad_input_names_every_fault(tmp_path):
         assert "nowhere" in done.stderr
         assert "Traceback" not in done.output
     assert [entry.name for entry in tmp_path.iterdir()] == ["village"]
+
+
+@pytest.mark.parametrize("command", ["check", "run", "study", "tune", "verify"])
+def test_every_command_that_reads_a_folder_takes_judgements_and_a_time_zone(command):
+    text = call(command, "--help").output
+    assert "--accept" in text and "--time-zone" in text and "price_high" in text
+
+
+def test_an_implausible_folder_is_taken_by_the_name_that_is_printed(asked, tmp_path):
+    tables = village()
+    dear = tables.prices.assign(buy_eur_per_kwh=17.5)
+    folder = write_raw(tables.replace(prices=dear), tmp_path / "dear")
+    done = call("check", folder)
+    assert done.exit_code == 2 and "[price_high]" in done.output and "--accept price_high" in done.output
+    assert "remark: prices.buy_eur_per_kwh" in call("check", folder, "--accept", "price_high").output
+    done = call("run", folder, "--no-pictures", "--accept", "pv_high", "--accept", "price_high")
+    assert done.exit_code == 0 and "remark: prices" in done.stderr
+    assert call("run", folder, "--accept", "price_hihg").exit_code == 2
+
+
+def test_a_folder_in_local_time_is_run_in_its_zone(asked, tmp_path):
+    tables = village(slots=192)
+    time = pd.date_range("2016-03-25T23:00", periods=192, freq="15min", tz="UTC").tz_convert("Europe/Berlin")
+    time = time.tz_localize(None)
+    tables = tables.replace(
+        profiles=tables.profiles.assign(time=time), prices=tables.prices.assign(time=time)
+    )
+    folder = write_raw(tables, tmp_path / "spring")
+    assert "daylight saving" in call("run", folder).output
+    done = call(
+        "run", folder, "--time-zone", "Europe/Berlin", "--start", "2016-03-27", "--days", 0.5, "--no-pictures"
+    )
+    assert done.exit_code == 0, done.output
+    assert "2016-03-27 00:00 to 2016-03-27 13:00, times of Europe/Berlin" in done.output
+    results = load_results("jaxp2p-results/spring-2016-03-27-bilateral-0.5d")
+    assert results.summary["start"] == "2016-03-26 23:00:00"
+    assert results.summary["settings"]["time_zone"] == "Europe/Berlin"
+    assert call("run", "rural1", "--time-zone", "Europe/Berlin").exit_code == 2
+
+
+def test_limits_that_no_dispatch_keeps_are_named_before_the_run(asked, tmp_path):
+    tables = village()
+    buses = tables.buses.assign(v_set_pu=[1.15, 1.0, 1.0])
+    folder = write_raw(tables.replace(buses=buses), tmp_path / "high")
+    text = 'bus "B0": v_max_pu is broken in 96 of 96 slots'
+    assert text in call("check", folder).output
+    assert text in call("run", folder, "--no-pictures").stderr
+    assert text not in call("run", folder, "--no-pictures", "--no-network").stderr
 
 
 def test_foreign_folder_is_refused_before_the_work(asked, tmp_path):

@@ -126,6 +126,12 @@ def test_scales_and_shares():
         "charge_efficiency": 1.0,
     }.items():
         np.testing.assert_allclose(scaled.prosumers[column], factor * plain.prosumers[column])
+    assert scaled.meta["synthetic"][-1] == "load of members times 3"  # there is no background
+    feeder, heavy = (load_case("ieee33", homes=20, load_scale=scale) for scale in (1.0, 2.0))
+    assert feeder.buses["background_kw"].sum() > 1000
+    for column in ("background_kw", "background_kvar"):
+        np.testing.assert_allclose(heavy.buses[column], 2.0 * feeder.buses[column])
+    assert heavy.meta["synthetic"][-1] == "load of members and background times 2"
     dense = load_case("rural3", pv_share=0.5, battery_share=0.4, seed=3)
     homes = dense.prosumers
     assert (homes["pv_kw"] > 0).sum() == round(0.5 * 153)
@@ -226,17 +232,21 @@ def test_owners():
         {"bus_id": "b", "load_profile": "L1-A", "load_kw": 9.0},
         {"bus_id": "e", "load_profile": "H0-B", "load_kw": 3.0},
     ]
-    lines = pd.DataFrame({"from_bus": ["a", "b", "c", "d"], "to_bus": ["b", "c", "d", "e"]})
+    ends = {"from_bus": ["a", "b", "c", "d", "x"], "to_bus": ["b", "c", "d", "e", "a"]}
+    lines = pd.DataFrame({**ends, "kind": ["line"] * 4 + ["transformer"]})
     owners = Owners(rows, lines)
-    assert [owners.next("plant", "b") for _ in range(4)] == [2, 1, 0, 2]
-    assert owners.next("storage", "b") == 2
-    assert owners.next("plant", "d") == 3
-    assert owners.next("plant", "a") == 1
+    assert [owners.next("plant", "b", "") for _ in range(4)] == [2, 1, 0, 2]
+    assert owners.next("storage", "b", "") == 2
+    assert owners.next("plant", "d", "") == 3
+    assert owners.next("plant", "a", "") == 1
+    # behind the transformer there is nobody: the wind park is a member, and its battery goes to it
+    assert owners.next("plant", "x", "wind park") == 4 == owners.next("storage", "x", "battery")
+    assert rows[4]["prosumer_id"] == "wind park" and rows[4]["load_kw"] == 0.0
 
 
 def test_import_without_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "simbench", None)
-    with pytest.raises(ImportError, match=r"jaxp2p\[grid\]"):
+    with pytest.raises(ImportError, match=r"\.\[grid\]"):
         import_simbench("1-LV-rural3--2-sw")
 
 

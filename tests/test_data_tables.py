@@ -100,7 +100,7 @@ def test_refuses_to_overwrite(tmp_path):
     folder.mkdir()
     write_tables(small(), folder)  # an empty folder is fine
     before = sorted(file.name for file in folder.iterdir())
-    with pytest.raises(FileExistsError, match="overwrite=True"):
+    with pytest.raises(FileExistsError, match="name another one"):
         write_tables(small(), folder, format="parquet")
     assert sorted(file.name for file in folder.iterdir()) == before
     write_tables(small(), folder, format="parquet", overwrite=True)

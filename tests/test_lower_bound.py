@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from jaxp2p.community.market import market_from_edges, no_market, pool_market
 from jaxp2p.community.network import controllable_rows, radial_matrices, row_limits
 from jaxp2p.community.types import Battery, Community, Horizon, Network, Prosumers
-from jaxp2p.lyapunov.lower_bound import best_lower_bound, lower_bound
+from jaxp2p.lyapunov.lower_bound import _lower_bound, best_lower_bound, lower_bound
 
 TERMINAL = 0.2
 HOURS = 0.5
@@ -285,12 +285,14 @@ def test_float32_agrees_with_float64():
 def test_bilateral_is_relaxed_to_the_pool_with_the_smallest_fee():
     community, horizon = small_case()
     edges = np.array([[0, 1], [1, 2], [3, 4]])
-    fees, limits = np.array([0.05, 0.02, 0.001]), np.array([np.inf, 3.0, 0.0])
+    fees, limits = np.array([0.05, 0.02, 0.001]), np.array([3.0, np.inf, 0.0])
     market = market_from_edges(edges, fees, limits, size=6, dtype=np.float64)
     m = jnp.full(horizon.load.shape, 0.25)
     options = {"storage_value": m, "terminal_price": TERMINAL}
     bilateral = lower_bound(dataclasses.replace(community, market=market), horizon, **options)
-    pool = pool_market(6, fee=0.02, dtype=np.float64)  # the edge with limit 0 does not count
+    # the edge with limit 0 does not count; home 1 trades with 0 and 2, home 0 with 1 only
+    pool = pool_market(6, fee=0.02, dtype=np.float64)
+    pool = dataclasses.replace(pool, limit=jnp.asarray([[3.0, np.inf, np.inf, 0.0, 0.0, 0.0]]))
     np.testing.assert_allclose(
         bilateral.value_eur,
         lower_bound(dataclasses.replace(community, market=pool), horizon, **options).value_eur,
@@ -343,11 +345,11 @@ def test_scaling_powers_and_prices_scales_the_bound():
 
 def test_traced_once_for_new_values():
     community, horizon = small_case()
-    before = lower_bound._cache_size()
+    before = _lower_bound._cache_size()
     for value in (0.1, 0.2, 0.3):
         m = jnp.full(horizon.load.shape, value)
         lower_bound(community, horizon, storage_value=m, terminal_price=value)
-    assert lower_bound._cache_size() <= before + 1
+    assert _lower_bound._cache_size() <= before + 1
 
 
 def test_row_prices_without_a_feeder_are_refused():

@@ -104,6 +104,6 @@ def test_history_of_solve_fixed_ends_where_solve_does():
     admm = ADMM(rho_clamp=1.0)  # constant penalties, as solve_fixed has them
     free = solver.solve(problem, admm, solver.init(problem, admm))
     fixed, history = solver.solve_fixed(problem, admm, solver.init(problem, admm), int(free.iterations))
-    assert history.prim.shape == (int(free.iterations), 3)
+    assert history.prim.shape == (int(free.iterations), 2)
     np.testing.assert_allclose(fixed.update.injection, free.update.injection, atol=1e-12)
     assert float(history.prim[-1].max()) < float(history.prim[0].max())

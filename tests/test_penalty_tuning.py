@@ -52,14 +52,14 @@ def test_the_gradient_is_that_of_finite_differences(slots):
     problem = replace(row(replace(slots.problem, market=None, feeder=None)), **shared)
     loss = jax.jit(lambda w: residual_loss(problem, replace(rule, weights=w), start, 10))
     gradient, step = jax.grad(loss)(rule.weights), 1e-6
-    for i, j in ((0, 0), (1, 0), (2, 0), (1, 3)):
+    for i, j in ((0, 0), (1, 0), (0, 2), (1, 3)):
         ends = [float(loss(rule.weights.at[i, j].add(h))) for h in (step, -step)]
         assert float(gradient[i, j]) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5, abs=1e-7)
 
 
 def test_late_balancing_only_touches_the_slow_slots(slots):
     """Until the first change the penalties are fixed ones; a slot then starts with its own again."""
-    checks = 5
+    checks = 3
     late = replace(constant_rule(ADMM(adapt_after=checks, max_iter=500), jnp.float64), inherit=False)
     fixed, found = slots.iterations, iterations_needed(slots, late)
     quick = fixed <= checks * FIXED.check_every
@@ -70,8 +70,9 @@ def test_late_balancing_only_touches_the_slow_slots(slots):
 
 @pytest.mark.parametrize("by_feature", [False, True])
 def test_the_loss_falls(slots, by_feature):
+    poor = replace(FIXED, rho=3.0, rho_injection=3.0)
     tuned = tune_penalties(
-        slots, FIXED, by_feature=by_feature, iterations=10, steps=24, batch=6, learning_rate=0.1
+        slots, poor, by_feature=by_feature, iterations=10, steps=24, batch=6, learning_rate=0.1
     )
     assert np.all(np.isfinite(tuned.loss)) and tuned.loss[-3:].mean() < 0.9 * tuned.loss[0]
     used = np.abs(np.asarray(tuned.rule.weights[:, 1:])).max()

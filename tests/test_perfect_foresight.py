@@ -8,7 +8,8 @@ import pytest
 from scipy import sparse
 from scipy.optimize import linprog
 
-from jaxp2p.baselines.horizon_qp import NetworkRows, solve_horizon
+from jaxp2p.baselines.horizon_data import NetworkRows
+from jaxp2p.baselines.horizon_qp import solve_horizon
 from jaxp2p.baselines.horizon_settlement import row_excess
 from jaxp2p.baselines.perfect_foresight import horizon_data, perfect_foresight
 from jaxp2p.community.network import row_limits
@@ -61,8 +62,6 @@ def feeder_of(bus, flexible):
         count=np.ones(3),
         matrix=rows / scale[:, None],
         scale=scale,
-        basis=np.zeros((7, 3)),
-        eigenvalues=np.zeros(3),
         voltage_bus=np.array([1, 2, 3]),
         flow_branch=np.array([0]),
     )
@@ -194,7 +193,8 @@ def reference(community, horizon, terminal_price, edges=None):
             stored[i] = e
             buy = variable(0, homes.buy_max[i], dt * horizon.price_buy[t])
             sell = variable(0, homes.sell_max[i], -dt * horizon.price_sell[t])
-            spilled, unserved = (variable(0, np.inf, dt * UNSERVED) for _ in range(2))
+            spilled = variable(0, np.inf, dt * (UNSERVED - horizon.price_sell[t]))
+            unserved = variable(0, np.inf, dt * (UNSERVED + horizon.price_buy[t]))
             p = {g: 1.0, x: -1.0, d: 1.0, c: -1.0}
             balance = p | {sell: -1.0, buy: 1.0, spilled: -1.0, unserved: 1.0}
             if edges is not None:
@@ -286,7 +286,10 @@ def check_invariants(community, horizon, found):
     np.testing.assert_allclose(run.energy, battery.retention * before + moved, atol=1e-8)
     np.testing.assert_allclose(run.injection, run.pv_used - run.load + run.discharge - run.charge, atol=1e-12)
     gap = run.injection - (run.sell - run.buy + run.trade)
-    np.testing.assert_allclose(np.abs(gap), run.unserved, atol=1e-12)
+    np.testing.assert_allclose(-gap, run.unserved, atol=1e-12)
+    short, spilled = np.maximum(run.unserved, 0), np.maximum(-run.unserved, 0)
+    not_served = (UNSERVED + horizon.price_buy) @ short + (UNSERVED - horizon.price_sell) @ spilled
+    np.testing.assert_allclose(found.unserved_eur, dt * not_served.sum(), atol=1e-9)
     np.testing.assert_allclose(run.trade.sum(1), 0, atol=1e-11)
     np.testing.assert_allclose(run.payment.sum(1), 0, atol=1e-11)
     np.testing.assert_allclose(run.trade_volume, np.abs(run.trade))
@@ -337,11 +340,20 @@ def test_exchange_limits_in_a_pool(seed, limits):
     check_invariants(community, horizon, found)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_all_limits_at_once_bound_from_below(seed):
-    community, horizon = case(seed, fee=0.02, buy_max=1.5, sell_max=1.5, limit=1.0)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("network", [False, True])
+def test_each_member_has_limits_of_its_own(seed, network):
+    """Connection and trade limits member by member, some of them none: exact, not only in sum."""
+    community, horizon = case(seed, fee=0.02, limit=[np.inf, 1.0, 1.5][seed % 3], network=network)
+    draw = np.random.default_rng(seed)
+    pick = lambda *values: draw.choice(values, community.size)
+    homes = replace(
+        community.prosumers, buy_max=pick(0.3, 1.0, 2.5, np.inf), sell_max=pick(0.0, 0.5, 2.0, np.inf)
+    )
+    community = replace(community, prosumers=homes)
     found = solve(community, horizon)
-    assert found.dual_objective_eur <= reference(community, horizon, 0.1) + 1e-6
+    assert found.objective_eur == pytest.approx(reference(community, horizon, 0.1), rel=1e-6, abs=1e-6)
+    check_invariants(community, horizon, found)
 
 
 def test_bilateral_is_bounded_by_the_pool():

@@ -131,7 +131,7 @@ def test_an_unsolved_slot_keeps_its_status_and_its_scenario_goes_on(drawn_task):
     never = replace(drawn_task, solver=scale_tolerances(drawn_task.solver, -1.0))
     batch = jax.device_get(run_batch(never, numbers(COUNT), engine="free_running", lanes=3))
     assert (batch.series.status == Status.MAX_ITER).all()
-    assert (batch.series.iterations == never.solver.max_iter).all()
+    assert (batch.series.iterations >= never.solver.max_iter).all()
     assert np.isfinite(batch.series.cost_eur).all()
     assert batch.series.balance_error_kw.max() < 1e-9
 

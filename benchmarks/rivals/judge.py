@@ -44,9 +44,9 @@ def judge(problem: SlotProblem, point: dict, optimum: float, *, bound_only: bool
     p, market, feeder = host(problem), problem.market, problem.feeder
     trades, injection = point["trades"], point["injection"]
     value = objective(p, np.asarray(market.fee, float), point)
-    spread = float(p["price_buy"] - p["price_sell"])
-    volume = float(p["slot_hours"] * np.abs(injection).sum())
-    scale = max(abs(optimum), spread * volume, 0.01 * volume)
+    spread = max(float(p["price_buy"] - p["price_sell"]), 0.01)
+    has = sum(float(p[name].sum()) for name in ("load", "pv_max", "charge_max", "discharge_max"))
+    scale = max(abs(optimum), 0.1 * float(p["slot_hours"]) * spread * has, 1e-6)
     gap = (value - optimum) / scale
 
     devices = point["pv_used"] - p["load"] + point["discharge"] - point["charge"]

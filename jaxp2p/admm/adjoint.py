@@ -30,12 +30,14 @@ from jax.scipy.sparse.linalg import cg
 
 from jaxp2p._pytree import record, static
 from jaxp2p.admm import solver
-from jaxp2p.admm.solver import ADMM, Outcome, State, step
-from jaxp2p.prox.feeder import bus_mean, feeder_solve
+from jaxp2p.admm.feeder import RowsAtWork, row_prices
+from jaxp2p.admm.solver import ADMM, Outcome, State, at_work, end_of, step
+from jaxp2p.prox.feeder import at_homes, bus_sum
 from jaxp2p.prox.prosumer import ProsumerUpdate, curve
 from jaxp2p.prox.sensitivity import with_derivative_of
 from jaxp2p.prox.trades import project_trades
 from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.rows import bus_price
 
 ADJOINTS = ("unroll", "implicit")
 
@@ -56,8 +58,7 @@ class Consensus(NamedTuple):
     """v: what one iteration hands to the next, in the norm of the penalties: (EUR/kWh kW)^(1/2)."""
 
     trades: Array  # (K, N) sqrt(rho) (a + u)
-    injection: Array  # (N,) sqrt(rho_n) (z + w)
-    rows: Array  # (R,) sqrt(rho_s) (rows + offset - y)
+    injection: Array  # (N,) sqrt(rho_n) (z + surcharge / rho_n)
 
 
 def solve(
@@ -93,6 +94,8 @@ def at_solution(
 ) -> Outcome:
     """`outcome`, bit by bit, as a function of the problem that it solves: "implicit" for any ADMM outcome."""
     admm, star = jax.lax.stop_gradient((admm, outcome.state))
+    rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
+    work = at_work(jax.lax.stop_gradient(problem), admm, star) if rows else None
     leaves, tree = jax.tree.flatten(problem)
     numbers = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
 
@@ -100,9 +103,9 @@ def at_solution(
         values = iter(moving)
         own = [next(values) if n else x for n, x in zip(numbers, leaves, strict=True)]
         problem: SlotProblem = jax.tree.unflatten(tree, own)
-        old = copies(problem, star, v)
-        new, update = step(problem, admm, curve(problem.response(), star.rho[1]), old)
-        return consensus(problem, new), (*old[:6], *update)
+        old = copies(problem, star, v, work)
+        new, update = step(problem, admm, curve(problem.response(), star.rho[1]), old, work)
+        return consensus(problem, new), (*old[:4], *update)
 
     moving = [x for n, x in zip(numbers, leaves, strict=True) if n]
     fixed, at = jax.lax.stop_gradient((moving, consensus(problem, star)))
@@ -113,42 +116,37 @@ def at_solution(
     pushed = motion(pushes, still)[0]
     residual = lambda x: jax.tree.map(jnp.subtract, x, motion([jnp.zeros_like(x) for x in moving], x)[0])
     moved = motion(pushes, least_squares(residual, pushed, linear or Linear()))[1]
-    update = with_derivative_of(outcome.update, ProsumerUpdate(*moved[6:]))
-    state = (*with_derivative_of(tuple(star[:6]), moved[:6]), update.market_price, *star[7:])
-    return outcome._replace(state=State(*state), update=update)
+    update = with_derivative_of(outcome.update, ProsumerUpdate(*moved[4:]))
+    state = (*with_derivative_of(tuple(star[:4]), moved[:4]), update.market_price, *star[5:])
+    moving_outcome = outcome._replace(state=State(*state), update=update)
+    return moving_outcome._replace(answer=end_of(problem, admm, moving_outcome))
 
 
 def consensus(problem: SlotProblem, state: State) -> Consensus:
     """v of a state."""
-    injection, rows = state.injection, state.rows
+    injection = state.injection
     if problem.feeder is not None:
-        at_home = jnp.take(state.bus_dual, problem.feeder.group, mode="clip")
-        injection = injection + at_home * problem.feeder.flexible
-        rows = rows + problem.row_offset - state.row_dual
-    rho, rho_n, rho_s = jnp.sqrt(state.rho)
-    return Consensus(rho * (state.trades + state.trade_dual), rho_n * injection, rho_s * rows)
+        surcharge = at_homes(problem.feeder, bus_price(problem, state.row_price))
+        injection = injection + surcharge / state.rho[1]
+    rho, rho_n = jnp.sqrt(state.rho)
+    return Consensus(rho * (state.trades + state.trade_dual), rho_n * injection)
 
 
-def copies(problem: SlotProblem, like: State, v: Consensus) -> State:
+def copies(problem: SlotProblem, like: State, v: Consensus, work: RowsAtWork | None) -> State:
     """The state with consensus variable v, penalties and the rest from `like`: block 2 of an iteration."""
-    rho, rho_n, rho_s = jnp.sqrt(like.rho)
-    wished, injection, rows = v.trades / rho, v.injection / rho_n, v.rows / rho_s
+    rho, rho_n = jnp.sqrt(like.rho)
+    wished, injection = v.trades / rho, v.injection / rho_n
     trades = project_trades(problem.market, wished)
     dual = jnp.mean(wished, axis=1, keepdims=True) if problem.market.kind == "pool" else wished - trades
     state = like._replace(trades=trades, trade_dual=dual, injection=injection)
-    if problem.feeder is None:
+    if work is None:
         return state
-    feeder = problem.feeder
-    mean = bus_mean(feeder, injection)
-    z, flows = feeder_solve(
-        feeder, mean, rows - problem.row_offset, rho_injection=like.rho[1], rho_rows=like.rho[2]
-    )
-    return state._replace(
-        injection=injection - jnp.take(mean - z, feeder.group, mode="clip") * feeder.flexible,
-        bus_dual=mean - z,
-        rows=flows,
-        row_dual=flows + problem.row_offset - rows,
-    )
+    rho_n = like.rho[1]
+    none = jnp.zeros(work.chosen.shape, injection.dtype)
+    price = row_prices(problem, work, none, bus_sum(problem.feeder, injection), rho_n)
+    every = like.row_price.at[work.chosen].set(price)
+    surcharge = at_homes(problem.feeder, bus_price(problem, every))
+    return state._replace(injection=injection - surcharge / rho_n, row_price=every)
 
 
 def least_squares(matrix, right: Consensus, linear: Linear) -> Consensus:

@@ -1,12 +1,15 @@
 """Consensus ADMM for one slot: `init`, `step`, `solve` to a tolerance, `solve_fixed` for a fixed length.
 
-Block 1 moves every home (injection p, trades e) and the row copies s, all from the old copies and duals;
-block 2 moves the copies: z of the injections (feeder), a of the trades (market); then the scaled duals w, u,
-y. Two blocks in this order, so the classical theorem (Eckstein and Bertsekas 1992, over-relaxed) applies.
-Only bus averages and pairwise trades leave a home.
+Block 1 moves every home (injection p, trades e), from the old copies and duals; block 2 moves the copies: a
+of the trades (market) and z of the injections, which keep the network rows (`admm.feeder`); then the duals: u
+of the trades, row prices of the injections. Two blocks in this order, so the classical theorem (Eckstein and
+Bertsekas 1992, over-relaxed) applies. Only bus averages and pairwise trades leave a home.
+
+Rows that neither bind nor are violated are left out, block by block, so a network with room costs one look
+per block. The iteration stops when the executed dispatch is proved to be near the optimum (`slot.gap`).
 
 Differences from the published method (arXiv 2505.21884): the prosumer update is exact, not a QP; network
-limits are exact penalties, so there is always an answer; three penalties instead of one.
+limits are exact penalties, so there is always an answer; two penalties instead of one.
 """
 
 from functools import partial
@@ -15,17 +18,21 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.lax import Precision
 
-from jaxp2p.admm.residuals import Residuals, boxed_rows, no_residuals, residuals
-from jaxp2p.admm.state import ADMM, State, init, rescale, warm
-from jaxp2p.prox.feeder import bus_mean, feeder_solve
+from jaxp2p.admm.feeder import RowsAtWork, row_prices, rows_at_work
+from jaxp2p.admm.level import best_level, shift_level
+from jaxp2p.admm.residuals import Residuals, no_residuals, residuals
+from jaxp2p.admm.state import ADMM, State, init, rescale, safe, warm
+from jaxp2p.prox.feeder import at_homes, bus_sum
 from jaxp2p.prox.prosumer import Curve, ProsumerUpdate, curve, prosumer_update
-from jaxp2p.prox.response import Response, price_on_polyline
-from jaxp2p.prox.sensitivity import Question, with_derivative_of, with_sensitivity
+from jaxp2p.prox.response import Response
+from jaxp2p.prox.sensitivity import Question, with_sensitivity
 from jaxp2p.prox.trades import project_trades
 from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.status import Status
+from jaxp2p.slot.rows import bus_price, row_tolerance, unavoidable
 
 __all__ = [
     "ADMM",
@@ -52,40 +59,16 @@ class Outcome(NamedTuple):
     update: ProsumerUpdate
     residuals: Residuals
     iterations: Array  # () int32
-    status: Array  # () int32, Status
-
-    @property
-    def answer(self) -> Answer:
-        """What `execute` needs."""
-        rho, update = self.state.rho, self.update
-        return Answer(
-            injection=update.injection,
-            trades=update.trades,
-            market_price=update.market_price,
-            nodal_price=update.nodal_price,
-            trade_price=-rho[0] * self.state.trade_dual,
-            row_price=rho[2] * self.state.row_dual,
-            prim_res=jnp.max(self.residuals.prim),
-            dual_res=jnp.max(self.residuals.dual),
-            iterations=self.iterations,
-            status=self.status,
-        )
+    answer: Answer  # what `execute` needs
 
 
-def _anchor(problem: SlotProblem, state: State) -> Array:
-    """What the feeder asks of every home (N,): z_i - w_n, kW."""
-    if problem.feeder is None:
-        return state.injection
-    return state.injection - jnp.take(state.bus_dual, problem.feeder.group, mode="clip")
-
-
-def _homes(problem: SlotProblem, devices: Curve, state: State) -> ProsumerUpdate:
+def _homes(problem: SlotProblem, devices: Curve, state: State, surcharge: Array) -> ProsumerUpdate:
     question = Question(
         pieces=problem.pieces(),
         base=problem.base,
         tariff=problem.tariff,
         target=state.trades - state.trade_dual,
-        anchor=_anchor(problem, state),
+        anchor=state.injection - surcharge / state.rho[1],
         rho=state.rho[0],
         rho_injection=state.rho[1],
         fee=problem.market.fee,
@@ -107,14 +90,23 @@ def _homes(problem: SlotProblem, devices: Curve, state: State) -> ProsumerUpdate
     return with_sensitivity(update, question)
 
 
-def step(problem: SlotProblem, admm: ADMM, devices: Curve, state: State) -> tuple[State, ProsumerUpdate]:
+def step(
+    problem: SlotProblem, admm: ADMM, devices: Curve, state: State, work: RowsAtWork | None = None
+) -> tuple[State, ProsumerUpdate]:
     """One iteration: the new state and what the homes answered.
 
-    `devices` is `curve(problem.response(), state.rho[1])`, the same as long as the penalty is.
+    `devices` is `curve(problem.response(), state.rho[1])`, the same as long as the penalty is. `work`: the
+    network rows that matter; None: no network.
     """
-    _, rho_n, rho_s = state.rho
     alpha = jnp.asarray(admm.alpha, state.rho.dtype)
-    update = _homes(problem, devices, state)
+    surcharge = jnp.zeros_like(state.injection)
+    if work is not None:
+        surcharge = jax.lax.cond(
+            work.busy,
+            lambda: at_homes(problem.feeder, bus_price(problem, state.row_price)),
+            lambda: jnp.zeros_like(state.injection),
+        )
+    update = _homes(problem, devices, state, surcharge)
     injection = alpha * update.injection + (1 - alpha) * state.injection
     trades = alpha * update.trades + (1 - alpha) * state.trades
     copies = project_trades(problem.market, trades)
@@ -122,28 +114,41 @@ def step(problem: SlotProblem, admm: ADMM, devices: Curve, state: State) -> tupl
         trade_dual = state.trade_dual + jnp.mean(trades, axis=1, keepdims=True)
     else:
         trade_dual = state.trade_dual + trades - copies
-    new = state._replace(trades=copies, trade_dual=trade_dual, injection=injection, price=update.market_price)
-    if problem.feeder is not None:
-        feeder = problem.feeder
-        relaxed = alpha * boxed_rows(problem, state) + (1 - alpha) * (state.rows + problem.row_offset)
-        mean = bus_mean(feeder, injection)
-        z, rows = feeder_solve(
-            feeder,
-            mean + state.bus_dual,
-            relaxed - state.row_dual - problem.row_offset,
-            rho_injection=rho_n,
-            rho_rows=rho_s,
+    row_price = state.row_price
+    if work is not None:
+        injection, row_price = jax.lax.cond(
+            work.busy,
+            lambda: _kept(problem, work, row_price, injection, state.rho[1]),
+            lambda: (injection, row_price),
         )
-        new = new._replace(
-            injection=injection - jnp.take(mean - z, feeder.group, mode="clip") * feeder.flexible,
-            bus_dual=state.bus_dual + mean - z,
-            rows=rows,
-            row_dual=state.row_dual + rows + problem.row_offset - relaxed,
-        )
+    new = state._replace(
+        trades=copies,
+        trade_dual=trade_dual,
+        injection=injection,
+        row_price=row_price,
+        price=update.market_price,
+    )
     return new, update
 
 
-def _adapt(admm: ADMM, state: State, last: Residuals) -> State:
+def _kept(
+    problem: SlotProblem, work: RowsAtWork, row_price: Array, wished: Array, rho: Array
+) -> tuple[Array, Array]:
+    """Copies (N,) nearest to what the homes wish that keep the network rows, and the prices of those (R,)."""
+    old = jnp.take(row_price, work.chosen)
+    price = row_prices(problem, work, old, bus_sum(problem.feeder, wished), rho)
+    moved = jnp.matmul(old - price, work.matrix, precision=Precision.HIGHEST) / rho
+    return wished + at_homes(problem.feeder, moved), row_price.at[work.chosen].set(price)
+
+
+def at_work(problem: SlotProblem, admm: ADMM, state: State) -> RowsAtWork:
+    """The network rows that matter at this state."""
+    at_bus = bus_sum(problem.feeder, state.injection)
+    tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
+    return rows_at_work(problem, state.row_price, at_bus, tolerance, most=admm.rows_at_once)
+
+
+def _adapt(admm: ADMM, state: State, last: Residuals, iterations: Array) -> State:
     """Residual balancing per family (Boyd et al. 2011, section 3.4.1, with OSQP's square root).
 
     The first change waits for adapt_after checks. `free_rho_updates` changes may follow each other after
@@ -151,19 +156,19 @@ def _adapt(admm: ADMM, state: State, last: Residuals) -> State:
     iteration converges.
     """
     tiny = jnp.finfo(state.rho.dtype).tiny
-    small = jnp.maximum(jnp.max(last.prim_excess), jnp.max(last.dual_excess)) <= 1
-    # only the cost of the residuals is left: prices creep, and a larger penalty lets them run
-    prim = jnp.where(small, jnp.maximum(last.prim_excess, last.gap_excess), last.prim_excess)
-    ratio = jnp.sqrt((prim + tiny) / (last.dual_excess + tiny))
-    fine = (prim <= jnp.where(small, 0.5, 1)) & (last.dual_excess <= 1)
+    ratio = jnp.sqrt((last.prim_excess + tiny) / (last.dual_excess + tiny))
+    fine = (last.prim_excess <= 1) & (last.dual_excess <= 1)
     balanced = (ratio < admm.rho_band) & (ratio > 1 / admm.rho_band)
-    factor = jnp.where(fine | balanced, 1, jnp.clip(ratio, 0.2, jnp.where(small, 2, 5)))
+    factor = jnp.where(fine | balanced, 1, jnp.clip(ratio, 0.2, 5))
     clamp = jnp.asarray(admm.rho_clamp, state.rho.dtype)
     wanted = jnp.clip(state.rho * factor, state.rho_start / clamp, state.rho_start * clamp)
     age = state.rho_age + 1
     pause = admm.adapt_every * 2 ** jnp.clip(state.rho_updates - admm.free_rho_updates, 0, 20)
     pause = jnp.where(state.rho_updates == 0, max(admm.adapt_every, admm.adapt_after), pause)
-    changed = (age >= pause) & jnp.any(wanted != state.rho) & ~last.converged
+    # what balancing did not end in time goes on with the penalties that it started from
+    late = iterations >= admm.balance_until
+    wanted = jnp.where(late, state.rho_start, wanted)
+    changed = ((age >= pause) | late) & jnp.any(wanted != state.rho) & ~last.converged
     new = rescale(state, jnp.where(changed, wanted, state.rho))
     return new._replace(
         rho_updates=state.rho_updates + changed.astype(jnp.int32), rho_age=jnp.where(changed, 0, age)
@@ -176,8 +181,11 @@ def _block(
     """check_every steps, with the residuals of the last."""
     at_rho = curve(devices, state.rho[1])
 
+    rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
+    work = at_work(problem, admm, state) if rows else None
+
     def body(_, carry):
-        return carry[1], *step(problem, admm, at_rho, carry[1])
+        return carry[1], *step(problem, admm, at_rho, carry[1], work)
 
     # One copy of the step in the program: the last pair of states is carried out for the residuals.
     carry = (state, state, _no_update(problem))
@@ -198,22 +206,28 @@ class Search(NamedTuple):
     update: ProsumerUpdate
     residuals: Residuals
     iterations: Array  # () int32
+    answer: Answer  # the last that was held against its certificate
 
 
 def solve(problem: SlotProblem, admm: ADMM, state: State) -> Outcome:
-    """Iterate from `state` (see `init`, `warm`) until every residual is below its tolerance.
+    """Iterate from `state` (see `init`, `warm`) until the slot is solved.
 
     A `while_loop`: forward only. Derivatives: `admm.adjoint`.
     """
     unfinished = lambda search: running(admm, search)
     advanced = lambda search: advance(problem, admm, search)
-    return end(jax.lax.while_loop(unfinished, advanced, begin(problem, state)))
+    return end(problem, admm, jax.lax.while_loop(unfinished, advanced, begin(problem, state)))
 
 
 def begin(problem: SlotProblem, state: State) -> Search:
     """Before the first iteration; `advance` while `running`, then `end`."""
     residuals_ = no_residuals(problem.load.dtype)
-    return Search(problem.response(), state, _no_update(problem), residuals_, jnp.zeros((), jnp.int32))
+    if problem.feeder is not None:
+        known = unavoidable(problem)
+        state = state._replace(row_price=jnp.where(known != 0, known, state.row_price))
+    search = (problem.response(), state, _no_update(problem), residuals_, jnp.zeros((), jnp.int32))
+    shapes = jax.eval_shape(lambda: _raw(problem, ADMM(), Search(*search, answer=None)))
+    return Search(*search, answer=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
 
 
 def running(admm: ADMM, search: Search) -> Array:
@@ -224,46 +238,74 @@ def running(admm: ADMM, search: Search) -> Array:
 def advance(problem: SlotProblem, admm: ADMM, search: Search) -> Search:
     """A block of check_every iterations, its residuals, and penalties that follow them."""
     state, (update, last) = _block(problem, admm, search.devices, search.state)
-    return Search(
-        search.devices, _adapt(admm, state, last), update, last, search.iterations + admm.check_every
+    iterations = search.iterations + admm.check_every
+    due = (iterations % (admm.check_every * admm.gap_every) == 0) | (iterations >= admm.max_iter)
+    found = search._replace(state=state, update=update, residuals=last, iterations=iterations)
+    found, shift = jax.lax.cond(
+        (last.small & (last.row_excess <= 1)) | due,
+        lambda: _with_gap(problem, admm, found),
+        lambda: (found, jnp.zeros_like(last.gap)),
+    )
+    adapted = _adapt(admm, state, found.residuals, iterations)
+    return found._replace(state=safe(problem, admm, shift_level(adapted, shift)))
+
+
+def _with_gap(problem: SlotProblem, admm: ADMM, search: Search) -> tuple[Search, Array]:
+    """The search with the gap of what would be executed, and how all prices should move, EUR/kWh."""
+    last = search.residuals
+    answer = polish(problem, _raw(problem, admm, search), search.devices)
+    late = search.iterations % (admm.check_every * admm.gap_every * 4) == 0
+    excess, shift = best_level(problem, answer, 0.5 * admm.eps_gap, also=late & last.small)
+    return search._replace(answer=answer, residuals=last._replace(gap=excess)), shift
+
+
+def _raw(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answer:
+    """Where the iteration stands, as an answer."""
+    state, update = search.state, search.update
+    return Answer(
+        injection=update.injection,
+        trades=update.trades,
+        market_price=update.market_price,
+        nodal_price=update.nodal_price,
+        trade_price=-state.rho[0] * state.trade_dual,
+        row_price=state.row_price,
+        prim_res=jnp.max(search.residuals.prim),
+        dual_res=jnp.max(search.residuals.dual),
+        iterations=search.iterations,
+        tolerance=jnp.asarray(admm.eps_gap, problem.load.dtype),
     )
 
 
-def end(search: Search) -> Outcome:
-    """What to execute, from wherever the search stands."""
-    return _outcome(*search)
+def end_of(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answer:
+    """What `execute` needs, moving with the problem as state and update do."""
+    return polish(problem, _raw(problem, admm, search))
+
+
+def end(problem: SlotProblem, admm: ADMM, search: Search) -> Outcome:
+    """What to execute: the last answer that was held against its certificate."""
+    return Outcome(search.state, search.update, search.residuals, search.iterations, search.answer)
 
 
 def solve_fixed(problem: SlotProblem, admm: ADMM, state: State, iterations: int) -> tuple[Outcome, Residuals]:
     """Exactly `iterations` steps with constant penalties: constant latency, differentiable by scan.
 
     Reverse mode keeps one state per iteration and works the step out again. Also returns the residual
-    history, every leaf (iterations, 3).
+    history, every leaf with a leading axis of iterations.
     """
-    devices = problem.response()
-    at_rho = curve(devices, state.rho[1])
+    search = begin(problem, state)
+    at_rho = curve(search.devices, state.rho[1])
+    rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
 
     @partial(jax.checkpoint, prevent_cse=False)
     def body(carry, _):
-        new, update = step(problem, admm, at_rho, carry[0])
+        work = at_work(*jax.lax.stop_gradient((problem, admm, carry[0]))) if rows else None
+        new, update = step(problem, admm, at_rho, carry[0], work)
         return (new, update), residuals(problem, admm, carry[0], new, update)
 
-    carry = (state, _no_update(problem))
+    carry = (search.state, _no_update(problem))
     (state, update), history = jax.lax.scan(body, carry, length=iterations)
     last = jax.tree.map(lambda x: x[-1], history)
-    return _outcome(devices, state, update, last, jnp.asarray(iterations, jnp.int32)), history
-
-
-def _outcome(
-    devices: Response, state: State, update: ProsumerUpdate, last: Residuals, iterations: Array
-) -> Outcome:
-    nodal_price = price_on_polyline(
-        devices, price=update.nodal_price, power=update.injection, slope=state.rho[1]
+    found = search._replace(
+        state=state, update=update, residuals=last, iterations=jnp.asarray(iterations, jnp.int32)
     )
-    # exact on a jump; the motion of the price is known already (`prox.sensitivity`)
-    nodal_price = with_derivative_of(jax.lax.stop_gradient(nodal_price), update.nodal_price)
-    update = update._replace(nodal_price=nodal_price)
-    status = jnp.where(last.converged, Status.SOLVED, Status.MAX_ITER)
-    finite = jnp.all(jnp.isfinite(last.prim)) & jnp.all(jnp.isfinite(last.dual))
-    status = jnp.where(finite, status, Status.NUMERICAL_ERROR).astype(jnp.int32)
-    return Outcome(state, update, last, iterations, status)
+    return end(problem, admm, found._replace(answer=end_of(problem, admm, found))), history

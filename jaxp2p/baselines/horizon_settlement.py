@@ -4,23 +4,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxp2p.baselines.horizon_qp import HorizonData, HorizonSolution, NetworkRows, solve_horizon
+from jaxp2p.baselines import merit
+from jaxp2p.baselines.horizon_data import HorizonData, NetworkRows
+from jaxp2p.baselines.horizon_qp import HorizonSolution, solve_horizon
 from jaxp2p.slot.status import Status
 from jaxp2p.trajectory import Trajectory
 
-UNLIMITED = 1e6  # kW; stands for an infinite limit where shares are formed
 VISIBLE = 1e-3  # kW; beyond it the status of a slot says so
 ROUNDING = 1e-5  # kW; what an interior point leaves beyond a row that it keeps, not worth a penalty
 CLEAR = 1e-6  # of the largest price; smaller gains are the rounding of an interior point's duals
 ALIKE = 1e-6  # of what load and PV are worth; within it two ways to clear a slot cost the same
-CLEARED = ("curtail", "shift", "sold", "bought", "own_trade", "own")  # what a slot decides besides storage
+CLEARED = ("curtail", "shift")  # what a slot decides besides storage and what follows from its injections
 
 
 class Settlement(NamedTuple):
     """Trajectory and what it costs besides."""
 
     trajectory: Trajectory
-    penalty_eur: float  # network rows of the QP and unserved energy
+    unserved_eur: float  # load that was not served at b + u, generation that was spilled at u - s
+    penalty_eur: float  # network rows of the QP
     simultaneous_kwh: float  # charged while discharging
 
 
@@ -36,14 +38,15 @@ class _Executed(NamedTuple):
     trade: np.ndarray  # (T, N) kW
     sell: np.ndarray  # (T, N) kW
     buy: np.ndarray  # (T, N) kW
-    unserved: np.ndarray  # (T, N) kW
+    unserved: np.ndarray  # (T, N) kW, > 0: short, < 0: spilled
     excess: np.ndarray  # (T, R) kW
     cost: np.ndarray  # (T, N) EUR
+    unserved_cost: np.ndarray  # (T,) EUR
     penalty: np.ndarray  # (T,) EUR
 
 
 def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Settlement:
-    """Devices inside their limits, trades that cancel, the exchange as the rest, prices and costs.
+    """Devices inside their limits, the pool cleared at their injections, and the exchange as the rest.
 
     Charging and discharging at once (o kWh in the cells, o (1/eta_c - eta_d) from the grid, wear 2 kappa o)
     stays where it pays: at negative nodal prices only. Where it costs nothing, at a nodal price of 0, the QP
@@ -62,7 +65,7 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
         netted = _clear_again(data, found, rows, done, np.flatnonzero(tied))
         both = np.where(tied[:, None], overlap, paying)
         burnt, done = _execute(data, found, rows, both), _execute(data, netted, rows, paying)
-        before, after = (x.cost.sum(1) + x.penalty for x in (burnt, done))
+        before, after = (x.cost.sum(1) + x.unserved_cost + x.penalty for x in (burnt, done))
         size = data.slot_hours * _largest_price(data) * (data.load + data.pv).sum(1)
         keep = tied & (after > before + ALIKE * size)
         if keep.any():
@@ -70,7 +73,7 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
             done = _execute(data, chosen, rows, np.where(keep[:, None], overlap, paying))
     worst = np.abs(done.excess).max(1, initial=0.0)
     status = np.where(worst > VISIBLE, Status.NETWORK_VIOLATED, Status.SOLVED)
-    status = np.where(done.unserved.max(1, initial=0.0) > VISIBLE, Status.UNSERVED, status)
+    status = np.where(np.abs(done.unserved).max(1, initial=0.0) > VISIBLE, Status.UNSERVED, status)
     slots = np.zeros(len(data.price_buy))
     columns: dict[str, Any] = {
         "injection": done.injection,
@@ -88,6 +91,7 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
         "price_market": found.price_market,
         "price_nodal": price_nodal,
         "unserved": done.unserved,
+        "gap": slots,
         "violation": worst,
         "violation_row": np.abs(done.excess).argmax(1) if done.excess.size else slots.astype(int),
         "status": status.astype(np.int32),
@@ -97,6 +101,7 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
     }
     return Settlement(
         trajectory=Trajectory(**columns),
+        unserved_eur=float(done.unserved_cost.sum()),
         penalty_eur=float(done.penalty.sum()),
         simultaneous_kwh=float(data.slot_hours * np.minimum(done.charge, done.discharge).sum()),
     )
@@ -109,10 +114,8 @@ def _execute(data: HorizonData, found: HorizonSolution, rows: NetworkRows, overl
     shift = np.clip(found.shift, -data.shift_max, data.shift_max)
     charge, discharge, energy = _run_storage(data, found, overlap)
     injection = data.pv - curtail - data.load - shift + discharge - charge
-    trade = _trades(data, found, injection)
-    rest = injection - trade
-    sell, buy = np.minimum(np.maximum(rest, 0), data.sell_max), np.minimum(np.maximum(-rest, 0), data.buy_max)
-    unserved = np.abs(rest - sell + buy)
+    trade = merit.clear(data, injection)
+    buy, sell, unserved = merit.exchange(data, injection - trade)
     moved = data.charge_efficiency * charge + discharge / data.discharge_efficiency
     cost = dt * (
         data.price_buy[:, None] * buy
@@ -124,7 +127,7 @@ def _execute(data: HorizonData, found: HorizonSolution, rows: NetworkRows, overl
     )
     excess = row_excess(data, injection)
     beyond = rows.side * excess[rows.slot, rows.row]
-    penalty = data.unserved_price * unserved.sum(1)
+    penalty = np.zeros(len(injection))
     np.add.at(penalty, rows.slot, data.row_penalty * np.where(beyond > ROUNDING, beyond, 0.0))
     return _Executed(
         charge=charge,
@@ -139,6 +142,7 @@ def _execute(data: HorizonData, found: HorizonSolution, rows: NetworkRows, overl
         unserved=unserved,
         excess=excess,
         cost=cost,
+        unserved_cost=dt * merit.unserved_cost(data, unserved).sum(1),
         penalty=dt * penalty,
     )
 
@@ -200,36 +204,3 @@ def _run_storage(data: HorizonData, found: HorizonSolution, overlap: np.ndarray)
         stored = np.where(data.storage, np.clip(stored, data.energy_min, data.energy_max), stored)
         energy[t] = stored
     return charge, discharge, energy
-
-
-def _trades(data: HorizonData, found: HorizonSolution, injection: np.ndarray) -> np.ndarray:
-    """Net sales to peers (T, N): pro rata to exports and imports, summing to zero in every slot."""
-    if not data.trading:
-        return np.zeros(injection.shape)
-    own, special = found.own, found.own.any(1)
-    export, import_ = np.where(own, 0, np.maximum(injection, 0)), np.where(own, 0, np.maximum(-injection, 0))
-    total_export, total_import = export.sum(1), import_.sum(1)
-    pays = data.price_buy - data.price_sell > data.fee
-    volume = np.where(pays, np.minimum(total_export, total_import), 0.0)
-    sold, bought = np.where(special, found.sold, volume), np.where(special, found.bought, volume)
-    trade = _spread(
-        export, sold, total_export, np.where(own, 0, np.minimum(data.buy_max, UNLIMITED) - import_)
-    )
-    trade -= _spread(
-        import_, bought, total_import, np.where(own, 0, np.minimum(data.sell_max, UNLIMITED) - export)
-    )
-    trade += found.own_trade
-    out, into = np.maximum(trade, 0).sum(1), np.maximum(-trade, 0).sum(1)
-    cleared = np.minimum(out, into)
-    factor_out = np.divide(cleared, out, out=np.zeros(len(out)), where=out > 0)
-    factor_in = np.divide(cleared, into, out=np.zeros(len(out)), where=into > 0)
-    return trade * np.where(trade > 0, factor_out[:, None], factor_in[:, None])
-
-
-def _spread(amount: np.ndarray, volume: np.ndarray, total: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """`volume` (T,) pro rata to `amount` (T, N) as far as it goes, the rest (resale) pro rata to `room`."""
-    share = np.divide(np.minimum(volume, total), total, out=np.zeros(len(total)), where=total > 0)
-    resale = np.maximum(volume - total, 0)
-    room = np.maximum(room, 0)
-    rest = np.divide(resale, room.sum(1), out=np.zeros(len(total)), where=room.sum(1) > 0)
-    return amount * share[:, None] + room * rest[:, None]

@@ -3,25 +3,34 @@
     minimise  sum_t sum_i f_i  -  sum_i v_T (E_T - E_0)  +  penalties        over all slots at once,
 
 one convex QP (`horizon_qp`), solved on the host in float64. Network rows enter round by round, only where
-they are violated or nearly so. Two relaxations keep the value a lower bound without making it exact: a
-bilateral market is replaced by the pool with its smallest fee, and a battery may charge and discharge at
-once. That pays at negative nodal prices only; at a price of 0 it costs no more than to curtail PV, which is
-what is done instead, unless stored energy that has become worthless is what is burnt. `simultaneous_kwh`
-tells how much of it is left in the answer: where there is any, real batteries may not reach this cost.
+they are violated or nearly so; connection limits and the trade limits of a pool are kept member by member.
+Two relaxations keep the value a lower bound without making it exact: a bilateral market is replaced by the
+pool with its smallest fee, in which a member trades as much as all its edges allow together, and a battery
+may charge and discharge at once. That pays at negative nodal prices only; at a price of 0 it costs no more
+than to curtail PV, which is what is done instead, unless stored energy that has become worthless is what is
+burnt. `simultaneous_kwh` tells how much of it is left in the answer: where there is any, real batteries may
+not reach this cost.
 """
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxp2p.baselines.horizon_qp import HorizonData, HorizonSolution, NetworkRows, solve_horizon
+from jaxp2p.baselines.horizon_data import HorizonData, NetworkRows
+from jaxp2p.baselines.horizon_qp import HorizonSolution, solve_horizon
 from jaxp2p.baselines.horizon_settlement import settle
 from jaxp2p.community.types import Community, Horizon
 from jaxp2p.trajectory import Trajectory
 
 ROWS_PER_SLOT = 8  # network rows added to a slot in one round
+ROUGH, EXACT = 1e-5, 1e-8  # relative tolerances of the QP while rows are looked for, and of the answer
+SECONDS_PER_VARIABLE, ROUNDS_WITH_NETWORK = 6e-5, 4.0  # of `estimate_seconds`
 NEAR = 0.1  # share of its range within which a row counts as nearly violated
+# slots to either side in which the next round is likely to find a row that is this close to its limit
+REACH, NEIGHBOURING = 6, 0.35
 
 
 class PerfectForesight(NamedTuple):
@@ -29,8 +38,9 @@ class PerfectForesight(NamedTuple):
 
     cost_eur: float  # sum of all f_i, without terminal worth and penalties
     terminal_eur: float  # - sum_i v_T (E_T - E_0)
-    penalty_eur: float  # violated network rows and unserved energy
-    objective_eur: float  # the sum of the three, of the executed trajectory
+    unserved_eur: float  # what is short at b + u, what is spilled at u - s
+    penalty_eur: float  # violated network rows
+    objective_eur: float  # the sum of the four, of the executed trajectory
     dual_objective_eur: float  # dual value of the last QP: never above the optimum, but for its tolerance
     trajectory: Trajectory  # numpy arrays; what describes iterations is 0
     storage_duals: np.ndarray  # (T, N) EUR/kWh, m_t: worth of a kWh stored at the end of slot t
@@ -55,13 +65,15 @@ def perfect_foresight(
     unserved_price: float = 10.0,
     max_rounds: int = 20,
     tolerance: float = 1e-3,
+    told: Callable[[int, int, int], None] = lambda round, rows, iteration: None,
 ) -> PerfectForesight:
     """Solve the horizon with everything known.
 
-    terminal_price v_T is () or (N,) EUR/kWh, row_penalty and unserved_price EUR/kWh; a network row is added
+    terminal_price v_T is () or (N,) EUR/kWh, row_penalty and unserved_price EUR/kWh, the latter on top of the
+    tariffs; a network row is added
     when it is violated by more than `tolerance` kW, for at most `max_rounds` solves. Rows still missing
-    then make the answer a lower bound with the status "MaxRounds". Raises RuntimeError, with Clarabel's
-    status, when a QP is not solved.
+    then make the answer a lower bound with the status "MaxRounds". `told(round, rows, iteration)` hears of
+    every iteration of the solver. Raises RuntimeError, with Clarabel's status, when a QP is not solved.
     """
     begin = time.perf_counter()
     data, exact_market = horizon_data(
@@ -75,12 +87,22 @@ def perfect_foresight(
     # Most of what binds is already violated while the batteries rest: a start that saves rounds.
     rows = _missing_rows(data, data.pv - data.load, nothing, tolerance)
     iterations = rounds = 0
+    # While rows are looked for, a rough answer shows them as well, in half of the iterations.
+    rough = data.response.size > 0 and max_rounds > 1
     while True:
-        found = solve_horizon(data, rows)
-        settled = settle(data, found, rows)
+        heard = partial(told, rounds + 1, len(rows.slot))
+        found = solve_horizon(data, rows, tolerance=ROUGH if rough else EXACT, told=heard)
         iterations, rounds = iterations + found.solver.iterations, rounds + 1
-        missing = _missing_rows(data, np.asarray(settled.trajectory.injection), rows, tolerance, near=NEAR)
-        if not missing.slot.size or rounds == max_rounds:
+        if rough:
+            injection = found.injection(data)
+        else:
+            settled = settle(data, found, rows)
+            injection = np.asarray(settled.trajectory.injection)
+        missing = _missing_rows(data, injection, rows, tolerance, near=NEAR)
+        missing = _with_neighbours(data, injection, rows, missing)
+        if rough:
+            rough = missing.slot.size > 0 and rounds + 1 < max_rounds
+        elif not missing.slot.size or rounds >= max_rounds:
             break
         rows = NetworkRows(*(np.concatenate(pair) for pair in zip(rows, missing, strict=True)))
 
@@ -91,8 +113,9 @@ def perfect_foresight(
     return PerfectForesight(
         cost_eur=cost,
         terminal_eur=terminal,
+        unserved_eur=settled.unserved_eur,
         penalty_eur=settled.penalty_eur,
-        objective_eur=cost + terminal + settled.penalty_eur,
+        objective_eur=cost + terminal + settled.unserved_eur + settled.penalty_eur,
         dual_objective_eur=float(found.solver.dual_objective) + idle_terminal,
         trajectory=settled.trajectory,
         storage_duals=_storage_duals(data, found),
@@ -107,6 +130,23 @@ def perfect_foresight(
         solver_iterations=iterations,
         seconds=time.perf_counter() - begin,
     )
+
+
+def estimate_seconds(community: Community, slots: int) -> float:
+    """What perfect foresight will take on one core of 2024, within a factor of 3; nothing is solved.
+
+    A round takes SECONDS_PER_VARIABLE for every variable, of which a battery has 4 per slot, an elastic load
+    1, and that of a member with limits of his own 6 more. Without a network there is one round, with one
+    about 4. Fitted to rural3, PV and batteries with 9 of 10 members (`benchmarks/README.md`).
+    """
+    homes, battery = community.prosumers, community.prosumers.battery
+    powered = (np.asarray(battery.charge_max) > 0) | (np.asarray(battery.discharge_max) > 0)
+    variables = 4 * powered.sum() + (np.asarray(homes.load_flex_share) > 0).sum()
+    limit = np.asarray(community.market.limit).sum(0) if community.market.limit.shape[0] else np.inf
+    has_limits = np.isfinite(np.minimum(homes.buy_max, homes.sell_max)) | (np.isfinite(limit) & (limit > 0))
+    variables += 6 * (np.broadcast_to(has_limits, powered.shape) & powered).sum()
+    rounds = 1.0 if community.feeder is None else ROUNDS_WITH_NETWORK
+    return float(SECONDS_PER_VARIABLE * rounds * variables * slots)
 
 
 def horizon_data(
@@ -232,6 +272,31 @@ def _missing_rows(
         going_on = wanted & (size > tolerance) if len(added) == 2 else wanted
         slot, value = slot[going_on], value[going_on]
     return NetworkRows(*np.concatenate(added, axis=1))
+
+
+def _with_neighbours(
+    data: HorizonData, injection: np.ndarray, rows: NetworkRows, missing: NetworkRows
+) -> NetworkRows:
+    """`missing` and the same rows in the slots around them, where they are not far from their limits.
+
+    A limit that is kept in one slot moves the batteries to the next ones. This halves the rounds.
+    """
+    if not missing.slot.size:
+        return missing
+    value = data.offset + injection @ data.response.T
+    room = np.stack([value - data.lower, data.upper - value])  # (2, T, R) kW: lower, upper
+    width = data.upper - data.lower
+    present, chosen, wanted = (np.zeros(room.shape, bool) for _ in range(3))
+    for some in (rows, missing):
+        present[(some.side > 0).astype(int), some.slot, some.row] = True
+    chosen[(missing.side > 0).astype(int), missing.slot, missing.row] = True
+    chosen &= room < NEAR * width
+    for away in range(1, REACH + 1):
+        wanted[:, away:] |= chosen[:, :-away]
+        wanted[:, :-away] |= chosen[:, away:]
+    side, slot, row = np.nonzero(wanted & ~present & (room < NEIGHBOURING * width))
+    added = NetworkRows(slot, row, 2 * side - 1)
+    return NetworkRows(*(np.concatenate(pair) for pair in zip(missing, added, strict=True)))
 
 
 def _storage_duals(data: HorizonData, found: HorizonSolution) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxp2p.baselines.forecasts import Forecast, foresee
-from jaxp2p.baselines.horizon_qp import HorizonData
+from jaxp2p.baselines.horizon_data import HorizonData
 from jaxp2p.baselines.storage_plan import Outlook, StoragePlan
 
 

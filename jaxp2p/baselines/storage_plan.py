@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxp2p.baselines.horizon_qp import HorizonData
+from jaxp2p.baselines.horizon_data import HorizonData
 from jaxp2p.baselines.quadratic_program import QuadraticProgram, RepeatedProgram
 
 SMALLEST = 1e-6  # kW, EUR/kWh: a limit or cost of 0 would leave an interior-point method nowhere to stay

@@ -1,11 +1,12 @@
 """The commands and their options; the work is done in the modules beside this one."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from jaxp2p.cli.console import USAGE, exit_codes, fail, guarded, printable
+from jaxp2p.cli.console import USAGE, drop_output, exit_codes, fail, guarded, lenient_streams
 from jaxp2p.cli.source import DEFAULT_CASE, Source
 from jaxp2p.scenarios.catalogue import DEFAULT_MODEL, EFFECTS_HELP
 
@@ -19,6 +20,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p run rural1 --market pool --days 2   an overloaded transformer; one price for all
   jaxp2p run rural3 --pv-share 0.6 --battery-share 0.4 --price dynamic
   jaxp2p export rural3 my-village            the same as CSV files, to be edited
+  jaxp2p import 1-LV-urban6--2-sw my-town    a SimBench grid as such files
   jaxp2p check my-village                    is it right? what is in it?
   jaxp2p run my-village --json result.json
   jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
@@ -122,9 +124,33 @@ Homes = Annotated[
     int | None, typer.Option(min=1, help="Number of homes of ieee33.  [default: 300]", show_default=False)
 ]
 
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Take data of a folder that look implausible as they are; repeat for more. NAME is printed in "
+        "brackets behind what is found: price_high, price_low, price_spike, fee_high, voltage_level, "
+        "voltage_limits, impedance_high, rating_high, rating_low, and load, pv, battery_power or "
+        "battery_energy "
+        "with _high or _low.",
+        show_default=False,
+    ),
+]
+TimeZone = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ZONE",
+        help="Times of a folder without a UTC offset are local times of this zone, such as Europe/Berlin, or "
+        "+01:00 for a clock that never changes; a start as well. Inside and in tables of results "
+        "times are UTC.",
+        show_default=False,
+    ),
+]
 PvScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all PV plants.")]
 BatteryScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all batteries.")]
-LoadScale = Annotated[float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads.")]
+LoadScale = Annotated[
+    float, typer.Option(min=0, metavar="FACTOR", help="Factor on all loads, background included.")
+]
 Controller = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A tuned controller (`jaxp2p tune`), run beside the policies."),
@@ -155,6 +181,13 @@ Json = Annotated[
     ),
 ]
 Pictures = Annotated[bool, typer.Option("--pictures/--no-pictures", help="Draw pictures.")]
+Foresight = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|on|off",
+        help="Perfect foresight; auto: not where it would take more than a minute and ten times all else.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no table.")]
 
 
@@ -210,6 +243,8 @@ def run(
     battery_scale: BatteryScale = 1.0,
     load_scale: LoadScale = 1.0,
     homes: Homes = None,
+    accept: Accept = None,
+    time_zone: TimeZone = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -230,6 +265,7 @@ def run(
     per_home: Annotated[
         bool, typer.Option("--per-home", help="Also save every home in every slot (large).")
     ] = False,
+    foresight: Foresight = "auto",
     controller: Controller = None,
     json: Json = None,
     pictures: Pictures = True,
@@ -274,6 +310,7 @@ def run(
         json=json,
         pictures=pictures,
         quiet=quiet,
+        foresight=foresight,
         controller=controller,
     )
     chosen = Source(
@@ -288,6 +325,8 @@ def run(
         load_scale=load_scale,
         homes=homes,
         seed=seed,
+        accept=",".join(accept or ()),
+        time_zone=time_zone,
     )
     raise typer.Exit(running.run(chosen, options))
 
@@ -364,6 +403,8 @@ def tune(
     battery_scale: BatteryScale = 1.0,
     load_scale: LoadScale = 1.0,
     homes: Homes = None,
+    accept: Accept = None,
+    time_zone: TimeZone = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The controller file.")] = Path("controller.json"),
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Continue an interrupted tuning (FILE.checkpoint).")
@@ -419,6 +460,8 @@ def tune(
         load_scale=load_scale,
         homes=homes,
         seed=seed,
+        accept=",".join(accept or ()),
+        time_zone=time_zone,
     )
     raise typer.Exit(tuning.tune(chosen, options))
 
@@ -461,8 +504,13 @@ def study(
     ] = None,
     memory: Annotated[float, typer.Option(min=0, metavar="GIB", help="Memory for a chunk.")] = 2.0,
     foresight: Annotated[
-        int, typer.Option(min=0, metavar="SCENARIOS", help="How many get perfect foresight, the first ones.")
-    ] = 8,
+        str,
+        typer.Option(
+            metavar="SCENARIOS|auto|on|off",
+            help="How many get perfect foresight, the first ones; on: 8; auto: 8, or as many as take about "
+            "10 min; off: none.",
+        ),
+    ] = "auto",
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Dask scheduler, such as tcp://host:8786, or local:WORKERS."),
@@ -476,6 +524,8 @@ def study(
     battery_scale: BatteryScale = 1.0,
     load_scale: LoadScale = 1.0,
     homes: Homes = None,
+    accept: Accept = None,
+    time_zone: TimeZone = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -531,6 +581,8 @@ def study(
         load_scale=load_scale,
         homes=homes,
         seed=seed,
+        accept=",".join(accept or ()),
+        time_zone=time_zone,
     )
     raise typer.Exit(studying.study(chosen, options))
 
@@ -563,6 +615,7 @@ def export(
     battery_share: BatteryShare = None,
     pv_scale: PvScale = 1.0,
     battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
     homes: Homes = None,
     seed: Seed = 0,
     format: Annotated[str, typer.Option(metavar="NAME", help="csv or parquet.")] = "csv",
@@ -587,10 +640,78 @@ def export(
         battery_share=battery_share,
         pv_scale=pv_scale,
         battery_scale=battery_scale,
+        load_scale=load_scale,
         homes=homes,
         seed=seed,
     )
     inspecting.export(chosen, folder, format=format)
+
+
+@app.command(
+    "import",
+    short_help="Write a SimBench grid as files to run and to edit.",
+    epilog=exit_codes(0, 2, 4, 130),
+)
+@guarded
+def import_(
+    source: Annotated[
+        str | None, typer.Argument(metavar="SOURCE", help="A SimBench code, such as 1-LV-rural3--2-sw.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Folder to write; must be absent or empty.")
+    ] = None,
+    *,
+    list_sources: Annotated[
+        bool, typer.Option("--list", help="List what can be imported, and stop.")
+    ] = False,
+    start: Start = None,
+    days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Number of days.  [default: the whole year]", show_default=False),
+    ] = None,
+    price: Annotated[
+        str, typer.Option(metavar="NAME", help="Synthetic tariff: tou, tou_noise or dynamic.")
+    ] = "tou",
+    pv_share: PvShare = None,
+    battery_share: BatteryShare = None,
+    pv_scale: PvScale = 1.0,
+    battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
+    seed: Seed = 0,
+    format: Annotated[str, typer.Option(metavar="NAME", help="csv or parquet.")] = "csv",
+) -> None:
+    """Write a grid of another data set as tables that can be edited and run.
+
+    Sources are the SimBench codes of radial grids with one head: low voltage (1-LV), medium voltage (1-MV)
+    and both (1-MVLV). Two packages are needed, and no internet once they are there: pip install ".[grid]"
+
+    \b
+    jaxp2p import --list
+    jaxp2p import 1-LV-urban6--2-sw my-town --days 28
+    jaxp2p run my-town
+    """
+    from jaxp2p.cli import importing
+
+    if list_sources:
+        importing.list_sources()
+        raise typer.Exit
+    if source is None or folder is None:
+        fail("name a source and a folder to write, or ask for --list", USAGE)
+    if start is not None and days is None:
+        fail("--start needs --days", USAGE)
+    chosen = Source(
+        name=source,
+        start=start,
+        days=days,
+        price=price,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        load_scale=load_scale,
+        seed=seed,
+    )
+    importing.import_tables(chosen, folder, format=format)
 
 
 @app.command(
@@ -605,6 +726,8 @@ def check(
     columns: Annotated[
         bool, typer.Option("--columns", help="Explain every table and column, with unit and default.")
     ] = False,
+    accept: Accept = None,
+    time_zone: TimeZone = None,
 ) -> None:
     """Check a folder of tables: name every fault, or say what was found."""
     from jaxp2p.cli import inspecting
@@ -612,7 +735,7 @@ def check(
     if columns:
         inspecting.columns()
     if source is not None:
-        inspecting.check(source)
+        inspecting.check(source, accept=",".join(accept or ()), time_zone=time_zone)
     elif not columns:
         fail("name a folder to check, or ask for --columns", USAGE)
 
@@ -627,13 +750,24 @@ def verify(
     slots: Annotated[int, typer.Option(min=1, help="Number of random slots.")] = 20,
     market: Market = "bilateral",
     partners: Partners = 6,
+    fee: Fee = None,
+    graph: Graph = None,
     start: Start = None,
     days: Days = 7,
     network: Network = True,
+    price: Price = None,
+    pv_share: PvShare = None,
+    battery_share: BatteryShare = None,
+    pv_scale: PvScale = 1.0,
+    battery_scale: BatteryScale = 1.0,
+    load_scale: LoadScale = 1.0,
+    homes: Homes = None,
     solver: Solver = "auto",
     tolerance: Tolerance = 1.0,
     seed: Seed = 0,
     dtype: Dtype = "float32",
+    accept: Accept = None,
+    time_zone: TimeZone = None,
 ) -> None:
     """Solve random slots by an independent solver (Clarabel) as well and compare.
 
@@ -642,18 +776,33 @@ def verify(
     """
     from jaxp2p.cli import inspecting
 
-    chosen = Source(name=source, start=start, days=days, seed=seed)
-    code = inspecting.verify(
-        chosen,
+    chosen = Source(
+        name=source,
+        start=start,
+        days=days,
+        price=price,
+        pv_share=pv_share,
+        battery_share=battery_share,
+        pv_scale=pv_scale,
+        battery_scale=battery_scale,
+        load_scale=load_scale,
+        homes=homes,
+        seed=seed,
+        accept=",".join(accept or ()),
+        time_zone=time_zone,
+    )
+    options = inspecting.VerifyOptions(
         slots=slots,
         market=market,
         partners=partners,
+        fee=fee,
+        graph=graph,
         network=network,
         solver=solver,
         tolerance=tolerance,
         dtype=dtype,
     )
-    raise typer.Exit(code)
+    raise typer.Exit(inspecting.verify(chosen, options))
 
 
 @app.command(epilog=exit_codes(0, 2, 4, 130))
@@ -674,5 +823,12 @@ def compare(
 
 def main() -> None:
     """Entry point of the command `jaxp2p`."""
-    printable()
-    app()
+    lenient_streams()
+    try:
+        app()
+    finally:
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except (OSError, ValueError):  # the reader has gone, or the disk is full, which has been said
+            drop_output()

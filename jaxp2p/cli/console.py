@@ -2,6 +2,7 @@
 
 import difflib
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -33,13 +34,6 @@ def exit_codes(*chosen: int) -> str:
     return "\b\nExit codes:\n" + "\n".join(lines)
 
 
-def printable() -> None:
-    """Never fail to print: what the console has no letter for becomes a question mark."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 P = ParamSpec("P")
 
 
@@ -53,6 +47,33 @@ def fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
+def lenient_streams() -> None:
+    """From now on a letter that the console does not have is spelt out, as in \\u0141, and is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def drop_output() -> None:
+    """Send what is still to be written to standard output nowhere: nothing is left to fail at exit."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError, AttributeError):  # there is no such stream, or none with a number
+        pass
+
+
+def echo_json(text: str) -> None:
+    """JSON on standard output; letters that the console does not have as escapes of JSON, so none is lost."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        text = json.dumps(json.loads(text), indent=2) + "\n"
+    typer.echo(text, nl=False)
+
+
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
     """A command whose expected troubles end in a message and an exit code.
 
@@ -61,6 +82,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(command)
     def wrapped(*args: P.args, **options: P.kwargs) -> None:
+        lenient_streams()
         try:
             command(*args, **options)
         except UsageError as error:
@@ -68,7 +90,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
             fail(str(error), USAGE)
         except BrokenPipeError:
-            sys.stderr.close()  # the reader of a pipe has gone; nobody is left to be told
+            drop_output()  # the reader of a pipe has gone; nobody is left to be told
             raise typer.Exit(OK) from None
         except OSError as error:
             fail(f"file trouble: {error}", FILE_TROUBLE)

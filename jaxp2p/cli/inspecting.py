@@ -1,5 +1,6 @@
 """The work behind the smaller commands: cases, export, check, verify, compare."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,10 +8,16 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.console import OK, VERIFICATION_FAILED, UsageError, one_of, user_input
-from jaxp2p.cli.source import CASE_NAMES, Source, load
+from jaxp2p.cli.source import CASE_NAMES, Source, load, say_remarks, span_text
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
     from jaxp2p.data import Tables
+
+
+CHECKED_DAYS = 28  # at a time: what is kept in memory of the data
 
 
 def cases() -> None:
@@ -19,7 +26,7 @@ def cases() -> None:
 
     for name, text in CASES.items():
         typer.echo(f"{name:<8} {text}")
-    typer.echo("\nA year (2016) of 15-minute slots each. Tariffs (--price), all synthetic:")
+    typer.echo("\nA year (2016) of 15-minute slots each. Tariffs (`jaxp2p run --price`), all synthetic:")
     for name, text in PRICES.items():
         typer.echo(f"  {name:<10} {text}")
     typer.echo("\nProfiles and grids of rural3 and rural1: SimBench (ODbL), see `jaxp2p check rural3`.")
@@ -46,30 +53,59 @@ def columns() -> None:
     typer.echo(describe_columns())
 
 
-def check(name: str) -> None:
+def check(name: str, *, accept: str = "", time_zone: str | None = None) -> None:
     """Read, then say what was found; faults come as a UsageError that names all of them."""
-    tables = load(Source(name=name, days=None))
+    tables = load(Source(name=name, days=None, accept=accept, time_zone=time_zone))
     typer.echo("\n".join(summary_lines(tables)))
+    for text in (*map(str, tables.remarks), *limit_remarks(tables)):
+        typer.echo(f"remark: {text}")
+
+
+def limit_remarks(tables: "Tables") -> list[str]:
+    """Limits of the grid that no dispatch can keep, over all of the data, four weeks at a time."""
+    import pandas as pd
+
+    from jaxp2p.community.build import build_community, build_horizon
+    from jaxp2p.community.limits import impossible_limits, merged, summary
+    from jaxp2p.data import window
+
+    community = build_community(tables, market="none", network=False)
+    time = tables.profiles["time"]
+    step = time.iloc[1] - time.iloc[0]
+    slots = max(2, round(pd.Timedelta(days=CHECKED_DAYS) / step))
+    starts = list(range(0, len(time), slots))
+    if len(starts) > 1 and len(time) - starts[-1] < 2:
+        starts.pop()  # one slot alone has no length
+    parts = []
+    for first, last in zip(starts, [*starts[1:], len(time)], strict=True):
+        days = (last - first) * step / pd.Timedelta(days=1)
+        part = window(tables, start=time.iloc[first].tz_localize("UTC"), days=days)
+        parts.append((first, impossible_limits(community, build_horizon(community, part))))
+    return summary(merged(parts, len(time)))
 
 
 def summary_lines(tables: "Tables") -> list[str]:
     """What a community consists of, in a few lines."""
-    from jaxp2p.data import absolute_series
+    from jaxp2p.data.blocks import total_of
     from jaxp2p.data.validation import slot_hours
 
     homes, buses, lines, meta = tables.prosumers, tables.buses, tables.lines, tables.meta
     time, hours = tables.profiles["time"], slot_hours(tables.profiles["time"])
-    series = absolute_series(tables)
     days = len(time) * hours / 24
-    load, pv = series.load_kw.sum() * hours, series.pv_kw.sum() * hours
-    background = series.background_kw.sum() * hours
+
+    def total(owners: "pd.DataFrame", use: str, column: str, *, absent: float = 0.0) -> "np.ndarray":
+        return total_of(tables.profiles, owners[f"{use}_profile"], owners[column], absent=absent)
+
+    load_kw, pv_kw = total(homes, "load", "load_kw"), total(homes, "pv", "pv_kw")
+    background_kw = total(buses, "background", "background_kw", absent=1.0)
+    load, pv, background = (float(power.sum()) * hours for power in (load_kw, pv_kw, background_kw))
     battery = homes[(homes["battery_kwh"] > 0)]
     kinds = lines["kind"].value_counts()
-    buy, sell = series.buy_eur_per_kwh, series.sell_eur_per_kwh
+    buy, sell = tables.prices["buy_eur_per_kwh"], tables.prices["sell_eur_per_kwh"]
     rated = lines["s_max_kva"][lines["s_max_kva"] < float("inf")]
     facts = [
         ("members", f"{len(homes)} on {homes['bus_id'].nunique()} buses"),
-        ("load", f"{load:,.0f} kWh ({load / days:,.0f} a day), peak {series.load_kw.sum(1).max():,.1f} kW"),
+        ("load", f"{load:,.0f} kWh ({load / days:,.0f} a day), peak {load_kw.max():,.1f} kW"),
         ("PV", f"{(homes['pv_kw'] > 0).sum()} plants, {homes['pv_kw'].sum():,.1f} kW, {pv:,.0f} kWh"),
         (
             "batteries",
@@ -80,12 +116,19 @@ def summary_lines(tables: "Tables") -> list[str]:
         ("buses", f"{len(buses)} at {', '.join(f'{v:g} kV' for v in sorted(buses['vn_kv'].unique()))}"),
         (
             "branches",
-            ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
-            + (f", ratings {rated.min():,.0f} to {rated.max():,.0f} kVA" if len(rated) else ", unrated"),
+            (
+                ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
+                or "none"
+            )
+            + (
+                f", ratings {rated.min():,.0f} to {rated.max():,.0f} kVA"
+                if len(rated)
+                else ", unrated" * bool(len(lines))
+            ),
         ),
         ("voltage", f"{buses['v_min_pu'].min():g} to {buses['v_max_pu'].max():g} p.u. allowed"),
         ("background", f"{background:,.0f} kWh on the buses besides the members"),
-        ("time", f"{time.iloc[0]} to {time.iloc[-1]}, {len(time)} slots of {60 * hours:g} min"),
+        ("time", f"{span_text(tables)}, {len(time)} slots of {60 * hours:g} min"),
         (
             "prices",
             f"buy {buy.min():.3f} to {buy.max():.3f}, sell {sell.min():.3f} to {sell.max():.3f} EUR/kWh",
@@ -99,43 +142,49 @@ def summary_lines(tables: "Tables") -> list[str]:
     return [head, *(f"  {name:<12} {text}" for name, text in facts)]
 
 
-def verify(
-    source: Source,
-    *,
-    slots: int,
-    market: str,
-    partners: int,
-    network: bool,
-    solver: str,
-    tolerance: float,
-    dtype: str,
-) -> int:
-    """Compare random slots with an independent solver; returns the exit code."""
-    from jaxp2p.cli.running import DTYPES, check_tolerance, use_dtype
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Everything `jaxp2p verify` can be told besides the source."""
 
-    one_of(dtype, DTYPES, option="--dtype")
-    use_dtype(dtype)
-    from jaxp2p.community.build import MARKETS, build_community, build_horizon
+    slots: int
+    market: str
+    partners: int
+    fee: float | None
+    graph: str | None
+    network: bool
+    solver: str
+    tolerance: float
+    dtype: str
+
+
+def verify(source: Source, options: VerifyOptions) -> int:
+    """Compare random slots with an independent solver; returns the exit code."""
+    from jaxp2p.cli.running import DTYPES, build_both, check_tolerance, say_impossible, use_dtype
+
+    one_of(options.dtype, DTYPES, option="--dtype")
+    use_dtype(options.dtype)
     from jaxp2p.solvers import SOLVERS, choose_solver, scale_tolerances
     from jaxp2p.verification import verify as compare_slots
 
-    one_of(market, MARKETS, option="--market")
+    check_tolerance(options.tolerance, options.dtype)
+    one_of(options.solver, SOLVERS, option="--solver")
     tables = load(source)
-    check_tolerance(tolerance, dtype)
-    one_of(solver, SOLVERS, option="--solver")
+    say_remarks(tables)
     with user_input():
-        community = build_community(
-            tables, market=market, partners=partners, seed=source.seed, network=network, dtype=dtype
-        )
-        horizon = build_horizon(community, tables)
-        chosen = scale_tolerances(choose_solver(community, solver), tolerance)
-    if slots > horizon.slots:
-        raise UsageError(f"--slots: {slots} are asked for, {source.days:g} days have {horizon.slots}")
-    report = compare_slots(community, horizon, slots=slots, seed=source.seed, solver=chosen)
-    typer.echo(f"{source.name}: {slots} random slots, {market} market, {dtype}, against Clarabel\n")
+        community, horizon = build_both(tables, source, options)
+        solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
+    if options.network:
+        say_impossible(community, horizon)
+    if options.slots > horizon.slots:
+        raise UsageError(f"--slots: {options.slots} are asked for, {source.days:g} days have {horizon.slots}")
+    report = compare_slots(community, horizon, slots=options.slots, seed=source.seed, solver=solver)
+    typer.echo(
+        f"{source.name}: {options.slots} random slots, {options.market} market, {options.dtype}, "
+        "against Clarabel\n"
+    )
     typer.echo(report.table.to_string(index=False, float_format=lambda value: f"{value:.2e}"))
     passed = int(report.table["passed"].sum())
-    typer.echo(f"\n{passed} of {slots} slots passed")
+    typer.echo(f"\n{passed} of {options.slots} slots passed")
     return OK if report.passed else VERIFICATION_FAILED
 
 

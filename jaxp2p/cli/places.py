@@ -21,7 +21,9 @@ SILENT = ("out", "replace", "format", "homes_tables", "json", "pictures", "quiet
 
 def case_name(source: "Source") -> str:
     """What the input is called: the case, or the folder's own name (never a name from its files)."""
-    return source.name if source.embedded else Path(os.path.abspath(source.name)).name or "folder"
+    name = source.name if source.embedded else Path(os.path.abspath(source.name)).name or "folder"
+    # bytes of a file name that are no text are spelt out
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def target_name(source: "Source", first: "pd.Timestamp", market: str, days: float) -> str:

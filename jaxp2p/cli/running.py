@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, RunProgress, UsageError, one_of, user_input
-from jaxp2p.cli.source import Source, choose_days, load_whole
+from jaxp2p.cli.console import (
+    LEFT_UNDONE,
+    OK,
+    UNSOLVED,
+    RunProgress,
+    UsageError,
+    echo_json,
+    one_of,
+    user_input,
+)
+from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks, span_text
 
 if TYPE_CHECKING:
     from jaxp2p.data import Tables
@@ -40,6 +49,7 @@ class Options:
     pictures: bool
     quiet: bool
     controller: Path | None = None
+    foresight: str = "auto"
     replace: bool = False
     end_value: float | None = None
     unserved_price: float | None = None
@@ -56,11 +66,14 @@ def run(source: Source, options: Options) -> int:
         progress.say("reading the community")
         whole = load_whole(source)
         tables = choose_days(whole, source)
+        from jaxp2p.data import local_time
+
         case, time = places.case_name(source), tables.profiles["time"]
         record = places.made_from(source, options)
-        out, moved = _target(source, options, time, record)  # before the work, not after it
+        out, moved = _target(source, options, local_time(tables), record)  # before the work, not after it
         use_dtype(options.dtype)
         from jaxp2p.runner import (
+            FORESIGHT,
             MPC_POLICIES,
             POLICIES,
             TUNED,
@@ -74,6 +87,7 @@ def run(source: Source, options: Options) -> int:
         names = named_policies(options.policies, POLICIES, besides=tuple(MPC_POLICIES))
         check_tolerance(options.tolerance, options.dtype)
         one_of(options.solver, SOLVERS, option="--solver")
+        one_of(options.foresight, FORESIGHT, option="--foresight")
         with user_input():
             community, horizon = build_both(tables, source, options)
             history = history_of(community, whole, time.iloc[0]) if set(names) & set(MPC_POLICIES) else None
@@ -83,6 +97,9 @@ def run(source: Source, options: Options) -> int:
             tuned_policy(controller, horizon)  # refuses one for another slot length
             check_end_value(options.end_value)
             penalties_of(horizon, options.unserved_price)
+    say_remarks(tables, quiet=options.quiet)
+    if options.network:
+        say_impossible(community, horizon, quiet=options.quiet)
     from jaxp2p.kpis import evaluate
     from jaxp2p.runner import run as run_policies
 
@@ -101,6 +118,7 @@ def run(source: Source, options: Options) -> int:
                 slot_of_week=first_slot_of_week(time),
                 history=history,
                 controller=controller,
+                foresight_mode=options.foresight,
             )
         except RuntimeError as error:
             # perfect foresight and the plans name what their solver could not do
@@ -120,14 +138,17 @@ def run(source: Source, options: Options) -> int:
         )
     kpis = {name: evaluation.kpis for name, evaluation in evaluations.items()}
     if not options.quiet and options.json != "-":
-        _print(case, time, community, result, kpis, out, written)
+        _print(case, tables, community, result, kpis, out, written)
     if moved:
         typer.echo(moved, err=True)
     return verdict(kpis, horizon.slots)
 
 
 def _target(source: Source, options: Options, time: Any, record: dict[str, Any]) -> tuple[Path, str | None]:
-    """The folder for the results, and a remark where it is not the usual one; refuses what must not be."""
+    """The folder for the results, and a remark where it is not the usual one; refuses what must not be.
+
+    `time` has the starts of the slots by the clock on the wall.
+    """
     from jaxp2p.results import check_target
 
     if options.out is not None:
@@ -138,6 +159,14 @@ def _target(source: Source, options: Options, time: Any, record: dict[str, Any])
     out, moved = places.free_folder(wanted, record)
     places.check_folder(out, option="--out")
     return out, moved
+
+
+def say_impossible(community: Any, horizon: Any, *, quiet: bool = False) -> None:
+    """Limits of the grid that no dispatch keeps, on stderr, before any work."""
+    from jaxp2p.community.limits import impossible_limits, summary
+
+    for line in () if quiet else summary(impossible_limits(community, horizon)):
+        typer.echo(f"remark: {line}", err=True)
 
 
 def read_controller_file(options: Options, community: Any, first: Any) -> Any:
@@ -202,7 +231,7 @@ def picture_data(
     tables: "Tables", community: Any, horizon: Any, result: Any, evaluations: Any, case: str
 ) -> "PictureData":
     """What the pictures need, with the coordinates of the buses in the order of the network."""
-    from jaxp2p.report.canvas import PictureData
+    from jaxp2p.report.canvas import PictureData, plain
 
     time = tables.profiles["time"]
     places = tables.buses.set_index("bus_id").loc[list(community.network.bus_ids), ["x", "y"]]
@@ -215,7 +244,7 @@ def picture_data(
         evaluations=evaluations,
         time=time,
         terminal_price=result.terminal_price,
-        title=f"{case}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
+        title=f"{plain(case)}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
         coordinates=places.to_numpy(float),
     )
 
@@ -283,14 +312,14 @@ def _save(
         if options.json == "-":
             from jaxp2p.results import json_text
 
-            typer.echo(json_text(report), nl=False)
+            echo_json(json_text(report))
         else:
             write_json(options.json, report)
     return pictures
 
 
 def _print(
-    case: str, time: Any, community: Any, result: Any, kpis: dict, out: Path, pictures: list[str]
+    case: str, tables: "Tables", community: Any, result: Any, kpis: dict, out: Path, pictures: list[str]
 ) -> None:
     import shutil
     import textwrap
@@ -298,11 +327,10 @@ def _print(
     from jaxp2p.report.tables import legend, notes, text_tables
 
     width = max(shutil.get_terminal_size((100, 24)).columns, 80)
-    step = time.iloc[1] - time.iloc[0]
     market = {"none": "no market", "pool": "pool market"}.get(community.market.kind, "bilateral market")
     typer.echo(
         f"{case}: {community.size} members on {len(community.network.bus_ids)} buses, {market}, "
-        f"{time.iloc[0]:%Y-%m-%d %H:%M} to {time.iloc[-1] + step:%Y-%m-%d %H:%M}, {len(time)} slots\n"
+        f"{span_text(tables)}, {len(tables.profiles)} slots\n"
     )
     typer.echo(text_tables(kpis, width=width) + "\n")
     for remark in notes(result, kpis):

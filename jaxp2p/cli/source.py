@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from jaxp2p.cli.console import UsageError, one_of, user_input
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ class Source:
     load_scale: float = 1.0
     homes: int | None = None
     seed: int = 0
+    accept: str = ""  # judgements of plausibility that are overruled, with commas between
+    time_zone: str | None = None
 
     @property
     def embedded(self) -> bool:
@@ -46,32 +50,49 @@ def load(source: Source) -> "Tables":
 
 def load_whole(source: Source) -> "Tables":
     """The checked tables with all the days that there are; raises as `load` does."""
-    from jaxp2p.data import PRICES, densify, load_case, make_prices, read_tables
+    from jaxp2p.data import PRICES, check, load_case, read_tables
 
     if source.price is not None:
         one_of(source.price, PRICES, option="--price")
     if source.homes is not None and source.name != "ieee33":
         raise UsageError("--homes only goes with the case ieee33; the other communities have their own homes")
-    devices: dict[str, Any] = {
+    if source.embedded and (source.accept or source.time_zone):
+        raise UsageError("--accept and --time-zone go with a folder of tables, not with an embedded case")
+    with user_input():
+        if source.embedded:
+            homes: dict[str, int] = {} if source.homes is None else {"homes": source.homes}
+            price = source.price or "tou"
+            tables = load_case(source.name, price=price, seed=source.seed, **homes, **_devices(source))
+        else:
+            accept = tuple(name.strip() for name in source.accept.split(",") if name.strip())
+            tables = read_tables(_folder(source.name), accept=accept, time_zone=source.time_zone)
+            tables = changed(tables, source)
+        return check(tables)
+
+
+def changed(tables: "Tables", source: Source) -> "Tables":
+    """The tables with the devices, scales and prices that the options ask for; raises ValueError."""
+    from jaxp2p.data import densify, local_time, make_prices
+
+    tables = densify(tables, seed=source.seed, **_devices(source))
+    if source.price is None:
+        return tables
+    note = f"prices ({source.price}, seed {source.seed})"
+    kept = [text for text in tables.meta.get("synthetic", []) if not text.startswith("prices (")]
+    # the tariff follows the clock on the wall
+    prices = make_prices(local_time(tables), source.price, seed=source.seed)
+    prices["time"] = tables.profiles["time"]
+    return tables.replace(prices=prices, meta={**tables.meta, "synthetic": [*kept, note]})
+
+
+def _devices(source: Source) -> dict[str, Any]:
+    return {
         "pv_share": source.pv_share,
         "battery_share": source.battery_share,
         "pv_scale": source.pv_scale,
         "battery_scale": source.battery_scale,
         "load_scale": source.load_scale,
     }
-    with user_input():
-        if source.embedded:
-            homes: dict[str, int] = {} if source.homes is None else {"homes": source.homes}
-            price = source.price or "tou"
-            tables = load_case(source.name, price=price, seed=source.seed, **homes, **devices)
-        else:
-            tables = densify(read_tables(_folder(source.name)), seed=source.seed, **devices)
-            if source.price is not None:
-                prices = make_prices(tables.profiles["time"], source.price, seed=source.seed)
-                note = f"prices ({source.price}, seed {source.seed})"
-                synthetic = [*tables.meta.get("synthetic", []), note]
-                tables = tables.replace(prices=prices, meta={**tables.meta, "synthetic": synthetic})
-    return tables
 
 
 def choose_days(tables: "Tables", source: Source) -> "Tables":
@@ -87,6 +108,24 @@ def choose_days(tables: "Tables", source: Source) -> "Tables":
     days = min(source.days, whole) if source.start is None else source.days
     with user_input():
         return window(tables, start=source.start, days=days)
+
+
+def say_remarks(tables: "Tables", *, quiet: bool = False) -> None:
+    """What is remarkable about the input, though no fault, on stderr."""
+    for remark in () if quiet else tables.remarks:
+        typer.echo(f"remark: {remark}", err=True)
+
+
+def span_text(tables: "Tables") -> str:
+    """From when to when, in the time zone of the tables, which is named where there is one."""
+    from jaxp2p.data import local_time
+
+    time, utc, zone = local_time(tables), tables.profiles["time"], tables.meta.get("time_zone")
+    end = utc.iloc[-1] + (utc.iloc[1] - utc.iloc[0])
+    if zone is not None:
+        end = end.tz_localize("UTC").tz_convert(zone)
+    words = f", times of {zone} (UTC in tables)" if zone is not None else ""
+    return f"{time.iloc[0]:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}{words}"
 
 
 def _folder(name: str) -> Path:

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, one_of, user_input
+from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, echo_json, one_of, user_input
 from jaxp2p.cli.running import (
     DTYPES,
     UNSOLVED_SHARE,
     check_tolerance,
     first_slot_of_week,
     named_policies,
+    say_impossible,
     undone_text,
     unsolved_text,
     use_dtype,
 )
-from jaxp2p.cli.source import Source, load
+from jaxp2p.cli.source import Source, load, say_remarks
 
 if TYPE_CHECKING:
     from jaxp2p.study.folder import StudyFolder
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from jaxp2p.study.schedule import ChunkResult
     from jaxp2p.study.settings import StudySettings
 
+FORESIGHT_SAMPLE, FORESIGHT_SECONDS = 8, 600.0  # scenarios, and what "auto" lets them take together
 CHUNK = 512  # scenarios: a file of its own, and what a restart may lose
 TEMPORARIES = 4  # times a lane's own bytes, what one step of it needs at most
 
@@ -52,7 +54,7 @@ class Options:
     chunk: int | None
     devices: int | None
     memory: float
-    foresight: int
+    foresight: str
     scheduler: str | None
     tolerance: float
     dtype: str
@@ -64,6 +66,31 @@ class Options:
     controller: Path | None = None
     end_value: float | None = None
     unserved_price: float | None = None
+
+
+def foresight_sample(text: str) -> int:
+    """Scenarios with perfect foresight, as --foresight has it; "auto" may turn out to be fewer."""
+    named = {"auto": FORESIGHT_SAMPLE, "on": FORESIGHT_SAMPLE, "off": 0}
+    if text in named:
+        return named[text]
+    if not text.isdecimal():
+        raise UsageError(f"--foresight: {text!r} is neither a number of scenarios nor auto, on or off")
+    return int(text)
+
+
+def _affordable(made: "Study", wanted: int) -> int:
+    """As many of the wanted scenarios as perfect foresight is done with in FORESIGHT_SECONDS, or so."""
+    from jaxp2p.baselines.perfect_foresight import estimate_seconds
+
+    each = estimate_seconds(made.community, made.slots)
+    affordable = min(wanted, int(FORESIGHT_SECONDS / max(each, 1e-9)))
+    if affordable < wanted:
+        typer.echo(
+            f"remark: perfect foresight takes about {each:.0f} s per scenario: {affordable} of them get it, "
+            f"not {wanted}; --foresight {wanted} insists",
+            err=True,
+        )
+    return affordable
 
 
 @dataclass(frozen=True)
@@ -95,6 +122,7 @@ def study(source: Source, options: Options) -> int:
     import jax
 
     from jaxp2p import __version__
+    from jaxp2p.data import local_time
     from jaxp2p.runner import POLICIES, TUNED
     from jaxp2p.study.errors import StudyError
     from jaxp2p.study.folder import open_study
@@ -105,6 +133,7 @@ def study(source: Source, options: Options) -> int:
     with user_input():
         controller = None if options.controller is None else read_content(options.controller)
     tables = load(source)
+    say_remarks(tables, quiet=options.quiet)
     settings: dict[str, Any] = {
         "source": asdict(source),
         "days": options.days,
@@ -121,7 +150,7 @@ def study(source: Source, options: Options) -> int:
         "seed": options.seed,
         "dtype": options.dtype,
         "tolerance": options.tolerance,
-        "foresight_sample": min(options.foresight, options.scenarios),
+        "foresight_sample": min(foresight_sample(options.foresight), options.scenarios),
         "device": jax.devices()[0].device_kind,
         "version": __version__,
         "fingerprint": fingerprint(tables),
@@ -130,7 +159,12 @@ def study(source: Source, options: Options) -> int:
     with user_input():
         # refuses what cannot be before anything is written
         made = _built(StudySettings(chunk=options.chunk or CHUNK, **settings), devices, controller)
-    case, first = places.case_name(source), tables.profiles["time"].iloc[0]
+        if options.foresight == "auto" and "perfect_foresight" in names:
+            settings["foresight_sample"] = _affordable(made, settings["foresight_sample"])
+            made = _built(StudySettings(chunk=options.chunk or CHUNK, **settings), devices, controller)
+    if options.network:
+        say_impossible(made.community, made.horizon, quiet=options.quiet)
+    case, first = places.case_name(source), local_time(tables).iloc[0]
     usual = Path(places.STUDIES) / places.target_name(source, first, options.market, options.days)
     out = options.out or usual
     places.check_folder(out, option="--out")
@@ -321,6 +355,7 @@ def _report(
 ) -> int:
     import textwrap
 
+    from jaxp2p.report.canvas import plain
     from jaxp2p.report.study import StudyPictureData, write_study_pictures
     from jaxp2p.report.study_tables import study_legend, study_notes, study_table
     from jaxp2p.results import json_text, whole_file, write_json
@@ -347,14 +382,14 @@ def _report(
             summary=statistics.summary,
             savings=statistics.savings,
             convergence=statistics.convergence,
-            title=f"{case}, {folder.settings.market} market, {made_of}",
+            title=f"{plain(case)}, {folder.settings.market} market, {made_of}",
             traces=folder.read_traces(),
             slot_hours=float(made.horizon.slot_hours),
             first_slot=made.first_slot_of_week,
         )
         files = write_study_pictures(folder.path / "pictures", data)
     if options.json == "-":
-        typer.echo(json_text(report), nl=False)
+        echo_json(json_text(report))
     elif options.json is not None:
         write_json(options.json, report)
     if not options.quiet and options.json != "-":

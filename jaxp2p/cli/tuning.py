@@ -8,9 +8,15 @@ from typing import Any
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, one_of, user_input
-from jaxp2p.cli.running import UNSOLVED_SHARE, build_both, first_slot_of_week, unsolved_text
-from jaxp2p.cli.source import Source, choose_days, load_whole
+from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, echo_json, one_of, user_input
+from jaxp2p.cli.running import (
+    UNSOLVED_SHARE,
+    build_both,
+    first_slot_of_week,
+    say_impossible,
+    unsolved_text,
+)
+from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
 
 SHOWN = ("no_storage", "lyapunov", "community_self_consumption", "perfect_foresight")
 
@@ -73,13 +79,18 @@ def tune(source: Source, options: Options) -> int:
         with user_input():
             settings.objective.check()
             check_features(settings.features)
-            earlier = window(tables, start=tables.profiles["time"].iloc[0], days=options.train_days)
-            later = window(tables, start=plan.begin, days=options.test_days)
+            begun = tables.profiles["time"].iloc[0]
+            earlier = window(tables, start=begun.tz_localize("UTC"), days=options.train_days)
+            later = window(tables, start=plan.begin.tz_localize("UTC"), days=options.test_days)
             community, train = build_both(earlier, source, options)
             _, test = build_both(later, source, options)
             parse_model(plan.model, horizon=train, community=community)  # all that can be refused is, now
             check_tunable(community, train)
             check_end_value(options.end_value)
+            for part in (train, test):
+                if options.network:
+                    say_impossible(community, part, quiet=options.quiet)
+        say_remarks(tables, quiet=options.quiet)
         first, second = (first_slot_of_week(part.profiles["time"]) for part in (earlier, later))
         worth = suggest_terminal_price(community, train) if options.end_value is None else options.end_value
         shared: dict[str, Any] = {"policies": SHOWN, "terminal_price": worth, "lower_bound": False}
@@ -105,7 +116,9 @@ def tune(source: Source, options: Options) -> int:
         with user_input():
             tuned = tune_stages(
                 plan,
-                lambda start, days: build_both(window(whole, start=start, days=days), source, options),
+                lambda start, days: build_both(
+                    window(whole, start=start.tz_localize("UTC"), days=days), source, options
+                ),
                 terminal_price=worth,
                 settings=settings,
                 checkpoint=checkpoint,
@@ -246,7 +259,7 @@ def _report(
         from jaxp2p.results import json_text, write_json
 
         if options.json == "-":
-            typer.echo(json_text(report), nl=False)
+            echo_json(json_text(report))
             return
         write_json(options.json, report)
     if options.quiet:

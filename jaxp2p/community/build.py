@@ -1,5 +1,6 @@
 """Tables to arrays: the community and its horizon, validated on the host before any array is made."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,14 +15,16 @@ from jaxp2p.community.market import (
 from jaxp2p.community.network import controllable_rows, radial_matrices
 from jaxp2p.community.types import Battery, Community, Horizon, Market, Network, Prosumers
 from jaxp2p.data.day_ahead import published_prices
-from jaxp2p.data.series import absolute_series
+from jaxp2p.data.series import Scaled, scaled
 from jaxp2p.data.tables import Tables, check
+from jaxp2p.data.times import zoned_time
 from jaxp2p.data.validation import slot_hours
 
 MARKETS = ("bilateral", "pool", "none")
 GRAPHS = ("regular", "nearest", "complete", "table")
 DEFAULT_FEE = 0.01  # EUR/kWh of a trade, half to each side
 DEFAULT_PARTNERS = 6
+_CELLS = 250_000  # float64 numbers at a time while the horizon is built
 
 
 def build_community(
@@ -44,14 +47,14 @@ def build_community(
     EUR/kWh, limit in kW per trade. network=False leaves the grid out of the market (it is still reported).
 
     Homes are ordered by bus; `Community.prosumers.ids` has their names. Raises InputError with every fault
-    of the tables, ValueError for unknown options.
+    of the tables, ValueError for unknown options, and for float64 where JAX's 64 bits are switched off.
     """
+    kind = _checked_dtype(dtype)
     tables = check(tables)
     if market not in MARKETS:
         raise ValueError(f"unknown market {market!r}: choose from {', '.join(MARKETS)}")
     if fee < 0 or limit < 0 or partners < 0:
         raise ValueError("fee, limit and partners must not be negative")
-    kind = np.dtype(dtype)
     homes, bus_ids, _, bus = _ordered(tables)
     column = lambda name: jnp.asarray(homes[name].to_numpy(float), kind)
     hours = slot_hours(tables.profiles["time"])
@@ -95,35 +98,86 @@ def build_community(
 
 def build_horizon(community: Community, tables: Tables) -> Horizon:
     """The slots of the tables' profiles and prices, in the dtype and home order of the community."""
+    kind = _checked_dtype(str(community.prosumers.pv_peak.dtype))
     tables = check(tables)
-    kind = community.prosumers.pv_peak.dtype
     _, bus_ids, order, bus = _ordered(tables)
-    series = absolute_series(tables)
-    load, pv, reactive = (x[:, order] for x in (series.load_kw, series.pv_kw, series.load_kvar))
-    position = {name: i for i, name in enumerate(tables.buses["bus_id"])}
-    places = np.array([position[name] for name in bus_ids])
-    active_base, reactive_base = -series.background_kw[:, places], -series.background_kvar[:, places]
-    fixed = ~np.asarray(community.prosumers.flexible)
-    member = np.zeros((len(bus), len(bus_ids)))
-    member[np.arange(len(bus)), bus] = 1
-    active_base = active_base - (load * fixed) @ member
-    reactive_base = reactive_base - reactive @ member
+    homes, profiles, prices = tables.prosumers.iloc[order], tables.profiles, tables.prices
+    load, load_at_bus = _member_series(
+        scaled(profiles, homes["load_profile"], homes["load_kw"]),
+        bus,
+        kind,
+        buses=len(bus_ids),
+        at_bus=~np.asarray(community.prosumers.flexible),
+    )
+    pv, _ = _member_series(scaled(profiles, homes["pv_profile"], homes["pv_kw"]), bus, kind)
+    reactive = scaled(profiles, homes["reactive_profile"], homes["load_kvar"])
+    _, reactive_at_bus = _member_series(reactive, bus, None, buses=len(bus_ids))
+    buses = tables.buses.set_index("bus_id").loc[list(bus_ids)]
+    active_base, reactive_base = (
+        -scaled(profiles, buses["background_profile"], buses[column], absent=1.0).rows() - members
+        for column, members in (("background_kw", load_at_bus), ("background_kvar", reactive_at_bus))
+    )
     grid = community.network
     resistance, reactance = np.asarray(grid.resistance, float), np.asarray(grid.reactance, float)
     downstream = np.asarray(grid.downstream, float)
-    slack = float(tables.buses.loc[tables.buses["slack"] == 1, "v_set_pu"].iloc[0])
+    slack = float(buses["v_set_pu"].iloc[0])
+    buy = prices["buy_eur_per_kwh"].to_numpy(float)
     array = lambda x: jnp.asarray(x, kind)
     return Horizon(
-        slot_hours=array(series.dt_h),
+        slot_hours=array(slot_hours(profiles["time"])),
         load=array(load),
         pv=array(pv),
-        price_buy=array(series.buy_eur_per_kwh),
-        price_sell=array(series.sell_eur_per_kwh),
+        price_buy=array(buy),
+        price_sell=array(prices["sell_eur_per_kwh"].to_numpy(float)),
         voltage_base=array(slack**2 + 2 * (active_base @ resistance + reactive_base @ reactance)),
         flow_base=array(active_base @ downstream.T),
         flow_reactive=array(reactive_base @ downstream.T),
-        price_ahead=array(published_prices(tables.profiles["time"], series.buy_eur_per_kwh)),
+        price_ahead=array(published_prices(zoned_time(tables), buy)),
     )
+
+
+def _checked_dtype(dtype: str) -> np.dtype:
+    """The number type. Without 64 bits switched on JAX would quietly make float32 of float64."""
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind not in (np.float32, np.float64):
+        raise ValueError(f"unknown dtype {dtype!r}: choose float32 or float64")
+    if kind == np.float64 and not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "float64 needs the 64 bits of JAX, which are switched off: "
+            'call jax.config.update("jax_enable_x64", True) first, or set the environment variable '
+            "JAX_ENABLE_X64=1"
+        )
+    return kind
+
+
+def _member_series(
+    members: Scaled,
+    bus: np.ndarray,
+    kind: np.dtype | None,
+    *,
+    buses: int = 0,
+    at_bus: np.ndarray | bool = True,
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The series of members sorted by bus, (T, N) in `kind`, and their sum at every bus, (T, buses) float64.
+
+    In float64 there are never more than a few slots at a time; without `kind` no series is kept, without
+    `buses` nothing is summed. Only members where `at_bus` is True are in the sum.
+    """
+    slots, count = len(members.profiles), len(members.kind)
+    series = None if kind is None else np.empty((slots, count), kind)
+    total = np.zeros((slots, buses)) if buses else None
+    here, first = np.unique(bus, return_index=True)
+    for begin in range(0, slots, step := max(1, _CELLS // max(count, 1))):
+        some = slice(begin, begin + step)
+        rows = members.rows(some)
+        if series is not None:
+            series[some] = rows
+        if total is not None:
+            total[some, here] = np.add.reduceat(rows * at_bus, first, axis=1)
+    return series, total
 
 
 def _ordered(tables: Tables):
@@ -179,9 +233,10 @@ def _market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, 
     if graph == "complete":
         edges = complete_graph(size)
     elif graph == "nearest":
-        shared = np.asarray(grid.resistance, float)[np.ix_(prosumers.bus, prosumers.bus)]
+        shared = np.asarray(grid.resistance, float)
         own = np.diag(shared)
-        edges = nearest_graph(own[:, None] + own[None, :] - 2 * shared, partners)
+        away = own[:, None] + own[None, :] - 2 * shared
+        edges = nearest_graph(away, np.asarray(prosumers.bus), partners)
     else:
         edges = regular_graph(size, partners, seed=seed)
     fees, limits = np.full(len(edges), fee), np.full(len(edges), limit)

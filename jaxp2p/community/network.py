@@ -43,9 +43,12 @@ def radial_matrices(
     return (weights * resistance) @ weights.T, (weights * reactance) @ weights.T, weights.T
 
 
-def controllable_rows(network: Network, bus: np.ndarray, flexible: np.ndarray, dtype: np.dtype) -> Feeder:
-    """The Feeder of these homes: rows over the buses with a flexible home, scaled, with its eigenbasis.
+def controllable_rows(
+    network: Network, bus: np.ndarray, flexible: np.ndarray, dtype: np.dtype
+) -> Feeder | None:
+    """The Feeder of these homes: rows over the buses with a flexible home, scaled.
 
+    None where there is no row: one bus only, or nothing between it and the homes that could bind.
     bus (N,) int, flexible (N,) bool. Rows that no flexible home can move are left out: nothing that the
     market decides could help them, and the run reports their violations all the same.
     """
@@ -57,21 +60,16 @@ def controllable_rows(network: Network, bus: np.ndarray, flexible: np.ndarray, d
     rated = np.isfinite(np.asarray(network.rating))
     flow_branch = np.flatnonzero(rated & (flow_rows.max(1, initial=0) > 0))
     rows = np.concatenate([voltage_rows[voltage_bus], flow_rows[flow_branch]])
+    if not len(rows):
+        return None
     scale = np.abs(rows).max(1, initial=0)
     matrix = rows / scale[:, None]
-    root = np.sqrt(count)
-    _, singular, right = np.linalg.svd(matrix * root, full_matrices=True)
-    eigenvalues = np.zeros(len(buses))
-    eigenvalues[: len(singular)] = singular**2
-    basis = np.concatenate([right.T, (matrix * root) @ right.T])
     return Feeder(
         group=jnp.asarray(group, jnp.int32),
         flexible=jnp.asarray(flexible, dtype),
         count=jnp.asarray(count, dtype),
         matrix=jnp.asarray(matrix, dtype),
         scale=jnp.asarray(scale, dtype),
-        basis=jnp.asarray(basis, dtype),
-        eigenvalues=jnp.asarray(eigenvalues, dtype),
         voltage_bus=jnp.asarray(voltage_bus, jnp.int32),
         flow_branch=jnp.asarray(flow_branch, jnp.int32),
     )

@@ -90,8 +90,7 @@ class Feeder:
     """The network as the solver sees it: rows over the G buses that have a flexible home.
 
     Row r limits `offset_r + sum_n matrix[r, n] * (injection of the flexible homes at bus n)`; rows are
-    divided by their largest entry, so that a violation is in kW. With C = matrix diag(sqrt(count)) and
-    C^T C = Q diag(eigenvalues) Q^T, `basis` stacks Q on C Q: any penalty pair is then a diagonal.
+    divided by their largest entry, so that a violation is in kW.
     """
 
     group: Array  # (N,) int32, index of the home's controllable bus (0 for homes that are not flexible)
@@ -99,8 +98,6 @@ class Feeder:
     count: Array  # (G,) flexible homes per controllable bus
     matrix: Array  # (R, G) kW per kW
     scale: Array  # (R,) physical unit of the row per kW: p.u.^2 (voltage rows) or kW (branch rows)
-    basis: Array  # (G + R, G)
-    eigenvalues: Array  # (G,)
     voltage_bus: Array  # (Rv,) int32, bus of every voltage row (these come first)
     flow_branch: Array  # (Rl,) int32, branch of every branch row
 

@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.data.embed import read_profiles, read_small
+from jaxp2p.data.plausibility import whole_of
 from jaxp2p.data.populate import HOUSEHOLDS, PV_PROFILES, densify, generate_homes
 from jaxp2p.data.prices import make_prices
+from jaxp2p.data.stamp import is_checked, stamped
 from jaxp2p.data.tables import Tables, complete
+from jaxp2p.data.times import JITTER
 
 CASES = {
     "rural3": "SimBench 1-LV-rural3--2-sw: 153 members on 129 buses, 27 PV plants, 16 batteries",
@@ -131,6 +134,7 @@ def window(tables: Tables, *, start: str | date | datetime | None = None, days: 
     """The slots of `days` days from `start` on.
 
     `start` None means Monday, 4 July 2016, or the first slot where the data do not contain that week.
+    Without a UTC offset it is a time of the tables' time zone, where they have one (`meta["time_zone"]`).
 
     Raises:
         ValueError: `start` is no date, or the window is not inside the data; the message names their range.
@@ -138,29 +142,46 @@ def window(tables: Tables, *, start: str | date | datetime | None = None, days: 
     time = tables.profiles["time"]
     first, step = time.iloc[0], time.iloc[1] - time.iloc[0]
     end = time.iloc[-1] + step
-    length = pd.Timedelta(days=days)
-    if length < step:
+    zone = tables.meta.get("time_zone")
+    length, slack = pd.Timedelta(days=days), JITTER * step  # days may be a rounded quotient
+    if length < step - slack:
         raise ValueError(f"days = {days} must be at least one slot ({step})")
     if start is None:
-        begin = pd.Timestamp(DEFAULT_START)
-        if begin < first or begin + length > end:
+        begin = _stored(pd.Timestamp(DEFAULT_START), zone)
+        if begin < first or begin + length > end + slack:
             begin = first
     else:
         try:
-            begin = pd.Timestamp(start)
+            begin = _stored(pd.Timestamp(start), zone)
         except ValueError:
             raise ValueError(f"start = {start!r} is not a date such as {DEFAULT_START}") from None
-        if begin.tzinfo is not None:
-            begin = begin.tz_convert(None)  # as in the tables: times with an offset become UTC
-    if begin is pd.NaT or begin < first or begin + length > end:
+    if begin is pd.NaT or begin < first - slack or begin + length > end + slack:
+        shown = (_shown(moment, zone) for moment in (begin, first, end))
         raise ValueError(
-            f"{days:g} days from {begin} are not inside the data, which go from {first} to {end}"
+            "{} days from {} are not inside the data, which go from {} to {}".format(f"{days:g}", *shown)
         )
-    inside = ((time >= begin) & (time < begin + length)).to_numpy()
-    return tables.replace(
+    inside = ((time >= begin - slack) & (time < begin + length - slack)).to_numpy()
+    chosen = tables.replace(
         profiles=tables.profiles[inside].reset_index(drop=True),
         prices=tables.prices[inside].reset_index(drop=True),
+        whole=tables.whole or whole_of(tables.frames()),
     )
+    # Some of the slots of checked tables are right as well, but one alone does not say how long it is.
+    return stamped(chosen) if inside.sum() > 1 and is_checked(tables) else chosen
+
+
+def _stored(moment: pd.Timestamp, zone: str | None) -> pd.Timestamp:
+    """A moment as the tables have it: in UTC where it has an offset or they have a time zone."""
+    if zone is not None and moment is not pd.NaT and moment.tzinfo is None:
+        # of an hour that comes twice the first is meant, of one that does not exist the next moment
+        moment = moment.tz_localize(zone, ambiguous=True, nonexistent="shift_forward")
+    return moment if moment is pd.NaT or moment.tzinfo is None else moment.tz_convert(None)
+
+
+def _shown(moment: pd.Timestamp, zone: str | None) -> str:
+    if zone is None or moment is pd.NaT:
+        return str(moment)
+    return f"{moment.tz_localize('UTC').tz_convert(zone):%Y-%m-%d %H:%M:%S} {zone}"
 
 
 def days_before(tables: Tables, start: pd.Timestamp, days: int) -> Tables | None:
@@ -170,4 +191,5 @@ def days_before(tables: Tables, start: pd.Timestamp, days: int) -> Tables | None
     """
     time = tables.profiles["time"]
     whole = min(days, (start - time.iloc[0]) // pd.Timedelta(days=1))
-    return window(tables, start=start - pd.Timedelta(days=whole), days=whole) if whole > 0 else None
+    begin = start - pd.Timedelta(days=whole)
+    return window(tables, start=begin.tz_localize("UTC"), days=whole) if whole > 0 else None

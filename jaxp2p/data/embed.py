@@ -6,12 +6,15 @@
     FOLDER/NAME/lines.csv
     FOLDER/NAME/case.json          meta, and under `profiles` the start, step and number of the slots
 
-Prices are not stored; they are made when a case is loaded.
+Prices are not stored; they are made when a case is loaded. The SimBench cases were made by
+
+    python -m jaxp2p.data.embed 1-LV-rural3--2-sw 1-LV-rural1--2-sw FOLDER
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +104,21 @@ def read_profiles(meta: dict[str, Any], names: list[str]) -> pd.DataFrame:
     start, step = np.datetime64(grid["start"], "ns"), np.timedelta64(round(grid["step_minutes"] * 60), "s")
     time = start + step * np.arange(grid["slots"])
     return pd.DataFrame({"time": time, **unpack(FOLDER / PROFILES, names)})
+
+
+def main(arguments: list[str]) -> int:
+    """Import SimBench codes and write them in the compact form."""
+    from jaxp2p.data.simbench import import_simbench
+
+    if len(arguments) < 2:
+        print("usage: python -m jaxp2p.data.embed CODE [CODE ...] FOLDER", file=sys.stderr)
+        return 2
+    *codes, folder = arguments
+    tables = {code.removeprefix("1-LV-").split("--")[0]: import_simbench(code) for code in codes}
+    for file in write_compact(tables, Path(folder)):
+        print(f"{file}  {file.stat().st_size} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -26,18 +26,24 @@ class Fault:
         row: 1-based data row, None when the fault belongs to no single row. Row 1 is line 2 of a CSV file,
             because line 1 is the header.
         message: what is wrong, with the identifier and the value, and what would be right.
+        name: of a judgement of plausibility, by which the user may overrule it; empty for any other fault.
+        line: 1-based line of the file, where it is known and is not that of the row.
     """
 
     table: str
     column: str
     row: int | None
     message: str
+    name: str = ""
+    line: int | None = None
 
     def __str__(self) -> str:
         where = self.table + (f".{self.column}" if self.column else "")
         if self.row is not None:
-            where += f", row {self.row} (line {self.row + 1} of a CSV file)"
-        return f"{where}: {self.message}"
+            where += f", row {self.row} (line {self.line or self.row + 1} of a CSV file)"
+        elif self.line is not None:
+            where += f", line {self.line}"
+        return f"{where}: {self.message}" + (f" [{self.name}]" if self.name else "")
 
 
 class InputError(ValueError):
@@ -55,6 +61,13 @@ class InputError(ValueError):
         lines += [f"  {fault}" for fault in shown]
         if count > len(shown):
             lines.append(f"  ... and {count - len(shown)} more (all of them in the attribute `faults`)")
+        names = list(dict.fromkeys(fault.name for fault in self.faults if fault.name))
+        if names:
+            lines.append(
+                "what stands in brackets is only not plausible; where it is right, overrule it by its name: "
+                + " ".join(f"--accept {name}" for name in names)
+                + f" (in Python accept=({', '.join(map(repr, names))},))"
+            )
         return "\n".join(lines)
 
     def __reduce__(self):
@@ -90,6 +103,8 @@ def row_faults(
     column: str,
     bad: np.ndarray | Sequence[bool],
     message: Callable[[int], str],
+    *,
+    name: str = "",
 ) -> list[Fault]:
     """Faults for every True entry of `bad`; `message` gets the 0-based position.
 
@@ -97,7 +112,8 @@ def row_faults(
     fault that counts the others and names the last, so that no check can drown the others.
     """
     positions = np.flatnonzero(np.asarray(bad))
-    faults = [Fault(table, column, int(i) + 1, message(int(i))) for i in positions[:MAX_ROWS_PER_CHECK]]
+    shown = positions[:MAX_ROWS_PER_CHECK]
+    faults = [Fault(table, column, int(i) + 1, message(int(i)), name) for i in shown]
     rest = positions[MAX_ROWS_PER_CHECK:]
     if rest.size:
         faults.append(
@@ -106,6 +122,7 @@ def row_faults(
                 column,
                 None,
                 f"{rest.size} more rows with the same fault, the last is row {rest[-1] + 1}",
+                name,
             )
         )
     return faults

@@ -4,58 +4,91 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
+from jaxp2p.data.blocks import as_finite
 from jaxp2p.data.faults import Fault, row_faults
-from jaxp2p.data.schema import KEYS, OPEN_TABLES, SCHEMA, Column
+from jaxp2p.data.names import as_name, is_blank, unprintable
+from jaxp2p.data.rounding import ROUNDING, clipped, largest
+from jaxp2p.data.schema import EMPTY_TABLES, KEYS, OPEN_TABLES, SCHEMA, TIME_TABLES, Column
+from jaxp2p.data.times import parse_times
 
 _FLAG_WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 
 
 def near(name: str, known: list[str]) -> str:
     """A hint such as ` (did you mean "pv_kw"?)`, empty when nothing known is near."""
-    matches = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    alike = {word.lower(): word for word in reversed(known)}  # PV_KW is as near to pv_kw as can be
+    matches = [alike[word] for word in difflib.get_close_matches(name.lower(), alike, n=2, cutoff=0.6)]
     if not matches:
         return ""
     quoted = " or ".join(f'"{match}"' for match in matches)
     return f" (did you mean {quoted}?)"
 
 
-def complete_frame(table: str, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
+def complete_frame(
+    table: str, frame: pd.DataFrame, *, zone: str | None = None
+) -> tuple[pd.DataFrame, list[Fault]]:
     """The typed frame with all specified columns in order, and the faults met on the way.
+
+    zone: time zone of the time stamps that have no UTC offset, see `parse_times`.
 
     Cells that cannot be used hold NaN, NaT or "" in the result, so that later checks can go on.
     Empty cells take the default of their column; an explicit NaN is a fault, because it is most often the
     result of a broken computation and not a wish for the default.
     """
     spec = {column.name: column for column in SCHEMA[table]}
+    frame = _plain_columns(table, frame, spec)
     faults = _column_faults(table, frame, spec)
     frame = frame.loc[:, ~frame.columns.duplicated()]
     labels = _labels(table, frame)
     done: dict[str, pd.Series | np.ndarray] = {}
     for name, column in spec.items():
         if name in frame.columns:
-            done[name], more = _typed(table, column, frame[name], labels)
+            done[name], more = _typed(table, column, frame[name], labels, zone)
             faults += more
         else:
             done[name] = _filled(column, len(frame))
-    if table in OPEN_TABLES:
+    plain = as_finite(frame.drop(columns=list(spec), errors="ignore")) if table in OPEN_TABLES else None
+    if table in OPEN_TABLES and plain is None:
         for name in frame.columns:
             if name not in spec:
-                column = Column(name=str(name), meaning="profile", required=True)
-                done[str(name)], more = _typed(table, column, frame[name], labels)
+                column = Column(name=name, meaning="profile", required=True)
+                done[name], more = _typed(table, column, frame[name], labels, zone)
                 faults += more
     result = pd.DataFrame(done, index=pd.RangeIndex(len(frame)))
-    if len(frame) == 0:
+    if plain is not None:
+        result = pd.concat([result, plain.set_axis(result.index).rename(columns=str)], axis=1)
+    if len(frame) == 0 and table not in EMPTY_TABLES:
         faults.append(Fault(table, "", None, "the table has no rows"))
     if table in OPEN_TABLES and len(result.columns) == len(spec):
         faults.append(Fault(table, "", None, "there is no profile beside the time column"))
     if table == "prosumers":
         _fill_from_other_columns(result)
     return result, faults
+
+
+def _plain_columns(table: str, frame: pd.DataFrame, spec: dict[str, Column]) -> pd.DataFrame:
+    """The frame with columns named by text, and with what stands in its index as columns.
+
+    An index is a column when it has the name of one that is missing; times without a name are `time`.
+    """
+    names = [as_name(name) for name in frame.columns]
+    lifted = {}
+    for level, name in enumerate(frame.index.names):
+        values = frame.index.get_level_values(level)
+        if name is None and table in TIME_TABLES and isinstance(values, pd.DatetimeIndex | pd.PeriodIndex):
+            name = "time"
+        if name in spec and name not in names:
+            lifted[name] = values.to_series(index=pd.RangeIndex(len(frame)))
+    if not lifted and names == list(frame.columns):
+        return frame
+    plain = frame.set_axis(names, axis=1).reset_index(drop=True)
+    return pd.concat([pd.DataFrame(lifted), plain], axis=1) if lifted else plain
 
 
 def _column_faults(table: str, frame: pd.DataFrame, spec: dict[str, Column]) -> list[Fault]:
@@ -68,10 +101,13 @@ def _column_faults(table: str, frame: pd.DataFrame, spec: dict[str, Column]) -> 
             faults.append(Fault(table, name, None, f"required column is missing{near(name, unknown)}"))
     for name in unknown:
         faults.append(Fault(table, name, None, f"unknown column{near(name, absent or list(spec))}"))
-    for name in sorted({name for name in present if present.count(name) > 1}):
-        faults.append(
-            Fault(table, name, None, f"the column stands {present.count(name)} times in the header")
-        )
+    for name, times in sorted(Counter(present).items()):
+        if times > 1:
+            faults.append(Fault(table, name, None, f"the column stands {times} times in the header"))
+    for name in dict.fromkeys(present):
+        if not name or unprintable(name):
+            what = "holds a line break or another control character" if name else "is empty"
+            faults.append(Fault(table, repr(name), None, f"the name of a column {what}"))
     return faults
 
 
@@ -81,7 +117,7 @@ def _labels(table: str, frame: pd.DataFrame) -> Callable[[int], str]:
     if key is None or key not in frame.columns:
         return lambda i: ""
     names = frame[key].astype(object).to_numpy()
-    return lambda i: f"{names[i]}: "
+    return lambda i: f"{as_name(names[i])}: "
 
 
 def _filled(column: Column, rows: int) -> np.ndarray | pd.Series:
@@ -92,46 +128,26 @@ def _filled(column: Column, rows: int) -> np.ndarray | pd.Series:
     return np.full(rows, math.nan if column.default is None else column.default, dtype=float)
 
 
-def _typed(table: str, column: Column, cells: pd.Series, labels: Callable[[int], str]):
+def _typed(table: str, column: Column, cells: pd.Series, labels: Callable[[int], str], zone: str | None):
     if column.dtype == "time":
-        return _times(table, column, cells)
+        return parse_times(table, column.name, cells, zone=zone)
     if column.dtype == "str":
         return _names(table, column, cells)
     return _numbers(table, column, cells, labels)
 
 
-def _is_blank(cell) -> bool:
-    return cell is None or cell is pd.NA or (isinstance(cell, str) and not cell.strip())
-
-
 def _names(table: str, column: Column, cells: pd.Series) -> tuple[pd.Series, list[Fault]]:
-    items = cells.astype(object).to_numpy()
-    # A number used as a name keeps its plain look: bus 7 read as 7.0 is still "7".
-    words = [
-        ""
-        if _is_blank(cell) or cell != cell
-        else f"{cell:g}"
-        if isinstance(cell, float)
-        else str(cell).strip()
-        for cell in items
-    ]
+    words = [as_name(cell) for cell in cells.astype(object).to_numpy()]
     faults = []
     if column.required:
         faults = row_faults(table, column.name, [not word for word in words], lambda i: "the cell is empty")
+    faults += row_faults(
+        table,
+        column.name,
+        [not word.isprintable() and unprintable(word) for word in words],
+        lambda i: f"the name {words[i]!r} holds a line break or another control character",
+    )
     return pd.Series(words, dtype="str"), faults
-
-
-def _times(table: str, column: Column, cells: pd.Series) -> tuple[pd.Series, list[Fault]]:
-    cells = cells.reset_index(drop=True)
-    if pd.api.types.is_numeric_dtype(cells.dtype):
-        parsed = pd.Series(np.full(len(cells), np.datetime64("NaT", "ns")))
-    else:
-        # One call for both forms: stamps with an offset become UTC, stamps without stay as they are.
-        parsed = pd.to_datetime(cells, format="ISO8601", errors="coerce", utc=True)
-        parsed = parsed.dt.tz_localize(None).astype("datetime64[ns]")
-    text = "{!r} is not an ISO 8601 time such as 2016-07-04T00:15:00"
-    faults = row_faults(table, column.name, parsed.isna(), lambda i: text.format(cells.iloc[i]))
-    return parsed.rename(None), faults
 
 
 def _numbers(
@@ -161,6 +177,7 @@ def _numbers(
         values = np.where(blank, math.nan if column.default is None else column.default, values)
     if not column.infinite:
         add(np.isinf(values), lambda i: "the value is infinite")
+    values = _within_rounding(column, values)
     unit = f" {column.unit}" if column.unit not in ("", "-", "0 or 1") else ""
     bad = _outside(column, values)
     if column.dtype == "flag":
@@ -169,9 +186,24 @@ def _numbers(
     else:
         add(
             bad,
-            lambda i: f"{values[i]:g}{unit} must be {column.range_text}{_percent_hint(column, values[i])}",
+            lambda i: (
+                f"{values[i]:g}{unit} must be {column.range_text}{_percent_hint(column, float(values[i]))}"
+            ),
         )
     return values, faults
+
+
+def _within_rounding(column: Column, values: np.ndarray) -> np.ndarray:
+    """Values beyond a closed limit by rounding, put onto it; 0.9999999 of a flag is 1."""
+    if column.dtype == "flag":
+        whole = np.round(values)
+        return np.where(np.abs(values - whole) <= ROUNDING, whole, values)
+    if column.minimum == -math.inf and column.maximum == math.inf:
+        return values
+    scale = max(
+        largest(values), *(abs(limit) for limit in (column.minimum, column.maximum) if math.isfinite(limit))
+    )
+    return clipped(values, column.minimum, column.maximum, scale)
 
 
 def _outside(column: Column, values: np.ndarray) -> np.ndarray:
@@ -191,7 +223,7 @@ def _parse(column: Column, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, d
     blank = np.zeros(len(cells), bool)
     text: dict[int, str] = {}
     for i, cell in enumerate(cells):
-        if _is_blank(cell):
+        if is_blank(cell):
             blank[i] = True
             continue
         try:
@@ -208,8 +240,13 @@ def _parse(column: Column, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, d
 
 
 def _comma_hint(word: str) -> str:
-    digits = word.replace(",", "", 1).replace("-", "", 1).replace(".", "")
-    return "; write a decimal point instead of a comma" if "," in word and digits.isdigit() else ""
+    digits = word.replace(",", "").replace("-", "", 1).replace(".", "")
+    if "," not in word or not digits.isdigit():
+        return ""
+    thousands = word.count(",") > 1 or "." in word
+    return (
+        f"; write a decimal point {'and no separators of thousands' if thousands else 'instead of a comma'}"
+    )
 
 
 def _percent_hint(column: Column, value: float) -> str:

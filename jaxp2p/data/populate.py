@@ -61,8 +61,8 @@ def densify(
     - Batteries: members with PV first, then the others, both in random order. battery_kwh = 1 to 2 h of pv_kw
       (or, without PV, 1 to 2 kWh per MWh of yearly consumption), within 3 to 60 kWh; it fills and empties in
       2 h, 0.95 efficiency each way, 0.13 % self-discharge per day, half full at the start (as in SimBench).
-    - Scales multiply pv_kw; energies and powers of batteries; load_kw and load_kvar of members (not the
-      background).
+    - Scales multiply pv_kw; energies and powers of batteries; and all loads, those of members (load_kw,
+      load_kvar) and the background of the buses alike.
 
     Raises:
         ValueError: a share outside 0 to 1, a negative scale, or PV is asked for and there is no PV profile.
@@ -80,7 +80,7 @@ def densify(
     if pv_share is None and battery_share is None and pv_scale == battery_scale == load_scale == 1.0:
         return tables
     tables = complete(tables)
-    frame, notes = tables.prosumers.copy(), []
+    frame, buses, notes = tables.prosumers.copy(), tables.buses, []
     if pv_share is not None:
         count = _add_pv(frame, tables, pv_share, seed, pv_profiles)
         notes += [f"PV plants of {count} members (seed {seed})"] if count else []
@@ -95,8 +95,12 @@ def densify(
         if scale != 1.0:
             frame[columns] *= scale
             notes.append(f"{columns[0].split('_')[0]} of members times {scale:g}")
+    background = ["background_kw", "background_kvar"]
+    if load_scale != 1.0 and (buses[background] != 0.0).any(axis=None):
+        buses = buses.assign(**{column: buses[column] * load_scale for column in background})
+        notes[-1] = f"load of members and background times {load_scale:g}"
     meta = {**tables.meta, "synthetic": [*tables.meta.get("synthetic", []), *notes]}
-    return tables.replace(prosumers=frame, meta=meta)
+    return tables.replace(prosumers=frame, buses=buses, meta=meta)
 
 
 def _wanted(share: float, members: int, present: int) -> int:

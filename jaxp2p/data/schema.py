@@ -299,18 +299,25 @@ SCHEMA: dict[str, tuple[Column, ...]] = {
         ),
     ),
 }
-"""Columns by table. `trades` may be absent; `profiles` takes any further column as a profile."""
+"""Columns by table. `trades` may be absent, so may `buses` and `lines` together; any further column of
+`profiles` is a profile."""
 
 OPTIONAL_TABLES = frozenset({"trades"})
+EMPTY_TABLES = frozenset({"lines"})
 OPEN_TABLES = frozenset({"profiles"})
 TIME_TABLES = frozenset({"profiles", "prices"})
 KEYS = {"prosumers": "prosumer_id", "buses": "bus_id", "lines": "line_id"}
 
 PURPOSE = {
     "prosumers": "the members of the community: load, PV plant, battery",
-    "buses": "the nodes of the feeder",
-    "lines": "its branches; the feeder must be radial and connected",
-    "profiles": "time series that prosumers and buses refer to by name, usually normalised",
+    "buses": "the nodes of the feeder; without buses and lines there is no feeder, and nothing limits "
+    "the flows "
+    "(bus_id of prosumers may then be left out)",
+    "lines": "its branches; the feeder must be radial and connected. Parallel branches between the "
+    "same two buses "
+    "are merged. No rows, or no table: a single bus, one building with its members",
+    "profiles": "time series that prosumers and buses refer to by name, usually normalised. Times with a UTC "
+    "offset become UTC; those without are taken as they are, or by --time-zone as local times of a zone",
     "prices": "what the utility asks and pays in every slot",
     "trades": "optional: who may trade with whom; without it the market settings choose the partners",
 }
@@ -330,7 +337,7 @@ def describe_columns(table: str | None = None, *, width: int = 110) -> str:
     """
     lines = []
     for name in [table] if table else SCHEMA:
-        lines += [f"{name}: {PURPOSE[name]}"]
+        lines += textwrap.wrap(f"{name}: {PURPOSE[name]}", width=width, subsequent_indent="    ")
         for column in SCHEMA[name]:
             facts = [part for part in (column.unit, column.range_text, _default_text(column)) if part]
             text = f"{column.meaning} ({'; '.join(facts)})"

@@ -24,24 +24,42 @@ class Series(NamedTuple):
     dt_h: float  # slot length
 
 
+class Scaled(NamedTuple):
+    """Profiles times factors of many owners, made for as many slots at a time as one likes."""
+
+    profiles: np.ndarray  # (T, K) float64, those in use
+    kind: np.ndarray  # (N,) the profile of every owner
+    factor: np.ndarray  # (N,) kW or kvar
+
+    def rows(self, some: slice = slice(None)) -> np.ndarray:
+        """The series of these slots, (slots, N) float64."""
+        series = self.profiles[some].take(self.kind, axis=1)
+        series *= self.factor
+        return series
+
+
+def scaled(profiles: pd.DataFrame, names: pd.Series, factors: pd.Series, *, absent: float = 0.0) -> Scaled:
+    """What owners with these profiles and factors have; `absent` is the value of a profile without a name."""
+    kind, kinds = pd.factorize(names.to_numpy(object))
+    known = [name for name in kinds if name]
+    series = np.full((len(profiles), len(kinds)), absent)
+    series[:, np.array([bool(name) for name in kinds])] = profiles[known].to_numpy(float)
+    return Scaled(series, kind, factors.to_numpy(float))
+
+
 def absolute_series(tables: Tables) -> Series:
     """Profiles times their factors. The tables must be complete (see `Tables`)."""
     homes, buses, profiles = tables.prosumers, tables.buses, tables.profiles
 
-    def scaled(names: pd.Series, factors: pd.Series, *, absent: float) -> np.ndarray:
-        # Every profile is looked up once and then spread over those who use it.
-        kinds = list(dict.fromkeys(names))
-        columns = [
-            profiles[kind].to_numpy(float) if kind else np.full(len(profiles), absent) for kind in kinds
-        ]
-        return np.stack(columns, axis=1)[:, pd.Index(kinds).get_indexer(names)] * factors.to_numpy(float)
+    def background(column: str) -> np.ndarray:
+        return scaled(profiles, buses["background_profile"], buses[column], absent=1.0).rows()
 
     return Series(
-        load_kw=scaled(homes["load_profile"], homes["load_kw"], absent=0.0),
-        load_kvar=scaled(homes["reactive_profile"], homes["load_kvar"], absent=0.0),
-        pv_kw=scaled(homes["pv_profile"], homes["pv_kw"], absent=0.0),
-        background_kw=scaled(buses["background_profile"], buses["background_kw"], absent=1.0),
-        background_kvar=scaled(buses["background_profile"], buses["background_kvar"], absent=1.0),
+        load_kw=scaled(profiles, homes["load_profile"], homes["load_kw"]).rows(),
+        load_kvar=scaled(profiles, homes["reactive_profile"], homes["load_kvar"]).rows(),
+        pv_kw=scaled(profiles, homes["pv_profile"], homes["pv_kw"]).rows(),
+        background_kw=background("background_kw"),
+        background_kvar=background("background_kvar"),
         buy_eur_per_kwh=tables.prices["buy_eur_per_kwh"].to_numpy(float),
         sell_eur_per_kwh=tables.prices["sell_eur_per_kwh"].to_numpy(float),
         dt_h=slot_hours(profiles["time"]),

@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxp2p.data.simbench_grid import number
+
 SECONDARY = ("APLS", "HLS", "Air", "Soil")
 """Load profiles of charging points and heat pumps; PV and batteries go to a home beside them first."""
-
-
-def number(value: Any) -> float:
-    """A cell of a pandapower table, 0 where it is empty."""
-    return 0.0 if value is None or pd.isna(value) else float(value)
 
 
 def read_members(
     net: Any, bus_name: dict[int, str], lines: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, list]]:
-    """The members, and for every profile made from several plants the list of (profile, kW)."""
+    """The members, and for every profile made from others (several plants) the list of (profile, kW)."""
     loads = net.load.loc[net.load["in_service"]]
+    repeated = loads["name"].duplicated(keep=False)
     series = net.profiles["load"]
     rows = []
     for load in loads.itertuples():
@@ -34,7 +32,7 @@ def read_members(
         same, none = series[q].equals(series[p]), not series[q].any()
         rows.append(
             {
-                "prosumer_id": str(load.name),
+                "prosumer_id": f"{load.name} #{load.Index}" if repeated[load.Index] else str(load.name),
                 "bus_id": bus_name[load.bus],
                 "load_profile": str(load.profile),
                 "load_kw": round(1000 * load.p_mw * load.scaling, 6),
@@ -45,17 +43,23 @@ def read_members(
     owners = Owners(rows, lines)
     plants: dict[int, list[tuple[str, float]]] = defaultdict(list)
     for unit in net.sgen.loc[net.sgen["in_service"]].itertuples():
-        home = owners.next("plant", bus_name[unit.bus])
+        home = owners.next("plant", bus_name[unit.bus], str(unit.name))
         plants[home].append((str(unit.profile), round(1000 * unit.p_mw * unit.scaling, 6)))
     mixed: dict[str, list] = {}
+    taken = {row[f"{use}_profile"] for row in rows for use in ("load", "reactive")}
     for row, parts in plants.items():
+        parts = [(profile, kw) for profile, kw in parts if kw > 0]
+        if not parts:
+            continue
         kinds = {profile for profile, _ in parts}
         name = kinds.pop() if len(kinds) == 1 else f"{rows[row]['prosumer_id']} plants"
-        if kinds:
-            mixed[name] = parts
-        rows[row] |= {"pv_profile": name, "pv_kw": sum(kw for _, kw in parts)}
+        # The equivalents of whole low-voltage grids have a load and a generation profile of one name.
+        own = f"{name}_gen" if name in taken else name
+        if kinds or own != name:
+            mixed[own] = parts if kinds else [(name, 1.0)]
+        rows[row] |= {"pv_profile": own, "pv_kw": sum(kw for _, kw in parts)}
     for _, unit in net.storage.loc[net.storage["in_service"]].iterrows():
-        owner = rows[owners.next("storage", bus_name[unit["bus"]])]
+        owner = rows[owners.next("storage", bus_name[unit["bus"]], str(unit["name"]))]
         power = round(1000 * abs(unit["p_mw"]) * unit["scaling"], 6)
         for column, value in {
             "battery_kwh": 1000 * unit["max_e_mwh"],
@@ -80,9 +84,13 @@ def read_members(
 
 
 class Owners:
-    """Deals the units at a bus out to its loads, one after the other."""
+    """Deals the units at a bus out to its loads, one after the other.
+
+    `rows` are the members so far; a unit at a voltage level without loads adds one that has no load.
+    """
 
     def __init__(self, rows: list[dict], lines: pd.DataFrame):
+        self._rows = rows
         self._at: dict[str, list[int]] = defaultdict(list)
         order = sorted(
             range(len(rows)),
@@ -91,20 +99,35 @@ class Owners:
         for i in order:
             self._at[rows[i]["bus_id"]].append(i)
         self._neighbours: dict[str, list[str]] = defaultdict(list)
-        for one, two in zip(lines["from_bus"], lines["to_bus"], strict=True):
+        # Not through a transformer: a wind park at 20 kV is none of a home's.
+        within = lines.loc[lines["kind"] == "line"]
+        for one, two in zip(within["from_bus"], within["to_bus"], strict=True):
             self._neighbours[one].append(two)
             self._neighbours[two].append(one)
         self._dealt: dict[tuple[str, str], int] = defaultdict(int)
 
-    def next(self, kind: str, bus: str) -> int:
-        """Row of the load that gets the next unit of this kind at this bus."""
+    def next(self, kind: str, bus: str, unit: str) -> int:
+        """Row of the member that gets the next unit of this kind at this bus."""
         home = self._nearest_with_load(bus)
+        if home is None:
+            home = bus
+            self._at[bus].append(len(self._rows))
+            self._rows.append(
+                {
+                    "prosumer_id": unit,
+                    "bus_id": bus,
+                    "load_profile": self._rows[0]["load_profile"],
+                    "load_kw": 0.0,
+                    "reactive_profile": "",
+                    "load_kvar": 0.0,
+                }
+            )
         loads = self._at[home]
         owner = loads[self._dealt[kind, home] % len(loads)]
         self._dealt[kind, home] += 1
         return owner
 
-    def _nearest_with_load(self, bus: str) -> str:
+    def _nearest_with_load(self, bus: str) -> str | None:
         queue, seen = deque([bus]), {bus}
         while queue:
             here = queue.popleft()
@@ -114,7 +137,7 @@ class Owners:
                 if other not in seen:
                     seen.add(other)
                     queue.append(other)
-        raise ValueError(f"no load can be reached from bus {bus}")
+        return None
 
 
 def read_profiles(net: Any, prosumers: pd.DataFrame, mixed: dict[str, list]) -> pd.DataFrame:

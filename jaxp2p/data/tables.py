@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,16 +15,19 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from jaxp2p.data.csv_files import FileFault, read_csv
 from jaxp2p.data.faults import Fault, InputError
 from jaxp2p.data.frames import complete_frame
+from jaxp2p.data.plausibility import Whole, check_accept, whole_of
 from jaxp2p.data.schema import OPTIONAL_TABLES, SCHEMA, TIME_TABLES, describe_columns
+from jaxp2p.data.stamp import stamped
+from jaxp2p.data.times import check_zone
 from jaxp2p.data.validation import check, complete_and_validate
 
 __all__ = ["Tables", "complete", "describe_columns", "read_tables", "write_tables"]
 
 META_FILE = "case.json"
 SUFFIXES = (".csv", ".parquet")
-PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,25 +38,36 @@ class Tables:
     `str`, float64 and datetime64[ns] types; frames made by hand may leave out columns that have a default.
 
     Attributes:
-        prosumers, buses, lines, profiles, prices: see `describe_columns`.
+        prosumers, profiles, prices: see `describe_columns`.
+        buses, lines: both None, before `check`, where there is no feeder; `lines` None for a single bus.
         trades: trading graph, or None when the market settings choose the partners.
-        meta: name, description, source, licence, attribution, `synthetic` (list of what is not measured).
+        meta: name, description, source, licence, attribution, `synthetic` (list of what is not measured),
+            `accept` (judgements of plausibility that are overruled), `time_zone` (the times are in UTC, those
+            of `window` and of outputs in this zone).
+        remarks: what `check` found worth saying, though it is no fault.
+        whole: figures of the data that these are a window of, for judgements of plausibility.
+        checked: set by `read_tables` and `check`, so that unchanged tables are not checked twice.
     """
 
     prosumers: pd.DataFrame
-    buses: pd.DataFrame
-    lines: pd.DataFrame
     profiles: pd.DataFrame
     prices: pd.DataFrame
+    buses: pd.DataFrame = None
+    lines: pd.DataFrame = None
     trades: pd.DataFrame | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[Fault, ...] = field(default=(), compare=False)
+    whole: Whole | None = field(default=None, repr=False, compare=False)
+    checked: str | None = field(default=None, repr=False, compare=False)
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """The frames by table name, without an absent `trades`."""
         return {name: getattr(self, name) for name in SCHEMA if getattr(self, name) is not None}
 
     def replace(self, **changes: Any) -> Tables:
-        """A copy with some tables exchanged."""
+        """A copy with some tables exchanged. Other profiles or prices are no window of the former ones."""
+        if not {"profiles", "prices"}.isdisjoint(changes):
+            changes = {"whole": None, **changes}
         return replace(self, **changes)
 
 
@@ -69,108 +83,97 @@ def complete(tables: Tables) -> Tables:
         faults += more
     if faults:
         raise InputError(faults, source=str(tables.meta.get("name", "tables")))
-    return Tables(**frames, meta=tables.meta)
+    return tables.replace(**frames, whole=tables.whole)
 
 
-def read_tables(path: str | os.PathLike[str]) -> Tables:
+def read_tables(
+    path: str | os.PathLike[str], *, accept: Iterable[str] = (), time_zone: str | None = None
+) -> Tables:
     """Read and check a folder with one CSV or Parquet file per table, and optionally `case.json`.
 
-    CSV files are UTF-8 with commas and decimal points. An empty cell takes the default of its column.
-    Times with a UTC offset are converted to UTC, times without are taken as they are.
+    CSV files are read as `jaxp2p.data.csv_files` says; as `write_tables` writes them they are UTF-8 with
+    commas and decimal points. An empty cell takes the default of its column. Names are text. Times with a
+    UTC offset are converted to UTC, times without are taken as they are, or as local times of `time_zone`.
+    `accept` overrules judgements of plausibility. Both as in `check`, and both may stand in `case.json`.
 
     Raises:
         InputError: some file cannot be read or the tables cannot be used; the error lists every fault.
+        ValueError: there is no such judgement or time zone.
     """
+    accept = check_accept(accept)
+    if time_zone is not None:
+        check_zone(time_zone)
     folder = Path(path)
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise InputError([Fault(str(folder), "", None, f"the folder {what}")], source=str(folder))
     raw: dict[str, pd.DataFrame] = {}
+    lines: dict[str, np.ndarray] = {}
     faults: list[Fault] = []
     unread = set()
     for name in SCHEMA:
         files = [folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").exists()]
-        if not files and name in OPTIONAL_TABLES:
+        if not files and (name in OPTIONAL_TABLES or name in _absent(folder)):
             continue
         try:
-            raw[name] = _read_one(name, files)
-        except _FileFault as fault:
+            raw[name], places = _read_one(name, files)
+            if places is not None:
+                lines[name] = places
+        except FileFault as fault:
             unread.add(name)
-            faults.append(Fault(name, "", None, str(fault)))
+            faults += fault.faults(name)
     try:
         meta = _read_meta(folder / META_FILE)
-    except _FileFault as fault:
-        faults.append(Fault(META_FILE, "", None, str(fault)))
+    except FileFault as fault:
+        faults += fault.faults(META_FILE)
         meta = {}
-    frames, more = complete_and_validate(raw, unread=frozenset(unread))
+    accept = check_accept((*meta.get("accept", ()), *accept))
+    zone = time_zone or meta.get("time_zone")
+    frames, more, remarks = complete_and_validate(raw, unread=frozenset(unread), accept=accept, zone=zone)
+    more, remarks = ([_in_file(fault, lines) for fault in found] for found in (more, remarks))
     if faults or more:
         raise InputError(faults + more, source=str(folder))
-    return Tables(**frames, meta={"name": folder.resolve().name, **meta})
+    meta = {"name": _readable(folder.resolve().name), **meta}
+    if accept:
+        meta["accept"] = list(accept)
+    if zone is not None:
+        meta["time_zone"] = zone
+    return stamped(Tables(**frames, meta=meta, remarks=tuple(remarks), whole=whole_of(frames)))
 
 
-class _FileFault(Exception):
-    """A file as a whole cannot be used."""
+def _absent(folder: Path) -> set[str]:
+    """Tables of the feeder that may be missing: both, or the lines alone, for a single bus."""
+    there = {
+        name for name in ("buses", "lines") for suffix in SUFFIXES if (folder / f"{name}{suffix}").exists()
+    }
+    return {"lines"} if there == {"buses"} else {"buses", "lines"} if not there else set()
 
 
-def _read_one(name: str, files: list[Path]) -> pd.DataFrame:
+def _in_file(fault: Fault, lines: dict[str, np.ndarray]) -> Fault:
+    """The fault with the line of the file that its row stands in."""
+    if fault.row is None or fault.table not in lines:
+        return fault
+    return replace(fault, line=int(lines[fault.table][fault.row - 1]))
+
+
+def _readable(name: str) -> str:
+    """A file name as text that can be printed and written; bytes that are no text are spelt out."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _read_one(name: str, files: list[Path]) -> tuple[pd.DataFrame, np.ndarray | None]:
+    """The cells of a table, and the lines of its rows where it is a CSV file."""
     if not files:
-        raise _FileFault(f"the file {name}.csv (or {name}.parquet) is missing")
+        raise FileFault(f"the file {name}.csv (or {name}.parquet) is missing")
     if len(files) > 1:
-        raise _FileFault(f"both {files[0].name} and {files[1].name} are there; keep one")
+        raise FileFault(f"both {files[0].name} and {files[1].name} are there; keep one")
     file = files[0]
     try:
         if file.stat().st_size == 0:
-            raise _FileFault(f"the file {file.name} is empty")
-        return _read_csv(name, file) if file.suffix == ".csv" else _read_parquet(name, file)
+            raise FileFault(f"the file {file.name} is empty")
+        return read_csv(name, file) if file.suffix == ".csv" else (_read_parquet(name, file), None)
     except OSError as error:
-        raise _FileFault(f"the file {file.name} cannot be read: {error}") from error
-
-
-def _read_csv(name: str, file: Path) -> pd.DataFrame:
-    data = file.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise _FileFault(f"the file {file.name} is UTF-16 encoded; save it as UTF-8")
-    try:
-        text = data.decode("utf-8-sig")  # spreadsheets put a byte order mark in front
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise _FileFault(
-            f"the file {file.name} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}, "
-            f"line {line}"
-        ) from None
-    if "\0" in text:
-        raise _FileFault(f"the file {file.name} contains NUL bytes; it is not a CSV file")
-    header = next(csv.reader(io.StringIO(text)), [])
-    if not any(cell.strip() for cell in header):
-        raise _FileFault(f"the file {file.name} has no header line")
-    if len(header) == 1 and ";" in header[0]:
-        raise _FileFault(
-            f"the file {file.name} separates columns by semicolons; use commas and decimal points"
-        )
-    # Tables that have few rows come as text, so that an empty cell and "NaN" can be told apart later on.
-    options: dict[str, Any] = {} if name in TIME_TABLES else {"dtype": str}
-    if PANDAS < (3, 1):
-        options["float_precision"] = "round_trip"  # from 3.1 on the only way, and the argument is deprecated
-    try:
-        frame = pd.read_csv(
-            io.StringIO(text),
-            header=None,
-            skiprows=1,
-            keep_default_na=False,
-            na_values=[""] if name in TIME_TABLES else [],
-            low_memory=False,
-            **options,
-        )
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame({cell.strip(): pd.Series(dtype=object) for cell in header})
-    except pd.errors.ParserError as error:
-        raise _FileFault(f"the file {file.name} is not a table: {str(error).strip()}") from None
-    if frame.shape[1] != len(header):
-        raise _FileFault(
-            f"the file {file.name} has {len(header)} columns in its header, but rows with {frame.shape[1]}"
-        )
-    frame.columns = [cell.strip() for cell in header]
-    return frame
+        raise FileFault(f"the file {file.name} cannot be read: {error}") from error
 
 
 def _read_parquet(name: str, file: Path) -> pd.DataFrame:
@@ -178,15 +181,13 @@ def _read_parquet(name: str, file: Path) -> pd.DataFrame:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise _FileFault(
-            f"reading {file.name} needs pyarrow: pip install pyarrow, or use CSV files"
-        ) from None
+        raise FileFault(f"reading {file.name} needs pyarrow: pip install pyarrow, or use CSV files") from None
     try:
         table = pq.read_table(file)
     except pa.ArrowException as error:
-        raise _FileFault(
-            f"the file {file.name} is not a Parquet file: {str(error).splitlines()[0]}"
-        ) from None
+        raise FileFault(f"the file {file.name} is not a Parquet file: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise FileFault(f"the file {file.name} cannot be read: {str(error).splitlines()[0]}") from None
     if name in TIME_TABLES:
         return table.to_pandas()
     # Python objects keep an absent value (None) apart from NaN.
@@ -200,10 +201,16 @@ def _read_meta(file: Path) -> dict[str, Any]:
     try:
         meta = json.loads(file.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise _FileFault(f"the file {file.name} cannot be read: {error}") from None
+        raise FileFault(f"the file {file.name} cannot be read: {error}") from None
     if not isinstance(meta, dict):
-        raise _FileFault(f"the file {file.name} must hold a JSON object")
-    return meta
+        raise FileFault(f"the file {file.name} must hold a JSON object")
+    try:
+        meta["accept"] = list(check_accept(meta.get("accept") or ()))
+        if meta.get("time_zone") is not None:
+            check_zone(str(meta["time_zone"]))
+    except (TypeError, ValueError) as error:
+        raise FileFault(f"the file {file.name}: {error}") from None
+    return {key: value for key, value in meta.items() if value or key != "accept"}
 
 
 def write_tables(
@@ -226,17 +233,20 @@ def write_tables(
     if format not in ("csv", "parquet"):
         raise ValueError(f'format must be "csv" or "parquet", not {format!r}')
     tables = check(tables)
+    zone = tables.meta.get("time_zone")
     target = Path(path)
-    if target.exists() and not target.is_dir():
+    if overwrite and target.exists() and not target.is_dir():
         raise FileExistsError(f"{target} exists and is not a folder")
-    if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise FileExistsError(f"the folder {target} exists and is not empty; overwrite=True replaces it")
+    if not overwrite:
+        require_free(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         # mkdtemp makes a private folder; the result is an ordinary one.
         fresh.chmod(0o777 & ~_umask())
         for name, frame in tables.frames().items():
+            if "time" in frame and zone is not None:
+                frame = frame.assign(time=frame["time"].dt.tz_localize("UTC").dt.tz_convert(zone))
             _write_one(frame, fresh / f"{name}.{format}")
         (fresh / META_FILE).write_text(
             json.dumps(tables.meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -248,14 +258,39 @@ def write_tables(
     return target
 
 
+def require_free(path: str | os.PathLike[str]) -> None:
+    """Raises FileExistsError, with what is there, unless the folder is absent or empty."""
+    target = Path(path)
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise FileExistsError(f"{target} exists and is not a folder")
+    if not any(target.iterdir()):
+        return
+    try:
+        held = str(_read_meta(target / META_FILE).get("name", ""))
+    except FileFault:
+        held = ""
+    what = f'holds the tables of "{held}"' if held else "is not empty"
+    raise FileExistsError(f"the folder {target} {what}; name another one, or remove it first")
+
+
 def _write_one(frame: pd.DataFrame, file: Path) -> None:
     if file.suffix == ".parquet":
         frame.to_parquet(file, index=False)
         return
     if "time" in frame:
-        stamps = np.datetime_as_string(frame["time"].to_numpy("datetime64[s]"))
-        frame = frame.assign(time=stamps)
-    frame.to_csv(file, index=False, encoding="utf-8", lineterminator="\n")
+        stamps = frame["time"]
+        if stamps.dt.tz is None:
+            whole = (stamps.to_numpy("datetime64[ns]").astype(np.int64) % 1_000_000_000 == 0).all()
+            text = np.datetime_as_string(stamps.to_numpy("datetime64[s]" if whole else "datetime64[ns]"))
+        else:
+            text = [stamp.isoformat() for stamp in stamps]
+        frame = frame.assign(time=text)
+    # a row that began with # would be read as a comment
+    marked = len(frame) > 0 and frame.iloc[:, 0].astype(str).str.startswith("#").any()
+    quoting = csv.QUOTE_NONNUMERIC if marked else csv.QUOTE_MINIMAL
+    frame.to_csv(file, index=False, encoding="utf-8", lineterminator="\n", quoting=quoting)
 
 
 def _move_into_place(fresh: Path, target: Path) -> None:

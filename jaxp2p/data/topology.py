@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.data.faults import Fault, row_faults
+from jaxp2p.data.parallel import repeated_pairs
 
 KINDS = ("line", "transformer")
+_LOOP_SHOWN = 12  # buses of a loop in a message
 
 
 def topology_faults(buses: pd.DataFrame, lines: pd.DataFrame) -> list[Fault]:
@@ -27,6 +29,7 @@ def topology_faults(buses: pd.DataFrame, lines: pd.DataFrame) -> list[Fault]:
         lambda i: f'{names[i]}: both ends are bus "{start[i]}"',
     )
     faults += _voltage_level_faults(buses, lines)
+    parallel = repeated_pairs(start, end)  # they are merged, see `merge_parallel`
     leader: dict[str, str] = {bus: bus for bus in buses["bus_id"]}
 
     def root(bus: str) -> str:
@@ -37,8 +40,8 @@ def topology_faults(buses: pd.DataFrame, lines: pd.DataFrame) -> list[Fault]:
 
     closing = np.zeros(len(lines), bool)
     for i, (a, b) in enumerate(zip(start, end, strict=True)):
-        if a not in leader or b not in leader or a == b:
-            continue  # reported as an unknown bus or as a self-loop
+        if a not in leader or b not in leader or a == b or parallel[i]:
+            continue  # the first two are reported as an unknown bus and as a self-loop
         ra, rb = root(a), root(b)
         closing[i] = ra == rb
         leader[ra] = rb
@@ -47,8 +50,8 @@ def topology_faults(buses: pd.DataFrame, lines: pd.DataFrame) -> list[Fault]:
         "line_id",
         closing,
         lambda i: (
-            f'meshed network: {names[i]} between "{start[i]}" and "{end[i]}" closes a loop '
-            "(open tie lines and one of two parallel lines must be left out)"
+            f"meshed network: {names[i]} closes the loop {_loop(i, start, end, closing)}; "
+            "the feeder must be radial, so leave open tie lines out"
         ),
     )
     slack = buses.loc[buses["slack"] == 1.0, "bus_id"].tolist()
@@ -63,6 +66,29 @@ def topology_faults(buses: pd.DataFrame, lines: pd.DataFrame) -> list[Fault]:
             message = f'disconnected network: {count} not reach the slack bus "{slack[0]}": {text}'
             faults.append(Fault("buses", "bus_id", None, message))
     return faults
+
+
+def _loop(i: int, start: np.ndarray, end: np.ndarray, closing: np.ndarray) -> str:
+    """The buses of the loop that branch i closes with those before it, as text."""
+    neighbours: dict[str, list[str]] = {}
+    for a, b in zip(start[:i][~closing[:i]], end[:i][~closing[:i]], strict=True):
+        neighbours.setdefault(a, []).append(b)
+        neighbours.setdefault(b, []).append(a)
+    came: dict[str, str] = {start[i]: ""}
+    queue = [start[i]]
+    for bus in queue:
+        for other in neighbours.get(bus, []):
+            if other not in came:
+                came[other] = bus
+                queue.append(other)
+    path = [end[i]]
+    while came.get(path[-1]):
+        path.append(came[path[-1]])
+    words = [f'"{bus}"' for bus in (*path, end[i])]
+    if len(words) > _LOOP_SHOWN:
+        left = len(words) - _LOOP_SHOWN
+        words = [*words[: _LOOP_SHOWN // 2], f"({left} more)", *words[-_LOOP_SHOWN // 2 :]]
+    return " - ".join(words)
 
 
 def _voltage_level_faults(buses: pd.DataFrame, lines: pd.DataFrame) -> list[Fault]:

@@ -2,57 +2,127 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from jaxp2p.data.blocks import column_blocks
 from jaxp2p.data.faults import Fault, InputError, row_faults
 from jaxp2p.data.frames import complete_frame, near
-from jaxp2p.data.plausibility import unit_faults
+from jaxp2p.data.names import as_name, resolved
+from jaxp2p.data.parallel import merge_parallel
+from jaxp2p.data.plausibility import Whole, check_accept, judge, whole_of
+from jaxp2p.data.rounding import ROUNDING, clipped, largest
 from jaxp2p.data.schema import KEYS, OPTIONAL_TABLES, SCHEMA
+from jaxp2p.data.stamp import is_checked, stamped
+from jaxp2p.data.times import alignment_faults, check_zone, slot_hours, step_faults
 from jaxp2p.data.topology import topology_faults
 
 if TYPE_CHECKING:
     from jaxp2p.data.tables import Tables
 
-__all__ = ["Fault", "InputError", "check", "complete_and_validate", "validate"]
+__all__ = ["Checked", "Fault", "InputError", "check", "complete_and_validate", "slot_hours", "validate"]
 
 Frames = dict[str, pd.DataFrame]
+ONE_BUS = "grid"  # where all members are who have no feeder
 
 
-def validate(tables: Tables) -> list[Fault]:
-    """All faults of the tables, none when they can be used."""
-    return complete_and_validate(tables.frames())[1]
+class Checked(NamedTuple):
+    """Typed frames, everything that is wrong with them, and what is remarkable but taken."""
+
+    frames: Frames
+    faults: list[Fault]
+    remarks: list[Fault]
 
 
-def check(tables: Tables) -> Tables:
-    """The tables with types and defaults filled in.
+def validate(tables: Tables, *, accept: Iterable[str] = (), time_zone: str | None = None) -> list[Fault]:
+    """All faults of the tables, none when they can be used. Arguments as those of `check`."""
+    return _checked(tables, accept, time_zone).faults
+
+
+def check(tables: Tables, *, accept: Iterable[str] = (), time_zone: str | None = None) -> Tables:
+    """The tables with types and defaults filled in, parallel branches merged; `remarks` says what is unusual.
+
+    At once where they are checked already, and nothing new is asked for.
+
+    accept: judgements of plausibility to be overruled, by their names (see `JUDGEMENTS`); they are kept in
+    meta["accept"]. time_zone: times without a UTC offset are local times of this zone, such as Europe/Berlin;
+    they become UTC, and meta["time_zone"] keeps the zone.
 
     Raises:
         InputError: the tables cannot be used; the error lists every fault.
+        ValueError: there is no such judgement or time zone, or the times are in UTC already.
     """
-    from jaxp2p.data.tables import Tables
+    accepted = check_accept((*tables.meta.get("accept", ()), *check_accept(accept)))
+    if time_zone is None and set(accepted) == set(tables.meta.get("accept", ())) and is_checked(tables):
+        return tables
+    done = _checked(tables, accept, time_zone)
+    if done.faults:
+        raise InputError(done.faults, source=str(tables.meta.get("name", "tables")))
+    meta = dict(tables.meta)
+    if accepted:
+        meta["accept"] = list(accepted)
+    if time_zone is not None:
+        meta["time_zone"] = time_zone
+    return stamped(
+        tables.replace(
+            **done.frames,
+            meta=meta,
+            remarks=_joined(tables.remarks, done.remarks),
+            whole=tables.whole or whole_of(done.frames),
+        )
+    )
 
-    frames, faults = complete_and_validate(tables.frames())
-    if faults:
-        raise InputError(faults, source=str(tables.meta.get("name", "tables")))
-    return Tables(**frames, meta=tables.meta)
+
+def _joined(known: Iterable[Fault], more: Iterable[Fault]) -> tuple[Fault, ...]:
+    """The remarks without repetition; those known already may have the line of a file besides."""
+    unique: dict[Fault, Fault] = {}
+    for remark in (*known, *more):
+        unique.setdefault(replace(remark, line=None), remark)
+    return tuple(unique.values())
 
 
-def complete_and_validate(raw: Frames, *, unread: frozenset[str] = frozenset()) -> tuple[Frames, list[Fault]]:
-    """Typed frames and all faults.
+def _checked(tables: Tables, accept: Iterable[str], time_zone: str | None) -> Checked:
+    known = tables.meta.get("time_zone")
+    if time_zone is not None and known is not None:
+        raise ValueError(f"the times of these tables are in UTC already, those of {known} outside")
+    return complete_and_validate(
+        tables.frames(),
+        accept=(*tables.meta.get("accept", ()), *check_accept(accept)),
+        whole=tables.whole,
+        zone=time_zone,
+    )
+
+
+def complete_and_validate(
+    raw: Frames,
+    *,
+    unread: frozenset[str] = frozenset(),
+    accept: Iterable[str] = (),
+    whole: Whole | None = None,
+    zone: str | None = None,
+) -> Checked:
+    """Typed frames, all faults and remarks.
 
     Args:
         raw: frames by table name.
         unread: tables that could not be read, whose fault is already known; checks that
             need them are left out.
+        accept: judgements of plausibility that are overruled.
+        whole: figures of the data that the frames are a window of.
+        zone: time zone of the times without a UTC offset.
     """
+    if zone is not None:
+        check_zone(zone)
     frames: Frames = {}
     faults: list[Fault] = []
+    raw, remarks = _with_feeder(raw, unread)
     for table in SCHEMA:
         if raw.get(table) is not None:
-            frames[table], more = complete_frame(table, raw[table])
+            frames[table], more = complete_frame(table, raw[table], zone=zone)
             faults += more
         elif table not in OPTIONAL_TABLES and table not in unread:
             faults.append(Fault(table, "", None, "the table is missing"))
@@ -61,9 +131,14 @@ def complete_and_validate(raw: Frames, *, unread: frozenset[str] = frozenset()) 
             faults += _duplicate_faults(table, key, frames[table][key])
     for table in ("profiles", "prices"):
         if table in frames:
-            faults += _time_faults(table, frames[table]["time"])
+            faults += step_faults(table, frames[table]["time"], zone=zone)
     if "profiles" in frames and "prices" in frames:
-        faults += _alignment_faults(frames["profiles"]["time"], frames["prices"]["time"])
+        faults += alignment_faults(frames["profiles"]["time"], frames["prices"]["time"])
+        if len(frames["prices"]) == len(frames["profiles"]):
+            frames["prices"]["time"] = frames["prices"]["time"].where(
+                frames["prices"]["time"].isna() | bool(faults), frames["profiles"]["time"]
+            )
+    _resolve_references(frames)
     faults += _reference_faults(frames)
     if "prosumers" in frames:
         faults += _prosumer_faults(frames["prosumers"], frames.get("profiles"))
@@ -71,20 +146,53 @@ def complete_and_validate(raw: Frames, *, unread: frozenset[str] = frozenset()) 
         faults += _profile_sign_faults(frames)
     if "buses" in frames:
         faults += _bus_faults(frames["buses"])
-        if "lines" in frames:
+        if "lines" in frames and (len(frames["lines"]) or len(frames["buses"]) < 2):
             faults += topology_faults(frames["buses"], frames["lines"])
+        elif "lines" in frames:
+            text = (
+                f"the table has no rows, and there are {len(frames['buses'])} buses: only one needs no branch"
+            )
+            faults.append(Fault("lines", "", None, text))
     if "prices" in frames:
         faults += _price_faults(frames["prices"])
     if "trades" in frames:
         faults += _trade_faults(frames["trades"])
-    faults += unit_faults(frames)
-    return frames, faults
+    implausible, unusual = judge(frames, accept=accept, whole=whole)
+    faults += implausible
+    remarks += unusual
+    if not faults and "lines" in frames:
+        frames["lines"], merged = merge_parallel(frames["lines"])
+        remarks += merged
+    return Checked(frames, faults, remarks)
 
 
-def slot_hours(time: pd.Series) -> float:
-    """Length of a slot in hours (the median step); NaN with fewer than two usable time stamps."""
-    steps = np.diff(time.dropna().to_numpy("datetime64[ns]")).astype(np.int64)
-    return float(np.median(steps)) / 3.6e12 if steps.size else float("nan")
+def _with_feeder(raw: Frames, unread: frozenset[str]) -> tuple[Frames, list[Fault]]:
+    """The frames with an empty `lines` for a single bus, and with a single bus where there is no feeder."""
+    absent = [table for table in ("buses", "lines") if raw.get(table) is None and table not in unread]
+    homes = raw.get("prosumers")
+    if "lines" in absent and "buses" not in absent:
+        if raw.get("buses") is None or len(raw["buses"]) != 1:
+            return raw, []
+        return raw | {"lines": _no_lines()}, []
+    if absent != ["buses", "lines"] or homes is None:
+        return raw, []
+    names = dict.fromkeys(as_name(cell) for cell in homes["bus_id"]) if "bus_id" in homes.columns else {}
+    names.pop("", None)
+    bus = next(iter(names)) if len(names) == 1 else ONE_BUS
+    text = (
+        "no buses and no lines: a community without a feeder, nothing limits what flows between the members"
+    )
+    if len(names) > 1:
+        text += f"; the {len(names)} buses named in prosumers count as one"
+    return raw | {
+        "prosumers": homes.assign(bus_id=bus),
+        "buses": pd.DataFrame({"bus_id": [bus], "vn_kv": [0.4], "slack": [1.0]}),
+        "lines": _no_lines(),
+    }, [Fault("buses", "", None, text, "no_feeder")]
+
+
+def _no_lines() -> pd.DataFrame:
+    return pd.DataFrame({column.name: [] for column in SCHEMA["lines"]}, dtype=object)
 
 
 def _duplicate_faults(table: str, key: str, names: pd.Series) -> list[Fault]:
@@ -95,60 +203,6 @@ def _duplicate_faults(table: str, key: str, names: pd.Series) -> list[Fault]:
     return row_faults(
         table, key, repeated, lambda i: f'"{names.iloc[i]}" stands already in row {first[names.iloc[i]] + 1}'
     )
-
-
-def _time_faults(table: str, time: pd.Series) -> list[Fault]:
-    stamps = time.to_numpy("datetime64[ns]")
-    known = ~np.isnat(stamps)
-    if known.sum() < 2:
-        return [
-            Fault(table, "time", None, "at least two time stamps are needed to know the length of a slot")
-        ]
-    if not known.all():
-        return []  # a step next to an unreadable stamp says nothing; the stamp itself is already a fault
-    steps = np.diff(stamps).astype(np.int64)
-    forward = steps[steps > 0]
-    if not forward.size:
-        return [Fault(table, "time", None, "time does not advance")]
-    # The most frequent step, so that one gap or one duplicate does not make every other row wrong.
-    kinds, counts = np.unique(forward, return_counts=True)
-    step = int(kinds[np.argmax(counts)])
-    if step > 86_400_000_000_000:
-        return [Fault(table, "time", None, "a slot is longer than a day")]
-
-    def rows(bad, message):
-        return row_faults(table, "time", np.concatenate(([False], bad)), message)
-
-    def text(i):
-        return str(stamps[i].astype("datetime64[s]"))
-
-    minutes = step / 6e10
-    return [
-        *rows(steps == 0, lambda i: f"{text(i)} stands twice"),
-        *rows(steps < 0, lambda i: f"{text(i)} comes after {text(i - 1)}: time must be sorted"),
-        *rows(
-            (steps > 0) & (steps != step),
-            lambda i: (
-                f"gap or irregular step: {text(i)} follows {text(i - 1)}, the step is {minutes:g} minutes"
-            ),
-        ),
-    ]
-
-
-def _alignment_faults(profiles: pd.Series, prices: pd.Series) -> list[Fault]:
-    if len(profiles) != len(prices):
-        text = (
-            f"{len(prices)} rows, but the table profiles has {len(profiles)}: both must cover the same slots"
-        )
-        return [Fault("prices", "time", None, text)]
-    ours, theirs = prices.to_numpy("datetime64[ns]"), profiles.to_numpy("datetime64[ns]")
-    differ = np.flatnonzero((ours != theirs) & ~np.isnat(ours) & ~np.isnat(theirs))
-    if not differ.size:
-        return []
-    i = int(differ[0])
-    seconds = [str(stamps[i].astype("datetime64[s]")) for stamps in (ours, theirs)]
-    text = f"{seconds[0]} here but {seconds[1]} in profiles ({differ.size} rows differ)"
-    return [Fault("prices", "time", i + 1, text)]
 
 
 _REFERENCES = (
@@ -162,6 +216,15 @@ _REFERENCES = (
     ("prosumers", "pv_profile", "profiles", "", "profile"),
     ("buses", "background_profile", "profiles", "", "profile"),
 )
+
+
+def _resolve_references(frames: Frames) -> None:
+    """References such as 12.0 to the name 12, in place: pandas writes a column with an empty cell so."""
+    for table, column, target, key, _ in _REFERENCES:
+        if table in frames and target in frames:
+            frame = frames[target]
+            known = frame[key] if key else [name for name in frame.columns if name != "time"]
+            frames[table][column] = resolved(frames[table][column], known)
 
 
 def _reference_faults(frames: Frames) -> list[Fault]:
@@ -195,6 +258,9 @@ def _prosumer_faults(frame: pd.DataFrame, profiles: pd.DataFrame | None) -> list
         faults.extend(row_faults("prosumers", column, bad, lambda i: f"{names[i]}: {message(i)}"))
 
     top, low, start = (frame[f"battery_{part}kwh"].to_numpy() for part in ("", "min_", "start_"))
+    low = clipped(low, -np.inf, top, top)
+    start = np.where(low <= top, clipped(start, low, top, top), start)
+    frame["battery_min_kwh"], frame["battery_start_kwh"] = low, start
     add(
         "battery_min_kwh",
         (low > top) & (top >= 0),
@@ -224,8 +290,7 @@ def _prosumer_faults(frame: pd.DataFrame, profiles: pd.DataFrame | None) -> list
         with np.errstate(invalid="ignore"):
             leaked = (1.0 - (1.0 - loss) ** (hours / 24.0)) * low
             charged = hours * frame["charge_efficiency"].to_numpy() * frame["battery_charge_kw"].to_numpy()
-            # A relative slack of 1e-9: equality is allowed and must survive rounding.
-            short = leaked > charged * (1 + 1e-9)
+            short = leaked > charged * (1 + ROUNDING)
         add(
             "battery_charge_kw",
             short,
@@ -244,12 +309,14 @@ def _profile_sign_faults(frames: Frames) -> list[Fault]:
     profiles, faults = frames["profiles"], []
     users = {"load_profile": "load", "pv_profile": "PV"}
     for column, noun in users.items():
-        for name in dict.fromkeys(frames["prosumers"][column]):
-            if name in profiles.columns and name != "time":
-                values = profiles[name].to_numpy()
+        used = dict.fromkeys(frames["prosumers"][column])
+        known = [name for name in used if name in profiles.columns and name != "time"]
+        for some, block in column_blocks(profiles, known):
+            for k in np.flatnonzero((block < 0).any(axis=0)).tolist():
+                profiles[some[k]] = values = clipped(block[:, k], 0.0, np.inf, largest(block[:, k]))
                 faults += row_faults(
                     "profiles",
-                    name,
+                    some[k],
                     values < 0,
                     lambda i, v=values, noun=noun: f"{v[i]:g} in a {noun} profile must be at least 0",
                 )
@@ -275,6 +342,10 @@ def _bus_faults(frame: pd.DataFrame) -> list[Fault]:
 
 def _price_faults(frame: pd.DataFrame) -> list[Fault]:
     buy, sell = frame["buy_eur_per_kwh"].to_numpy(), frame["sell_eur_per_kwh"].to_numpy()
+    if not (buy < sell).any():
+        return []
+    sell = clipped(sell, -np.inf, buy, np.maximum(np.abs(buy), largest(buy)))
+    frame["sell_eur_per_kwh"] = sell
     return row_faults(
         "prices",
         "buy_eur_per_kwh",

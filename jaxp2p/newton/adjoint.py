@@ -36,8 +36,8 @@ from jaxp2p.prox.feeder import bus_sum
 from jaxp2p.prox.response import jumps, shares_at
 from jaxp2p.prox.sensitivity import derivative_only
 from jaxp2p.slot.answer import Answer
-from jaxp2p.slot.execute import nodal_surcharge
 from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.rows import nodal_surcharge
 
 STEEPEST = 1e-3  # of the price scale: width that a jump is given
 FLATTEST = 1e-4  # of power scale / price scale: where all respond less, the price is not unique and stays
@@ -116,7 +116,7 @@ def pool_answer(
         prim_res=unknown,
         dual_res=unknown,
         iterations=jnp.zeros((), jnp.int32),
-        status=jnp.zeros((), jnp.int32),
+        tolerance=unknown,
     )
 
 

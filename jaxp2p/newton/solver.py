@@ -24,13 +24,18 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p.community.types import Market
+from jaxp2p.newton.rescue import rescued
 from jaxp2p.newton.state import Newton, State, init
 from jaxp2p.prox.feeder import bus_sum
 from jaxp2p.prox.prosumer import clamp
-from jaxp2p.prox.response import Pieces, Response, between, corners, price_on_polyline, ramp
+from jaxp2p.prox.response import Pieces, Response, between, corners
+from jaxp2p.prox.trades import share_out
 from jaxp2p.slot.answer import Answer
-from jaxp2p.slot.execute import nodal_surcharge, row_tolerance
+from jaxp2p.slot.execute import finish
+from jaxp2p.slot.gap import gap_scale
+from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.rows import nodal_surcharge, row_tolerance, unavoidable
 from jaxp2p.slot.status import Status
 
 __all__ = [
@@ -97,6 +102,7 @@ class Search(NamedTuple):
     iterations: Array  # () int32
     fresh: Array  # () bool, the centre has just moved
     done: Array  # () bool
+    answer: Answer  # the last that was held against its certificate
 
 
 def suits(market: Market, *, connection_limits: bool) -> bool:
@@ -244,11 +250,9 @@ def _move(setup: _Setup, base: _Point, step: Array) -> Array:
     return prices.at[1:].set(jnp.where(stops, 0, new))
 
 
-def _allowed_loss(problem: SlotProblem, newton: Newton, at: _Point) -> Array:
-    """() EUR/h that the answer may cost above the optimum."""
-    spread = jnp.maximum(problem.price_buy - problem.price_sell, 0.01)
-    power = jnp.sum(jnp.abs(at.injection))
-    return newton.eps_gap * spread * power + jnp.finfo(power.dtype).tiny
+def _allowed_loss(problem: SlotProblem, newton: Newton) -> Array:
+    """() EUR/h that the answer may cost above the optimum when the iteration stops: half of the tolerance."""
+    return 0.5 * newton.eps_gap * gap_scale(problem, jnp.zeros_like(problem.slot_hours)) / problem.slot_hours
 
 
 def _imbalance(problem: SlotProblem, setup: _Setup, at: _Point) -> tuple[Array, Array]:
@@ -267,33 +271,23 @@ def _imbalance(problem: SlotProblem, setup: _Setup, at: _Point) -> tuple[Array, 
     return violation, slack + utility
 
 
-def _proximal_loss(problem: SlotProblem, setup: _Setup, at: _Point, centre: Array) -> Array:
-    """() EUR/h that the pull to the centre may cost.
-
-    With q an answer to the price without the proximal term, p costs at most eps |p - pbar| |p - q| more: it
-    is the answer to a price that is off by eps (p - pbar).
-    """
-    price = at.market_price - nodal_surcharge(problem, at.prices[1:])
-    gain = setup.pieces.gain
-    least = problem.base + jnp.sum(ramp(setup.pieces, price, after=False) * gain, axis=0)
-    most = problem.base + jnp.sum(ramp(setup.pieces, price, after=True) * gain, axis=0)
-    away = jnp.abs(at.injection - clamp(at.injection, least, most))
-    return setup.eps * jnp.sum(jnp.abs(at.injection - centre) * away)
-
-
 def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
     """Iterate from `state` until the slot is solved. `suits` must hold."""
     unfinished = lambda search: running(newton, search)
     advanced = lambda search: advance(problem, newton, search)
-    return end(problem, jax.lax.while_loop(unfinished, advanced, begin(problem, newton, state)))
+    return end(problem, newton, jax.lax.while_loop(unfinished, advanced, begin(problem, newton, state)))
 
 
 def begin(problem: SlotProblem, newton: Newton, state: State) -> Search:
     """Before the first iteration; `advance` while `running`, then `end`."""
     setup = _setup(problem, newton)
-    prices = clamp(jnp.concatenate([state.price[None], state.row_price]), setup.lowest, setup.highest)
+    row_price = state.row_price
+    if problem.feeder is not None:
+        known = unavoidable(problem)
+        row_price = jnp.where(known != 0, known, row_price)
+    prices = clamp(jnp.concatenate([state.price[None], row_price]), setup.lowest, setup.highest)
     homes, none = jnp.zeros_like(problem.load), jnp.zeros_like(prices)
-    return Search(
+    search = Search(
         setup=setup,
         base=_Point(prices, homes, homes, homes, problem.row_offset, none),
         direction=none,
@@ -304,7 +298,10 @@ def begin(problem: SlotProblem, newton: Newton, state: State) -> Search:
         iterations=jnp.zeros((), jnp.int32),
         fresh=jnp.ones((), bool),
         done=jnp.zeros((), bool),
+        answer=None,
     )
+    shapes = jax.eval_shape(lambda: _raw(problem, newton, search))
+    return search._replace(answer=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
 
 
 def running(newton: Newton, search: Search) -> Array:
@@ -321,17 +318,15 @@ def advance(problem: SlotProblem, newton: Newton, search: Search) -> Search:
     # accept unless the derivative along the step has turned by more than half of what it was
     accept = search.fresh | (now >= -0.5 * start) | (search.length < 0.02)
     violation, loss = _imbalance(problem, setup, at)
-    allowed = _allowed_loss(problem, newton, at)
-    balanced = accept & (violation <= 1) & (loss <= allowed)
-    pull = jax.lax.cond(  # a pass over all devices, so only where it can decide
-        balanced,
-        lambda at: _proximal_loss(problem, setup, at, search.centre),
-        lambda at: jnp.full_like(loss, jnp.inf),
-        at,
-    )
-    done = balanced & (loss + pull <= allowed)
-    recentre = accept & ~done & (balanced | (search.inner + 1 >= newton.centre_after))
+    balanced = accept & (violation <= 1) & (loss <= _allowed_loss(problem, newton))
     base = jax.tree.map(lambda a, b: jnp.where(accept, a, b), at, search.base)
+    last = search.iterations + 1 >= newton.max_iter
+    answer, done = jax.lax.cond(  # a pass over all devices, so only where it can decide
+        balanced | last,
+        lambda: _proved(problem, newton, search._replace(base=base, iterations=search.iterations + 1)),
+        lambda: (search.answer, jnp.zeros((), bool)),
+    )
+    recentre = accept & ~done & (balanced | (search.inner + 1 >= newton.centre_after))
     direction = jnp.where(accept, _direction(problem, setup, newton, at), search.direction)
     shorter = search.length * jnp.clip(start / jnp.maximum(start - now, 1e-30), 0.1, 0.6)
     length = jnp.where(accept, 1, shorter)
@@ -345,42 +340,47 @@ def advance(problem: SlotProblem, newton: Newton, search: Search) -> Search:
         iterations=search.iterations + 1,
         fresh=recentre,
         done=done,
+        answer=answer,
     )
 
 
-def end(problem: SlotProblem, search: Search) -> Outcome:
-    """What to execute, from wherever the search stands."""
+def _proved(problem: SlotProblem, newton: Newton, search: Search) -> tuple[Answer, Array]:
+    """What to execute here, and () bool whether that is proved to be within half of the tolerance."""
+    answer = polish(problem, _raw(problem, newton, search), search.setup.corners)
+    result = finish(problem, answer)
+    ended = (result.status != Status.MAX_ITER) & (result.status != Status.NUMERICAL_ERROR)
+    return answer, ended & (result.gap <= 0.5 * newton.eps_gap * result.gap_scale)
+
+
+def _raw(problem: SlotProblem, newton: Newton, search: Search) -> Answer:
+    """Where the search stands, as an answer."""
     setup, at = search.setup, search.base
     moved = at.injection - search.centre
-    nodal = at.market_price - nodal_surcharge(problem, at.prices[1:]) - setup.eps * moved
-    trades = jnp.broadcast_to(pool_trades(at.injection), problem.market.fee.shape)
     outside = jnp.maximum(jnp.maximum(at.rows - problem.row_upper, problem.row_lower - at.rows), 0)
-    finite = jnp.isfinite(jnp.sum(at.injection)) & jnp.all(jnp.isfinite(at.prices))
-    status = jnp.where(search.done, Status.SOLVED, Status.MAX_ITER)
-    answer = Answer(
+    return Answer(
         injection=at.injection,
-        trades=trades,
+        trades=jnp.broadcast_to(pool_trades(at.injection), problem.market.fee.shape),
         market_price=at.market_price,
-        nodal_price=price_on_polyline(setup.corners, price=nodal, power=at.injection, slope=setup.eps),
+        nodal_price=at.market_price - nodal_surcharge(problem, at.prices[1:]) - setup.eps * moved,
         trade_price=at.prices[:1, None],
         row_price=at.prices[1:],
         prim_res=jnp.maximum(jnp.abs(jnp.sum(at.injection)), jnp.max(outside, initial=0)),
         dual_res=setup.eps * jnp.max(jnp.abs(moved)),
         iterations=search.iterations,
-        status=jnp.where(finite, status, Status.NUMERICAL_ERROR).astype(jnp.int32),
+        tolerance=jnp.asarray(newton.eps_gap, at.injection.dtype),
     )
+
+
+def end(problem: SlotProblem, newton: Newton, search: Search) -> Outcome:
+    """What to execute: the last answer that was held against its certificate."""
+    at = search.base
+    answer = search.answer
     state = State(at.prices[0], at.prices[1:], at.injection)
-    return Outcome(state, answer, nodal + setup.eps * at.injection)
+    if problem.feeder is not None:
+        state, answer = rescued(problem, newton, state, answer, search.done)
+    return Outcome(state, answer, answer.nodal_price + search.setup.eps * answer.injection)
 
 
 def pool_trades(injection: Array) -> Array:
-    """(N,) kW sold to (bought from) the pool, which gets what both sides have.
-
-    Who is indifferent deals with the utility, in proportion.
-    """
-    sold, bought = jnp.maximum(injection, 0), jnp.maximum(-injection, 0)
-    supply, demand = jnp.sum(sold), jnp.sum(bought)
-    volume = jnp.minimum(supply, demand)
-    return sold * (volume / jnp.where(supply > 0, supply, 1)) - bought * (
-        volume / jnp.where(demand > 0, demand, 1)
-    )
+    """(N,) kW sold to (bought from) the pool; who is indifferent deals with the utility, in proportion."""
+    return share_out(injection)

@@ -13,18 +13,18 @@ from jaxp2p.slot.problem import SlotProblem
 class Newton:
     """Configuration. Leaves may be traced and batched; the rest is structure.
 
-    A slot is solved when the rows are kept within eps_flow and eps_voltage and when what is left to gain (the
-    cost of the imbalance, complementary slackness, moves away from the centre) is below eps_gap of the
-    homes' power times max(b - s, 0.01).
+    A slot is solved when the gap of its executed dispatch is at most eps_gap of `slot.gap.gap_scale` and the
+    rows are kept within eps_flow and eps_voltage; iterations stop at half of that. The gap is worked out
+    where the cost of the imbalance and of complementary slackness is small enough.
     """
 
     proximal: float | Array = 0.25  # penalty on leaving the centre, in price scale / power scale
     damping: float | Array = 0.1  # of the Newton system, in power scale / price scale per home
     row_damping: float | Array = 0.015  # the same for the row prices
-    eps_gap: float | Array = 5e-4
+    eps_gap: float | Array = 1e-3
     eps_flow: float | Array = 0.02  # kW
     eps_voltage: float | Array = 4e-5  # p.u.
-    max_iter: int = static(default=500)  # evaluations of all homes
+    max_iter: int = static(default=200)  # evaluations of all homes; beyond, with a network, ADMM goes on
     centre_after: int = static(default=10)  # evaluations after which the centre moves in any case
     rows_at_once: int = static(default=4)  # network rows in one Newton system
 

@@ -55,6 +55,20 @@ def _rounding(price: Array, level: Array) -> Array:
     return 8 * jnp.finfo(price.dtype).eps * (jnp.abs(price) + level)
 
 
+def piece_slack(pieces: Pieces, shares: Array, price: Array) -> Array:
+    """(N,) EUR/h lost by using `shares` (P, N) of the pieces at price (N,), against the best shares.
+
+    The Fenchel-Young gap of every piece: what x costs, plus what t would earn, less what x earns.
+    """
+    start, end, gain, _ = pieces
+    width = end - start
+    at = price[None, :] - start
+    wanted = jnp.where(width > 0, at / jnp.where(width > 0, width, 1), jnp.where(at > 0, 1, 0))
+    wanted = jnp.clip(wanted, 0, 1)
+    lost = (wanted - shares) * (at - (wanted + shares) * width / 2)
+    return jnp.sum(gain * jnp.maximum(lost, 0), axis=0)
+
+
 def jumps(pieces: Pieces, price: Array) -> Array:
     """(P, N) bool: the pieces whose two ends are one price, for homes that see price (N,)."""
     return pieces.end - pieces.start <= _rounding(price[None, :], pieces.level)
@@ -137,6 +151,30 @@ def between(position: Array, target: Array, *values: Array) -> tuple[tuple[Array
             upper = jnp.where((at >= target) & (x < upper), x, upper)
         out.append((lower, upper))
     return tuple(out)
+
+
+def prices_at(devices: Response, power: Array) -> tuple[Array, Array]:
+    """Lowest and highest price (N,) at which the homes answer with power (N,) kW.
+
+    On a ramp and on a jump the two are one; on a flat they are its ends, the outermost of which are infinite.
+    Beyond what the devices can do both are minus (too little) or plus infinity.
+    """
+    (left, right), (low, high) = between(devices.power, power, devices.price, devices.power)
+    least, most = jnp.min(devices.power, axis=0), jnp.max(devices.power, axis=0)
+    part = jnp.where(high > low, (power - low) / jnp.where(high > low, high - low, 1), 0)
+    inside = left + (right - left) * jnp.clip(part, 0, 1)
+    flat = low >= high
+    lowest, highest = jnp.where(flat, right, inside), jnp.where(flat, left, inside)
+    lowest = jnp.where(power <= least, -jnp.inf, jnp.where(power > most, jnp.inf, lowest))
+    highest = jnp.where(power >= most, jnp.inf, jnp.where(power < least, -jnp.inf, highest))
+    return lowest, highest
+
+
+def power_range(pieces: Pieces, base: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Least and most power (N,) with which the homes answer prices from `low` to `high` (N,), kW."""
+    least = base + jnp.sum(ramp(pieces, low, after=False) * pieces.gain, axis=0)
+    most = base + jnp.sum(ramp(pieces, high, after=True) * pieces.gain, axis=0)
+    return least, most
 
 
 def price_on_polyline(devices: Response, *, price: Array, power: Array, slope: Array) -> Array:

@@ -115,6 +115,11 @@ def canvas(
     return figure, axes
 
 
+def plain(name: str) -> str:
+    """A name as it is: a $ in it begins no formula."""
+    return name.replace("$", r"\$")
+
+
 def time_axis(axis: Axes, time: np.ndarray) -> None:
     """Few, short, readable dates, exactly from the first to the last."""
     locator = AutoDateLocator(minticks=4, maxticks=9)

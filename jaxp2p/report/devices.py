@@ -12,6 +12,7 @@ from jaxp2p.report.canvas import (
     label,
     line_style,
     outside_legend,
+    plain,
     time_axis,
 )
 
@@ -50,7 +51,7 @@ def state_of_charge(data: PictureData) -> Figure | None:
     energy = np.asarray(data.trajectories[name].energy, float)
     for home, colour in zip(chosen, ("#0072B2", "#E69F00", "#009E73", "#CC79A7"), strict=False):
         share = 100 * (energy[:, home] - low[home]) / (high[home] - low[home])
-        text = f"{ids[home] if ids else home}: {high[home]:.0f} kWh"
+        text = f"{plain(ids[home]) if ids else home}: {high[home]:.0f} kWh"
         bottom.plot(data.ends, share, color=colour, linewidth=1.3, label=text)
     bottom.set_ylim(-3, 103)
     bottom.set_ylabel("state of charge in %")
@@ -81,7 +82,8 @@ def household(data: PictureData, *, days: float = 3) -> Figure:
         time, battery, step="post", color="#009E73", alpha=0.45, linewidth=0, label="battery (+ out, - in)"
     )
     top.set_ylabel("devices in kW")
-    top.set_title(f"Home {homes.ids[home] if homes.ids else home}: {label(name)}\n{data.title}", fontsize=11)
+    who = plain(homes.ids[home]) if homes.ids else home
+    top.set_title(f"Home {who}: {label(name)}\n{data.title}", fontsize=11)
     # stacked areas above zero for what comes in, below for what goes out
     bought, sold = series["buy"], series["sell"]
     from_peers, to_peers = np.maximum(-series["trade"], 0), np.maximum(series["trade"], 0)

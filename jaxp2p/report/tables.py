@@ -142,6 +142,8 @@ def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
             why = "".join(f", {reason}" for reason in run.perfect_foresight_reasons)
             known = any(figures["capture"] is not None for figures in kpis.values())
             remarks[-1] += why + (": capture is a lower bound" if known else ": it need not be reached")
+    elif getattr(run, "left_out", ""):
+        remarks.append(run.left_out)
     if run.lower_bound_eur is not None:
         remarks.append(f"lower bound on the cost of any policy{included}: {run.lower_bound_eur:,.2f} EUR")
     remarks += undone_notes(run, kpis)

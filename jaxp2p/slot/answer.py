@@ -6,7 +6,7 @@ from jax import Array
 
 
 class Answer(NamedTuple):
-    """The point where a solver stopped, and how good it is."""
+    """The point where a solver stopped, the prices that go with it, and what it would call solved."""
 
     injection: Array  # (N,) kW, p
     trades: Array  # (K, N) kW, wished; made reciprocal when executed
@@ -19,4 +19,4 @@ class Answer(NamedTuple):
     prim_res: Array  # () kW
     dual_res: Array  # () EUR/kWh
     iterations: Array  # () int32
-    status: Array  # () int32, Status
+    tolerance: Array  # () share of `gap.gap_scale` that the gap of a solved slot may have

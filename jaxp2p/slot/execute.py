@@ -4,15 +4,16 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
-from jaxp2p.prox.feeder import bus_mean, rows
 from jaxp2p.prox.response import Pieces, shares_at
-from jaxp2p.prox.trades import project_trades
+from jaxp2p.prox.trades import reciprocal_trades
 from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.gap import Gap, gap_scale, price_limits, slot_gap
 from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.rows import row_excess, row_tolerance
 from jaxp2p.slot.status import Status
 
+SATURATED = 0.99  # share of a penalty from which a limit counts as one that cannot be kept
 POWER_TOLERANCE, VOLTAGE_TOLERANCE = 0.05, 1e-4  # kW, p.u.: beyond them a limit counts as violated
 
 
@@ -40,6 +41,9 @@ class SlotResult(NamedTuple):
     """A dispatch with its verdict."""
 
     dispatch: Dispatch
+    gap: Array  # () EUR by which cost, storage value and penalties exceed the optimum at most
+    gap_parts: Gap  # of which it is the sum
+    gap_scale: Array  # () EUR, what the gap is measured by
     violation: Array  # () kW, worst row
     violation_row: Array  # () int32
     status: Array  # () int32, Status
@@ -88,12 +92,16 @@ def settle(problem: SlotProblem, answer: Answer, devices: Devices) -> Dispatch:
     """What is traded and what the utility takes, where the devices do this."""
     injection = devices.injection
     limit = problem.trade_limit
-    trades = project_trades(problem.market, jnp.clip(answer.trades, -limit, limit))
+    trades = reciprocal_trades(problem.market, answer.trades, limit)
     rest = injection - jnp.sum(trades, axis=0)
     exchange, unserved = rest, jnp.zeros_like(rest)
     if problem.unserved_price is not None:
         exchange = jnp.clip(rest, -problem.buy_max, problem.sell_max)
         unserved = exchange - rest
+        # what rounding leaves beyond a limit is no energy that anybody lacks
+        size = jnp.abs(injection) + jnp.sum(jnp.abs(trades), axis=0) + jnp.abs(rest)
+        exact = jnp.abs(unserved) <= 4 * jnp.finfo(rest.dtype).eps * size
+        exchange, unserved = jnp.where(exact, rest, exchange), jnp.where(exact, 0, unserved)
     return Dispatch(
         **devices._asdict(),
         injection=injection,
@@ -137,58 +145,83 @@ def storage_drift(problem: SlotProblem, d: Dispatch) -> Array:
     return charged + dt * (negative + positive)
 
 
+def beyond_connections(problem: SlotProblem, d: Dispatch) -> Array:
+    """EUR (N,) of energy that is not served (b + u per kWh) or spilled (u - s)."""
+    if problem.unserved_price is None:
+        return jnp.zeros_like(d.unserved)
+    short, spilled = jnp.maximum(d.unserved, 0), jnp.maximum(-d.unserved, 0)
+    rate = (problem.price_buy + problem.unserved_price) * short
+    return problem.slot_hours * (rate + (problem.unserved_price - problem.price_sell) * spilled)
+
+
 def payments(problem: SlotProblem, d: Dispatch) -> Array:
     """EUR (N,) that every home receives from its peers; sums to zero over the community."""
     return problem.slot_hours * jnp.sum(d.trade_price * d.trades, axis=0)
 
 
-def row_values(problem: SlotProblem, injection: Array) -> Array:
-    """Executed row values (R,) in kW."""
-    return rows(problem.feeder, bus_mean(problem.feeder, injection)) + problem.row_offset
-
-
-def row_excess(problem: SlotProblem, injection: Array) -> Array:
-    """How far every row (R,) of the executed dispatch is outside its limits, kW."""
-    if problem.feeder is None:
-        return jnp.zeros_like(problem.row_offset)
-    value = row_values(problem, injection)
-    return jnp.maximum(jnp.maximum(value - problem.row_upper, problem.row_lower - value), 0)
-
-
-def row_tolerance(problem: SlotProblem, *, flow: float | Array, voltage: float | Array) -> Array:
-    """(R,) kW: what kW on a branch and p.u. on a voltage (about 1, so 2 of them squared) are in every row."""
-    if problem.feeder is None:
-        return jnp.ones_like(problem.row_offset)
-    volts, flows = problem.feeder.voltage_bus.shape, problem.feeder.flow_branch.shape
-    kind = problem.row_offset.dtype
-    physical = jnp.concatenate([jnp.full(volts, 2 * voltage, kind), jnp.full(flows, flow, kind)])
-    return physical / problem.feeder.scale
-
-
 def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
-    """Dispatch, violations and status of a slot."""
-    d = dispatch(problem, answer)
+    """Dispatch, gap, violations and status of a slot.
+
+    SOLVED means that the gap, a bound that does not depend on how the answer was found, and all violations
+    are within tolerance. A violation is named only where the answer prices its limit at the penalty.
+    """
+    pieces = problem.pieces()
+    shares = shares_at(pieces, problem.base, price=answer.nodal_price, power=answer.injection)
+    d = settle(problem, answer, devices_of(problem, shares, pieces))
+    tolerance = row_tolerance(problem, flow=POWER_TOLERANCE, voltage=VOLTAGE_TOLERANCE)
+    parts = slot_gap(
+        problem,
+        pieces,
+        shares_of(problem, d, pieces),
+        injection=d.injection,
+        trades=d.trades,
+        exchange=d.sell - d.buy,
+        unserved=d.unserved,
+        market_price=answer.market_price,
+        trade_price=answer.trade_price,
+        row_price=answer.row_price,
+    )
+    gap = parts.total
+    cost = jnp.sum(slot_cost(problem, d) + storage_drift(problem, d) + beyond_connections(problem, d))
+    scale = gap_scale(problem, jnp.maximum(jnp.abs(cost) - gap, 0))
     excess = row_excess(problem, d.injection)
-    beyond = excess / row_tolerance(problem, flow=POWER_TOLERANCE, voltage=VOLTAGE_TOLERANCE)
+    beyond = excess / tolerance
     row = jnp.argmax(beyond).astype(jnp.int32) if excess.shape[0] else jnp.zeros((), jnp.int32)
-    status = answer.status
-    fine = status == Status.SOLVED
-    status = jnp.where(fine & (jnp.max(jnp.abs(d.unserved)) > POWER_TOLERANCE), Status.UNSERVED, status)
-    status = jnp.where(fine & (jnp.max(beyond, initial=0) > 1), Status.NETWORK_VIOLATED, status)
+    paid = jnp.abs(answer.row_price) >= SATURATED * problem.row_penalty
+    solved = (gap <= answer.tolerance * scale) & (jnp.max(jnp.where(paid, 0, beyond), initial=0) <= 1)
+    status = jnp.where(jnp.max(beyond, initial=0) > 1, Status.NETWORK_VIOLATED, Status.SOLVED)
+    if problem.unserved_price is not None:
+        short = jnp.max(jnp.abs(d.unserved)) > POWER_TOLERANCE
+        status = jnp.where((status == Status.SOLVED) & short, Status.UNSERVED, status)
+        solved &= jnp.max(jnp.where(_given_up(problem, answer), 0, jnp.abs(d.unserved))) <= POWER_TOLERANCE
+    status = jnp.where(solved, status, Status.MAX_ITER)
+    finite = jnp.isfinite(gap) & jnp.isfinite(cost)
     return SlotResult(
         dispatch=d,
-        violation=excess[row] if excess.shape[0] else jnp.zeros_like(answer.prim_res),
+        gap=gap,
+        gap_parts=parts,
+        gap_scale=scale,
+        violation=excess[row] if excess.shape[0] else jnp.zeros_like(gap),
         violation_row=row,
-        status=status.astype(jnp.int32),
+        status=jnp.where(finite, status, Status.NUMERICAL_ERROR).astype(jnp.int32),
         iterations=answer.iterations,
         prim_res=answer.prim_res,
         dual_res=answer.dual_res,
     )
 
 
-def nodal_surcharge(problem: SlotProblem, row_price: Array) -> Array:
-    """What the network takes off the market price at every home (N,): sum_r A_rn y_r, EUR/kWh."""
-    if problem.feeder is None:
-        return jnp.zeros_like(problem.load)
-    push = jnp.matmul(row_price, problem.feeder.matrix, precision=Precision.HIGHEST)
-    return jnp.take(push, problem.feeder.group, mode="clip") * problem.feeder.flexible
+def _given_up(problem: SlotProblem, answer: Answer) -> Array:
+    """(N,) bool: members whose price is that of energy that is not served, or spilled."""
+    low, high = price_limits(problem)
+    span = (1 - SATURATED) * problem.unserved_price
+    return (answer.market_price >= high - span) | (answer.market_price <= low + span)
+
+
+def shares_of(problem: SlotProblem, d: Dispatch, pieces: Pieces) -> Array:
+    """Shares (P, N) of the device pieces that an executed dispatch uses."""
+    first = jnp.clip(d.discharge - problem.discharge_min, 0, pieces.gain[0])
+    used = [first, d.discharge - problem.discharge_min - first, d.pv_used, problem.charge_max - d.charge]
+    if problem.load_cost is not None:
+        used.append(problem.load_max - d.load)
+    gain = pieces.gain
+    return jnp.clip(jnp.stack(used) / jnp.where(gain > 0, gain, 1), 0, 1)

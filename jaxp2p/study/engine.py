@@ -66,6 +66,7 @@ class Series(NamedTuple):
     line_violation_kw: Array  # worst branch
     soc_violation_kwh: Array  # worst battery
     balance_error_kw: Array  # worst member
+    gap_eur: Array  # cost, storage value and penalties exceed the slot's optimum by no more
     status: Array
     iterations: Array
 
@@ -121,13 +122,19 @@ def _unpack(task: Task, packed: dict[str, Any]) -> SlotProblem:
 def _open(task: Task, carry: Any, energy: Array, memory: Memory | None, slot: Array):
     """Draw slot `slot` of a scenario and pose its problem."""
     carry, drawn = task.model.draw(task.community, task.horizon, carry, slot)
-    community = task.model.community(task.community, carry)
-    policy = replace(task.policy, storage=task.policy.storage * drawn.battery)
+    community = _with_outages(task.model.community(task.community, carry), drawn.battery)
     of_week = task.first_slot_of_week + slot
-    memory = observe(policy, memory, drawn.slot)
-    problem = slot_problem(community, task.penalties, policy, drawn.slot, energy, of_week, memory)
+    memory = observe(task.policy, memory, drawn.slot)
+    problem = slot_problem(community, task.penalties, task.policy, drawn.slot, energy, of_week, memory)
     grid = (drawn.slot.voltage_base, drawn.slot.flow_base, drawn.slot.flow_reactive)
     return carry, drawn.battery, memory, problem, grid
+
+
+def _with_outages(community: Community, works: Array) -> Community:
+    """The community of a slot in which a battery without works (N,) has no power: it cannot even refill."""
+    homes, battery = community.prosumers, community.prosumers.battery
+    powers = {"charge_max": works * battery.charge_max, "discharge_max": works * battery.discharge_max}
+    return replace(community, prosumers=replace(homes, battery=replace(battery, **powers)))
 
 
 def _first(task: Task, number: Array) -> tuple[Any, Array]:
@@ -204,6 +211,7 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
         line_violation_kw=line,
         soc_violation_kwh=jnp.max(jnp.where(owned, beyond, 0), initial=0),
         balance_error_kw=jnp.max(jnp.abs(balance)),
+        gap_eur=result.gap,
         status=result.status,
         iterations=result.iterations,
     )

@@ -354,4 +354,5 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         balance_error_kw=np.abs(np.asarray(balance, float)).max(1),
         status=np.full(slots, int(Status.SOLVED)),
         iterations=np.zeros(slots),
+        gap_eur=np.zeros(slots),
     ), float(np.asarray(battery.energy_start, float).sum())

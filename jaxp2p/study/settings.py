@@ -27,6 +27,8 @@ WORDS = {
     "source.load_scale": "factor on loads",
     "source.homes": "number of homes",
     "source.seed": "seed of the community",
+    "source.accept": "judgements of plausibility overruled",
+    "source.time_zone": "time zone",
     "market": "market",
     "partners": "partners per member",
     "fee": "fee of a trade",

@@ -1,7 +1,7 @@
 """Penalties of the ADMM for one community, by gradient through a fixed number of iterations.
 
     minimise over weights   mean over warm-started slots of log (1 + |excess|_8) ,
-    log (rho, rho_injection, rho_rows) = weights @ (1, features of the slot),
+    log (rho, rho_injection) = weights @ (1, features of the slot),
 
 excess being all residuals over their tolerances after `iterations` steps with constant penalties: what is
 left of them there says how fast they fall, and it has a gradient, which the number of iterations has not. The
@@ -33,7 +33,7 @@ from jaxp2p.admm.solver import ADMM, State, init, solve, solve_fixed, warm
 from jaxp2p.slot.problem import SlotProblem
 
 SHARED = ("market", "feeder")  # the same in all slots of a community
-NAMES = ("rho", "rho_injection", "rho_rows")
+NAMES = ("rho", "rho_injection")
 FEATURES = ("surplus", "binding rows", "price level", "price spread", "storage")
 
 
@@ -42,7 +42,7 @@ class PenaltyRule:
     """`admm` with penalties that depend on the slot."""
 
     admm: ADMM
-    weights: Array  # (3, 1 + F) of the logarithms: constant, then FEATURES
+    weights: Array  # (2, 1 + F) of the logarithms: constant, then FEATURES
     inherit: bool = static(default=True)  # start from what balancing left in the slot before (`warm`)
 
     def at(self, problem: SlotProblem, state: State) -> ADMM:
@@ -66,7 +66,7 @@ def features(problem: SlotProblem, state: State) -> Array:
     """
     pv, load = jnp.sum(problem.pv_max), jnp.sum(problem.load)
     spread = problem.price_scale
-    priced = jnp.abs(state.rho[2] * state.row_dual) > 1e-3 * spread
+    priced = jnp.abs(state.row_price) > 1e-3 * spread
     rows = jnp.sum(priced.astype(load.dtype))
     level = jnp.clip((state.price - problem.price_sell) / spread, 0, 1)
     storage = jnp.sum(problem.charge_max + problem.discharge_max)
@@ -160,7 +160,7 @@ def _anew(state: State) -> State:
 
 
 def _log_excess(last: Residuals) -> Array:
-    excess = jnp.concatenate([last.prim_excess, last.dual_excess, jnp.sum(last.gap_excess)[None]])
+    excess = jnp.concatenate([last.prim_excess, last.dual_excess, last.row_excess[None]])
     positive = excess > 0  # a family that does not exist has no residual
     logs = jnp.log(jnp.where(positive, excess, 1))
     return jax.nn.softplus(jax.nn.logsumexp(8 * logs, where=positive) / 8)

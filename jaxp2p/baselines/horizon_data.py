@@ -1,0 +1,48 @@
+"""What the horizon QP knows: one pool, its members and the rows of its network, in float64 on the host."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class HorizonData(NamedTuple):
+    """The horizon in float64 numpy; symbols as in the slot model."""
+
+    slot_hours: float  # h
+    load: np.ndarray  # (T, N) kW
+    pv: np.ndarray  # (T, N) kW
+    price_buy: np.ndarray  # (T,) EUR/kWh
+    price_sell: np.ndarray  # (T,) EUR/kWh
+    trading: bool  # False: market "none"
+    fee: float  # EUR/kWh, gamma
+    trade_limit: np.ndarray  # (N,) kW, bound on |sum_j e_ij|
+    buy_max: np.ndarray  # (N,) kW
+    sell_max: np.ndarray  # (N,) kW
+    unserved_price: float  # EUR/kWh beyond the tariffs
+    curtailment_cost: np.ndarray  # (N,) EUR/kWh
+    shift_max: np.ndarray  # (T, N) kW by which the load may move either way
+    shift_cost: np.ndarray  # (N,) EUR/(kW^2 h)
+    storage: np.ndarray  # (N,) bool, a battery that can move energy
+    charge_max: np.ndarray  # (N,) kW, 0 without storage
+    discharge_max: np.ndarray  # (N,) kW
+    energy_min: np.ndarray  # (N,) kWh
+    energy_max: np.ndarray  # (N,) kWh
+    energy_start: np.ndarray  # (N,) kWh
+    charge_efficiency: np.ndarray  # (N,)
+    discharge_efficiency: np.ndarray  # (N,)
+    retention: np.ndarray  # (N,)
+    wear_cost: np.ndarray  # (N,) EUR/kWh
+    terminal_price: np.ndarray  # (N,) EUR/kWh, v_T
+    row_penalty: float  # EUR/kWh
+    response: np.ndarray  # (R, N) kW of the row per kW of injection
+    offset: np.ndarray  # (T, R) kW
+    lower: np.ndarray  # (T, R) kW
+    upper: np.ndarray  # (T, R) kW
+
+
+class NetworkRows(NamedTuple):
+    """The network limits that are in the QP: limit `side` (+1 upper, -1 lower) of row `row` in `slot`."""
+
+    slot: np.ndarray  # (M,)
+    row: np.ndarray  # (M,)
+    side: np.ndarray  # (M,)

@@ -1,0 +1,50 @@
+"""What Newton's method leaves unsolved, by ADMM from the prices at hand.
+
+Where many rows of a network bind at once, some against each other, a step on the costliest few may circle.
+ADMM has no such trouble, only more iterations; a slot in fifty of the hardest kind needs it.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxp2p.admm import solver as admm
+from jaxp2p.admm.solver import ADMM
+from jaxp2p.newton.state import Newton, State
+from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.problem import SlotProblem
+
+
+def rescued(
+    problem: SlotProblem, newton: Newton, state: State, answer: Answer, solved: Array
+) -> tuple[State, Answer]:
+    """State and answer as they are where the slot is `solved` () bool, else where ADMM ends, if it does."""
+    return jax.lax.cond(
+        solved, lambda: (state, answer), lambda: _by_admm(problem, newton, state, answer, solved)
+    )
+
+
+def _by_admm(
+    problem: SlotProblem, newton: Newton, state: State, answer: Answer, solved: Array
+) -> tuple[State, Answer]:
+    other = ADMM(eps_gap=newton.eps_gap, eps_flow=newton.eps_flow, eps_voltage=newton.eps_voltage)
+    start = admm.init(problem, other)
+    dual = jnp.full_like(start.trade_dual, -state.price / start.rho[0])
+    start = start._replace(
+        trade_dual=dual, injection=answer.injection, row_price=answer.row_price, price=answer.market_price
+    )
+    search = admm.begin(problem, start)
+    # a batch runs both branches: what is solved takes no iteration
+    done = search.residuals._replace(
+        gap=jnp.where(solved, 0, search.residuals.gap),
+        row_excess=jnp.where(solved, 0, search.residuals.row_excess),
+    )
+    going = lambda search: admm.running(other, search)
+    onwards = lambda search: admm.advance(problem, other, search)
+    outcome = admm.end(problem, other, jax.lax.while_loop(going, onwards, search._replace(residuals=done)))
+    better, found = outcome.residuals.converged, outcome.answer
+    price = jnp.reshape(found.trade_price, (-1,))[0] if found.trade_price.size else state.price
+    found = found._replace(trade_price=jnp.reshape(price, answer.trade_price.shape))
+    moved = State(price, found.row_price, outcome.state.injection)
+    state, kept = jax.tree.map(lambda a, b: jnp.where(better, a, b), (moved, found), (state, answer))
+    return state, kept._replace(iterations=answer.iterations + outcome.iterations)

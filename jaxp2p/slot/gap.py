@@ -1,0 +1,188 @@
+"""How far a dispatch may be from the optimum of its slot: executed cost less a dual value, term by term.
+
+For any market prices mu and row prices y the dual value of the slot is a lower bound on its optimum
+(`lyapunov.lower_bound` has the same for a horizon). Executed cost less dual value, the duality gap, is a sum
+of what each decision leaves on the table at these prices, and no term is negative:
+
+    device piece   g (t - x) ((nu - start) - (t + x)(end - start)/2)    x: share in use, t: wanted at nu
+    exchange       (b - mu)^+ buy + (mu - b)^+ (buy_max - buy), the same for sales; (b + u - mu) unserved, ...
+    trade          gamma/2 |e| + delta e + e_max (|delta| - gamma/2)^+  delta: half the difference of the mus
+    network row    y^+ (upper - value)^+ + y^- (value - lower)^+ + (penalty - |y|) violation
+
+so nothing cancels, and the bound is as good in float32 as in float64. It does not matter how the prices were
+found. One thing must hold: where a trade could grow without limit, mu may not differ by more than the fee,
+nor leave the tariffs where the exchange is unlimited; `consistent_prices` sees to that.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxp2p.prox.response import Pieces, piece_slack
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.rows import excess_of, nodal_surcharge, row_values
+
+AT_LIMIT = 0.999  # share of its limit from which a trade has no room to grow
+FLOOR_EUR = 1e-6  # what a slot may always be off by
+SHARE_OF_INSTALLED = 0.1  # of what the homes have: typical use of devices
+
+
+class Gap(NamedTuple):
+    """What is left on the table, by kind of decision: EUR, none negative."""
+
+    devices: Array  # ()
+    exchange: Array  # () with the utility
+    trades: Array  # ()
+    rows: Array  # () of the network
+    rounding: Array  # () what the dtype may have lost of the others
+
+    @property
+    def total(self) -> Array:
+        """() EUR: the bound."""
+        return self.devices + self.exchange + self.trades + self.rows + self.rounding
+
+
+def gap_scale(problem: SlotProblem, cost: Array) -> Array:
+    """() EUR: what a gap is measured by, never zero.
+
+    max(|optimum|, dt max(b - s, 0.01) 0.1 sum_i (load + PV + storage power)_i, 1e-6 EUR): what the homes
+    have, not what they exchange, which is nought where everybody covers himself. `cost` () is the optimum or
+    less.
+    """
+    spread = jnp.maximum(problem.price_buy - problem.price_sell, 0.01)
+    has = jnp.sum(problem.load + problem.pv_max + problem.charge_max + problem.discharge_max)
+    installed = SHARE_OF_INSTALLED * problem.slot_hours * spread * has
+    return jnp.maximum(jnp.maximum(jnp.abs(cost), installed), FLOOR_EUR)
+
+
+def price_limits(problem: SlotProblem) -> tuple[Array, Array]:
+    """Lowest and highest market price (N,) of a member, EUR/kWh: the tariffs, or that of unserved energy."""
+    low = jnp.broadcast_to(problem.price_sell, problem.load.shape)
+    high = jnp.broadcast_to(problem.price_buy, problem.load.shape)
+    if problem.unserved_price is not None:
+        low = jnp.where(jnp.isfinite(problem.sell_max), low - problem.unserved_price, low)
+        high = jnp.where(jnp.isfinite(problem.buy_max), high + problem.unserved_price, high)
+    return low, high
+
+
+def consistent_prices(
+    problem: SlotProblem, price: Array, trades: Array, trade_price: Array
+) -> tuple[Array, Array]:
+    """Market prices (N,) near `price` at which no trade with room to grow would pay, and who has room (K, N).
+
+    In the bilateral market: the mean of the largest prices below and the smallest above that differ by no
+    more than the fee along every edge with room (the two McShane extensions), found by relaxing the edges as
+    Bellman and Ford do; it ends after as many sweeps as the longest chain of corrections.
+    """
+    market, limit = problem.market, problem.trade_limit
+    low, high = price_limits(problem)
+    free = jnp.abs(trades) < AT_LIMIT * limit
+    if market.kind == "none":
+        return jnp.clip(price, low, high), free
+    if market.kind == "pool":
+        half = market.fee[0] / 2
+        room = free[0]
+        lowest = jnp.max(jnp.where(room, low - half, -jnp.inf))
+        highest = jnp.min(jnp.where(room, high + half, jnp.inf))
+        pool = jnp.clip(jnp.reshape(trade_price, (-1,))[0], lowest, highest)
+        inside = jnp.clip(price, jnp.maximum(low, pool - half), jnp.minimum(high, pool + half))
+        return jnp.where(room, inside, jnp.clip(price, low, high)), free
+    reach = jnp.where(free, market.fee, jnp.inf)
+    if problem.unserved_price is not None:  # else the same tariffs hold for everybody
+        low, high = _along_edges(market.partner, reach, low, high)
+    price = jnp.clip(price, low, high)
+    above, below = _along_edges(market.partner, reach, price, price)
+    return below + (above - below) / 2, free
+
+
+def _along_edges(partner: Array, reach: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """`low` raised and `high` lowered until neighbours differ by no more than `reach` (K, N)."""
+
+    def relax(carry):
+        low, high, _ = carry
+        raised = jnp.maximum(low, jnp.max(jnp.take(low, partner) - reach, axis=0))
+        lowered = jnp.minimum(high, jnp.min(jnp.take(high, partner) + reach, axis=0))
+        return raised, lowered, jnp.any(raised > low) | jnp.any(lowered < high)
+
+    low, high, _ = jax.lax.while_loop(lambda carry: carry[2], relax, (low, high, jnp.ones((), bool)))
+    return low, high
+
+
+def slot_gap(
+    problem: SlotProblem,
+    pieces: Pieces,
+    shares: Array,
+    *,
+    injection: Array,
+    trades: Array,
+    exchange: Array,
+    unserved: Array,
+    market_price: Array,
+    trade_price: Array,
+    row_price: Array,
+) -> Gap:
+    """By how much cost, storage value and penalties of a dispatch exceed the optimum at most.
+
+    shares (P, N) of the device pieces; injection, exchange (sales positive), unserved (short positive) (N,)
+    and trades (K, N) in kW, reciprocal; prices in EUR/kWh, any: the bound is valid for all of them.
+    """
+    price, room = consistent_prices(problem, market_price, trades, trade_price)
+    row_price = jnp.clip(row_price, -problem.row_penalty, problem.row_penalty)
+    nodal = price - nodal_surcharge(problem, row_price)
+    size = jnp.sum(pieces.gain, axis=0) + jnp.abs(problem.base)
+    rounding, rows = pieces.level * jnp.sum(size), jnp.zeros_like(problem.slot_hours)
+    if problem.feeder is not None:
+        value = row_values(problem, injection)
+        beyond = excess_of(problem, value)
+        inside = jnp.where(row_price > 0, problem.row_upper - value, value - problem.row_lower)
+        priced = jnp.where(row_price == 0, 0, jnp.abs(row_price) * jnp.maximum(inside, 0))
+        paid = jnp.where(inside < 0, jnp.abs(row_price), 0)  # beyond the limit that has the price
+        rows = jnp.sum(priced + (problem.row_penalty - paid) * beyond)
+        counts = (beyond > 0) | (row_price != 0)
+        most = 4 * (jnp.abs(problem.row_offset) + jnp.abs(value))
+        rounding = rounding + problem.row_penalty * jnp.sum(jnp.where(counts, most, 0))
+    hours = problem.slot_hours
+    return Gap(
+        devices=hours * jnp.sum(piece_slack(pieces, shares, nodal)),
+        exchange=hours * jnp.sum(_exchange_slack(problem, price, exchange, unserved)),
+        trades=hours * jnp.sum(_trade_slack(problem, price, trades, trade_price, room)),
+        rows=hours * rows,
+        rounding=hours * jnp.finfo(rounding.dtype).eps * rounding,
+    )
+
+
+def _exchange_slack(problem: SlotProblem, price: Array, exchange: Array, unserved: Array) -> Array:
+    """(N,) EUR/h left on the table in dealing with the utility."""
+    buy, sell = jnp.maximum(-exchange, 0), jnp.maximum(exchange, 0)
+    dear, cheap = price - problem.price_buy, problem.price_sell - price
+    lost = jnp.maximum(-dear, 0) * buy + jnp.maximum(-cheap, 0) * sell
+    if problem.unserved_price is None:
+        return lost
+    for over, limit, used in ((dear, problem.buy_max, buy), (cheap, problem.sell_max, sell)):
+        left = jnp.where(jnp.isfinite(limit), limit - used, 0)
+        lost = lost + jnp.maximum(over, 0) * jnp.maximum(left, 0)
+    short, spilled = jnp.maximum(unserved, 0), jnp.maximum(-unserved, 0)
+    lost = lost + short * jnp.maximum(problem.unserved_price - dear, 0)
+    return lost + spilled * jnp.maximum(problem.unserved_price - cheap, 0)
+
+
+def _trade_slack(problem: SlotProblem, price: Array, trades: Array, trade_price: Array, room: Array) -> Array:
+    """(N,) EUR/h left on the table in trading, half of every edge to each side."""
+    market = problem.market
+    if market.kind == "none":
+        return jnp.zeros_like(price)
+    if market.kind == "pool":
+        half = market.fee[0] / 2
+        low, high = price_limits(problem)
+        lowest = jnp.max(jnp.where(room[0], low - half, -jnp.inf))
+        highest = jnp.min(jnp.where(room[0], high + half, jnp.inf))
+        delta = (price - jnp.clip(jnp.reshape(trade_price, (-1,))[0], lowest, highest))[None, :]
+    else:
+        delta = (price[None, :] - jnp.take(price, market.partner)) / 2
+    limit = problem.trade_limit
+    excess = jnp.maximum(jnp.abs(delta) - market.fee / 2, 0)
+    at_limit = jnp.where(room | (limit == 0), 0, jnp.where(jnp.isfinite(limit), limit, 0) * excess)
+    lost = market.fee / 2 * jnp.abs(trades) + delta * trades + at_limit
+    return jnp.sum(jnp.maximum(lost, 0), axis=0)

@@ -1,0 +1,180 @@
+"""From where a solver stopped to what every home would do there: the last step before execution.
+
+Trades are made reciprocal. Then every home does what is best for it, given its trades and the prices of the
+network: with t its net sales to peers, the price mu at which it deals with the utility is the root of
+
+    max(F - sell_max, min(mu - s, max(F, min(mu - b, F + buy_max)))),       F(mu) = p(mu - surcharge) - t,
+
+closed form on its polyline. Between the tariffs it keeps to its trades exactly, by its own devices, where the
+solver would have left a few watts to the utility; at a tariff its devices answer the tariff itself. So no
+device ever answers a price that no tariff has, which is what the storage guarantee rests on. Only where the
+network prices a home's bus does it keep to what the solver found: there the injections have been balanced
+against each other at the limits.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxp2p.prox.response import Response, corners, power_range, prices_at
+from jaxp2p.prox.sensitivity import with_derivative_of
+from jaxp2p.prox.trades import reciprocal_trades
+from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.gap import price_limits
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.rows import nodal_surcharge
+
+ROUNDS = 3  # of handing on what a connection does not carry
+
+
+def polish(problem: SlotProblem, raw: Answer, devices: Response | None = None) -> Answer:
+    """The answer made exact; its derivatives are those of `raw`, which is the same but for tolerance.
+
+    devices: the corners of the polylines, in any order, where they are at hand.
+    """
+    fixed, at, devices = jax.lax.stop_gradient((problem, raw, devices))
+    found = _polished(fixed, at, devices or corners(fixed.pieces(), fixed.base))
+    moving = ("injection", "trades", "market_price", "nodal_price", "trade_price", "row_price")
+    return found._replace(
+        **{name: with_derivative_of(getattr(found, name), getattr(raw, name)) for name in moving}
+    )
+
+
+def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
+    raw = _finite(problem, raw)
+    row_price = jnp.clip(raw.row_price, -problem.row_penalty, problem.row_penalty)
+    surcharge = nodal_surcharge(problem, row_price)
+    low, high = price_limits(problem)
+    market_price = jnp.clip(raw.market_price, low, high)
+    limit = problem.trade_limit
+    trades = reciprocal_trades(problem.market, raw.trades, limit)
+    if problem.unserved_price is not None:
+        trades = _within_connections(problem, trades, raw.injection, market_price)
+    pieces, base = problem.pieces(), problem.base
+    net = jnp.sum(trades, axis=0)
+    priced = surcharge != 0
+    alone = _own_price(problem, devices, net, market_price, surcharge, low, high)
+    own = jnp.where(priced, market_price, alone)
+    least, most = _room(problem, own, net, low, high)
+
+    # away from the network's prices: what devices answer at this very price
+    lowest, highest = power_range(pieces, base, alone, alone)
+    injection = jnp.where(priced, raw.injection, jnp.clip(raw.injection, lowest, highest))
+    injection = jnp.clip(injection, least, most)
+    injection = jnp.clip(injection, jnp.min(devices.power, axis=0), jnp.max(devices.power, axis=0))
+    return raw._replace(
+        injection=injection,
+        trades=trades,
+        market_price=market_price,
+        nodal_price=_answered(devices, injection, market_price - surcharge),
+        trade_price=_from_both_sides(problem, raw.trade_price),
+        row_price=row_price,
+    )
+
+
+def _finite(problem: SlotProblem, raw: Answer) -> Answer:
+    """What a solver that lost itself would have answered before it began: there is always a dispatch."""
+    middle = (problem.price_buy + problem.price_sell) / 2
+    or_ = lambda x, safe: jnp.where(jnp.isfinite(x), x, safe)
+    return raw._replace(
+        injection=or_(raw.injection, problem.pv_max - problem.load),
+        trades=or_(raw.trades, 0),
+        market_price=or_(raw.market_price, middle),
+        trade_price=or_(raw.trade_price, middle),
+        row_price=or_(raw.row_price, 0),
+    )
+
+
+def _own_price(
+    problem: SlotProblem,
+    devices: Response,
+    net: Array,
+    price: Array,
+    surcharge: Array,
+    low: Array,
+    high: Array,
+) -> Array:
+    """(N,) EUR/kWh: the price at which a home with the trades `net` (N,) deals with the utility.
+
+    Where any price of a range would do it is the one nearest to `price`.
+    """
+    buy, sell = problem.price_buy, problem.price_sell
+
+    def root(power: Array) -> Array:
+        lowest, highest = prices_at(devices, power)
+        return jnp.clip(price, lowest + surcharge, highest + surcharge)
+
+    alone = root(net)
+    if problem.unserved_price is None:
+        return jnp.clip(alone, sell, buy)
+    selling, buying = root(net + problem.sell_max), root(net - problem.buy_max)
+    own = jnp.minimum(selling, jnp.maximum(sell, jnp.minimum(alone, jnp.maximum(buy, buying))))
+    return jnp.clip(own, low, high)
+
+
+def _room(problem: SlotProblem, own: Array, net: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Least and most injection (N,) in kW that connection and trades `net` leave open at price `own` (N,).
+
+    Prices are compared up to rounding: at a tariff the exchange is open, between them it is not.
+    """
+    buy, sell = problem.price_buy, problem.price_sell
+    near = 8 * jnp.finfo(own.dtype).eps * (jnp.abs(own) + jnp.abs(buy) + jnp.abs(sell))
+    if problem.unserved_price is None:
+        most = jnp.where(own > sell + near, net, jnp.inf)
+        return jnp.where(own < buy - near, net, -jnp.inf), most
+    at_sell, at_buy = net + problem.sell_max, net - problem.buy_max
+    most = jnp.where(own > sell + near, net, at_sell)
+    most = jnp.where(own > buy + near, at_buy, most)
+    least = jnp.where(own < buy - near, net, at_buy)
+    least = jnp.where(own < sell - near, at_sell, least)
+    # beyond the limits only at the price of energy that is not served or spilled
+    least = jnp.where((own >= high - near) & (high > buy), -jnp.inf, least)
+    return least, jnp.where((own <= low + near) & (low < sell), jnp.inf, most)
+
+
+def _answered(devices: Response, power: Array, price: Array) -> Array:
+    """The price nearest to `price` (N,) that devices answer with power (N,), up to its rounding."""
+    near = 8 * jnp.finfo(power.dtype).eps * jnp.max(jnp.abs(devices.power), axis=0)
+    return jnp.clip(price, prices_at(devices, power - near)[0], prices_at(devices, power + near)[1])
+
+
+def _from_both_sides(problem: SlotProblem, trade_price: Array) -> Array:
+    """One price per trade, bit for bit the same seen from either side."""
+    market = problem.market
+    if market.kind != "bilateral":
+        return trade_price
+    prices = jnp.broadcast_to(trade_price, market.fee.shape)
+    return (prices + jnp.take(prices.reshape(-1), market.reverse, mode="clip")) / 2
+
+
+def _within_connections(problem: SlotProblem, trades: Array, injection: Array, price: Array) -> Array:
+    """Trades (K, N) that hand on to peers with room what a member's own connection does not carry.
+
+    What the solver left over is small, but at a limit nobody but a peer can take it. Energy that is better
+    not served (price at its own limit) stays where it is.
+    """
+    market, limit = problem.market, problem.trade_limit
+    if market.kind == "none" or market.fee.shape[0] == 0:
+        return trades
+    low, high = price_limits(problem)
+    given_up = ((price >= high) & (high > problem.price_buy)) | ((price <= low) & (low < problem.price_sell))
+
+    def hand_on(_, trades: Array) -> Array:
+        rest = injection - jnp.sum(trades, axis=0)
+        over = jnp.where(given_up, 0, rest - jnp.clip(rest, -problem.buy_max, problem.sell_max))
+        if market.kind == "pool":
+            mine = trades[0] + over
+            total = jnp.sum(over)
+            rest = injection - mine
+            room = jnp.where(total > 0, problem.sell_max - rest, rest + problem.buy_max)
+            room = jnp.clip(room, 0, jnp.abs(total))
+            part = room / jnp.maximum(jnp.sum(room), jnp.finfo(rest.dtype).tiny)
+            return reciprocal_trades(market, (mine - total * part)[None, :], limit)
+        room = jnp.where(over[None, :] > 0, limit - trades, limit + trades)
+        room = jnp.clip(room, 0, jnp.abs(over)[None, :])
+        part = room / jnp.maximum(jnp.sum(room, axis=0), jnp.finfo(rest.dtype).tiny)[None, :]
+        more = over[None, :] * part
+        twin = jnp.take(more.reshape(-1), market.reverse, mode="clip")
+        return jnp.clip(trades + (more - twin), -limit, limit)
+
+    return jax.lax.fori_loop(0, ROUNDS, hand_on, trades)
