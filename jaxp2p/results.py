@@ -53,6 +53,7 @@ JSON_FIGURES = (
     "line_violation_kw",
     "balance_error_kw",
     "status_counts",
+    "gap_eur",
     "iterations_median",
     "iterations_p95",
     "ms_per_slot",

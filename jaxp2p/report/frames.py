@@ -97,6 +97,7 @@ def slot_table(
             ],
             "status": [Status(int(s)).name for s in np.asarray(t.status)],
             "iterations": np.asarray(t.iterations, int),
+            "gap_eur": np.asarray(t.gap, float),
             "prim_res_kw": np.asarray(t.prim_res, float),
             "dual_res_eur_per_kwh": np.asarray(t.dual_res, float),
         }

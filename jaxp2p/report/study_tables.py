@@ -21,6 +21,11 @@ def _with_error(name: str, error: str, digits: int, factor: float = 1.0) -> Call
     return text
 
 
+def _gap(figures: Figures) -> str:
+    value = figures.get("gap_eur")
+    return MISSING if value is None else f"{value:,.2g}"
+
+
 def _violation(figures: Figures) -> str:
     if figures["violation"] is None:
         return MISSING
@@ -52,6 +57,7 @@ WORTH = (
     ReportColumn(title=("saving", "EUR ± se"), text=_with_error("saving_mean_eur", "saving_se_eur", 2)),
     ReportColumn(title=("capture", "% ± se"), text=_with_error("capture", "capture_se", 1, 100)),
     ReportColumn(title=("out of limits", "% (95 %)"), text=_violation),
+    ReportColumn(title=("gap", "EUR"), text=_gap),
     ReportColumn(title=("scenarios", ""), text=lambda figures: f"{figures['scenarios']:,}"),
 )
 STUDY_LEGEND = (

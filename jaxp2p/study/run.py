@@ -278,6 +278,7 @@ def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price
             },
             "violated_slots": (x.status == Status.NETWORK_VIOLATED).sum(1).astype(float),
             "iterations_total": x.iterations.sum(1),
+            "gap_eur": x.gap_eur.sum(1),
         }
     )
 
