@@ -204,4 +204,4 @@ def test_policies_are_compared_by_what_they_cost_in_all():
     assert headline["lyapunov"]["capture"] == pytest.approx((8 - 51) / (8 - 6))
     text = study_table(headline)
     assert "in all" in text and "paid" in text and "unserved" in text
-    assert "lyapunov 3.62 kWh not served" in " ".join(study_notes(headline, unserved_price=16.0))
+    assert "up to 3.62 kWh in the mean (lyapunov)" in " ".join(study_notes(headline, unserved_price=16.0))

@@ -96,18 +96,15 @@ def study_notes(headline: Mapping[str, Figures], *, unserved_price: float | None
     """
     most = max(figures["scenarios"] for figures in headline.values())
     remarks = []
-    beyond = [
-        f"{name} {figures['unserved_kwh']:,.2f} kWh not served"
-        + (f" and {figures['spilled_kwh']:,.2f} kWh spilled" if figures["spilled_kwh"] else "")
-        for name, figures in headline.items()
-        if figures["unserved_kwh"] or figures["spilled_kwh"]
-    ]
-    if beyond:
-        price = "" if unserved_price is None else f" at {unserved_price:.4g} EUR/kWh on top of the tariffs"
-        remarks.append(
-            f"beyond the connection limits, means over the scenarios: {', '.join(beyond)}; counted{price} in "
-            '"in all"'
-        )
+    price = "" if unserved_price is None else f" at {unserved_price:.4g} EUR/kWh on top of the tariffs"
+    for figure, what in (("unserved_kwh", "load not served"), ("spilled_kwh", "energy spilled")):
+        beyond = {name: figures[figure] for name, figures in headline.items() if figures[figure]}
+        if beyond:
+            worst = max(beyond, key=lambda name: beyond[name])
+            remarks.append(
+                f"{what} at the connection limits, by {len(beyond)} of {len(headline)} policies, up to "
+                f'{beyond[worst]:,.3g} kWh in the mean ({worst}); counted{price} in "in all"'
+            )
     violated = [name for name, figures in headline.items() if figures["violation_cost_eur"]]
     if violated:
         remarks.append(f'limits of the grid violated, counted in "in all": {", ".join(violated)}')
