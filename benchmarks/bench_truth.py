@@ -62,8 +62,9 @@ def summary(family, solver: str, dtype: str, first: int, records: list[dict], se
 
     limited = [r for r in records if r["status"] == Status.MAX_ITER]
     ended = [r for r in records if r["status"] != Status.MAX_ITER]
-    badness = lambda r: (r["lie"], r["wrong"] and r["status"] != Status.MAX_ITER, r["share"])
-    worst = [r for r in sorted(records, key=badness, reverse=True) if badness(r) > (False, False, 1e-3)]
+    # lies first, then wrong answers, then those at the limit
+    badness = lambda r: (r["lie"], r["wrong"], r["status"] == Status.MAX_ITER, r["share"])
+    worst = [r for r in sorted(records, key=badness, reverse=True) if any(badness(r)[:3])]
     return {
         "family": family.name,
         "market": family.market,

@@ -27,7 +27,7 @@ class Optimum(NamedTuple):
 
     value: float  # EUR, of the point that was found
     lower: float  # EUR, nothing is cheaper than this
-    scale: float  # EUR, what the pass rule measures by
+    scale: float  # EUR, what the pass rule measures by: of the cost without row penalties
     beyond: float  # worst network row at that point, as a share of what counts as a violation
     unserved: float  # kW, short and spilled, of all homes
 
@@ -320,11 +320,14 @@ def optimum(problem) -> Optimum:
     if best is None:
         raise RuntimeError("both reference solvers failed")
     value, point = best
-    beyond = slot.excess(point["injection"]) / slot.row_tolerance if slot.rows else np.zeros(0)
+    beyond, penalty = np.zeros(0), 0.0
+    if slot.rows:
+        excess = slot.excess(point["injection"])
+        beyond, penalty = excess / slot.row_tolerance, slot.penalty * excess.sum()
     return Optimum(
         value=slot.dt * value,
         lower=slot.dt * lower,
-        scale=slot.scale(slot.dt * value),
+        scale=slot.scale(slot.dt * (value - penalty)),
         beyond=float(beyond.max(initial=0)),
         unserved=float(np.abs(point["unserved"]).sum()),
     )

@@ -96,8 +96,8 @@ def slot_table(
                 row_names[r] if v and r < len(row_names) else "" for v, r in zip(violated, rows, strict=True)
             ],
             "status": [Status(int(s)).name for s in np.asarray(t.status)],
-            "iterations": np.asarray(t.iterations, int),
             "gap_eur": np.asarray(t.gap, float),
+            "iterations": np.asarray(t.iterations, int),
             "prim_res_kw": np.asarray(t.prim_res, float),
             "dual_res_eur_per_kwh": np.asarray(t.dual_res, float),
         }

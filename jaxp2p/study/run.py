@@ -271,6 +271,7 @@ def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price
             "line_violation_kw": x.line_violation_kw.max(1),
             "soc_violation_kwh": np.maximum(x.soc_violation_kwh.max(1), 0),
             "balance_error_kw": x.balance_error_kw.max(1),
+            "gap_eur": x.gap_eur.sum(1),
             "unsolved_slots": np.isin(x.status, UNSOLVED).sum(1).astype(float),
             **{
                 f"slots_{status.name.lower()}": (x.status == status).sum(1).astype(float)
@@ -278,7 +279,6 @@ def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price
             },
             "violated_slots": (x.status == Status.NETWORK_VIOLATED).sum(1).astype(float),
             "iterations_total": x.iterations.sum(1),
-            "gap_eur": x.gap_eur.sum(1),
         }
     )
 
