@@ -70,7 +70,9 @@ def row_prices(problem: SlotProblem, work: RowsAtWork, price: Array, at_bus: Arr
     unpriced = value + jnp.matmul(work.gram, price, precision=Precision.HIGHEST) / rho
     found = _search(*jax.lax.stop_gradient((work, unpriced, price, rho, problem.row_penalty)))
     # the same once more, now with a derivative: which rows are at a limit has none
-    return _solve(work, found.side, found.inverse, unpriced, rho, problem.row_penalty)
+    price = _solve(work, found.side, found.inverse, unpriced, rho, problem.row_penalty)
+    # where rounding kept the search from its end, what it had keeps every sign and the penalty
+    return jnp.where(found.done, price, found.price)
 
 
 def _search(work: RowsAtWork, unpriced: Array, price: Array, rho: Array, penalty: Array) -> _Found:
