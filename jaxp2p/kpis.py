@@ -298,7 +298,7 @@ def _solver(run: _Run, seconds: float | None, iterative: bool) -> dict[str, Any]
     return {
         "status_counts": {name: count for name, count in counts.items() if count},
         "slots_not_solved": int(np.isin(status, UNSOLVED).sum()),
-        "gap_eur": float(np.sum(np.asarray(run.trajectory.gap, float))) if iterative else None,
+        "gap_eur": float(run.gap.sum()) if iterative else None,
         "iterations_median": float(np.median(iterations)) if iterative else None,
         "iterations_p95": float(np.percentile(iterations, 95)) if iterative else None,
         "iterations_max": int(iterations.max()) if iterative else None,

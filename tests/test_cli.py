@@ -330,7 +330,8 @@ def fake_verify(*, passed: bool) -> ModuleType:
     module = ModuleType("jaxp2p.verification")
 
     def verify(community, horizon, *, slots, seed, solver):
-        rows = {"slot": range(slots), "gap_rel": 1e-5, "status": "SOLVED", "passed": passed}
+        rows = {"slot": range(slots), "gap_rel": 1e-5, "status": "SOLVED", "reference": "Solved"}
+        rows["passed"] = passed
         return SimpleNamespace(table=pd.DataFrame(rows), passed=passed)
 
     module.verify = verify  # type: ignore[attr-defined]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from communities import small
 from fake_runs import POLICIES, fake_run
 
 from jaxp2p.community.build import build_community, build_horizon
@@ -14,7 +17,7 @@ from jaxp2p.report.grid import branch_ends, bus_places, tree_layout
 from jaxp2p.report.money import running_cost
 from jaxp2p.report.pictures import PICTURES, write_pictures
 from jaxp2p.report.tables import markdown_table, notes, text_tables
-from jaxp2p.runner import MPC_POLICIES, TUNED
+from jaxp2p.runner import MPC_POLICIES, TUNED, bound_reasons
 
 
 def picture_data(
@@ -158,3 +161,28 @@ def test_the_slack_bus_never_hides_another(full):
     assert mapped
     assert len(np.unique(places, axis=0)) == len(places)
     np.testing.assert_array_equal(places[1:], data.coordinates[1:])
+
+
+def foresight_record(**fields):
+    plain = {"is_lower_bound": True, "simultaneous_kwh": 0.0, "status": "Solved"}
+    return SimpleNamespace(**(plain | fields))
+
+
+def test_the_bound_says_its_true_reason():
+    """Negative prices in a pool are not the fault of the bilateral market."""
+    pool, graph = (small("rural1", market=kind)[0] for kind in ("pool", "bilateral"))
+    (both,) = bound_reasons(pool, foresight_record(simultaneous_kwh=12.2))
+    assert "12.2 kWh charged and discharged at once" in both and "bilateral" not in both
+    (fee,) = bound_reasons(graph, foresight_record())
+    assert "no bilateral market can beat" in fee
+    assert len(bound_reasons(graph, foresight_record(simultaneous_kwh=1.0, status="MaxRounds"))) == 3
+    assert bound_reasons(pool, foresight_record(is_lower_bound=False)) == ()
+
+
+def test_the_note_gives_that_reason(full):
+    run, data = full
+    run = run._replace(perfect_foresight_reasons=("with 12 kWh charged and discharged at once",))
+    text = "\n".join(notes(run, kpis_of(data)))
+    assert "with 12 kWh charged and discharged at once: capture is a lower bound" in text
+    without = {name: {**row, "capture": None} for name, row in kpis_of(data).items()}
+    assert "capture is a lower bound" not in "\n".join(notes(run, without))

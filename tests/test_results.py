@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -186,3 +187,67 @@ def test_compare(made, tmp_path):
     assert frame.loc[0, "figure"] == "cost_eur"
     assert frame.loc[0, "difference"] == pytest.approx(2)
     assert (frame.loc[1, "a"], frame.loc[1, "b"]) == ("present", "missing")
+
+
+ODD_IDS = ("12", "0012", "NA", "nan", "1e5", "10023456.0", "", "true", "a,b", 'a "b"', "tür", "None", " x")
+
+
+def odd(made):
+    """The same run with names of members and buses that look like numbers, nothing or worse."""
+    (community, horizon, run, _), time = made
+    size, buses = community.size, community.network.voltage_min.shape[0]
+    names = [*ODD_IDS, *(f"m{i}" for i in range(size))]
+    homes = replace(community.prosumers, ids=tuple(names[:size]))
+    network = replace(community.network, bus_ids=tuple(reversed(names[:buses])))
+    community = replace(community, prosumers=homes, network=network)
+    return (community, horizon, run, evaluate(community, horizon, run)), time
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+def test_whatever_is_written_is_read(made, tmp_path, monkeypatch, format):
+    """Every table, every column: ids stay text, numbers numbers, times times."""
+    written = {}
+
+    def keep(frame, file, original=results._write_table):
+        written[file.stem] = frame
+        return original(frame, file)
+
+    monkeypatch.setattr(results, "_write_table", keep)
+    back = load_results(save(odd(made), tmp_path / "out", format=format, homes=True))
+    assert set(back.tables) == set(written)
+    for name, frame in written.items():
+        read = back.tables[name]
+        assert list(read) == list(frame), name
+        for column in frame:
+            before, after = frame[column], read[column]
+            if column == "time":
+                assert list(pd.to_datetime(after)) == list(before), name
+            elif pd.api.types.is_numeric_dtype(before):
+                np.testing.assert_allclose(
+                    after.astype(float), before.astype(float), rtol=2e-7, err_msg=column
+                )
+            else:
+                assert list(after) == list(before), (name, column)
+    assert list(back.tables["members"]["member"][:3]) == list(ODD_IDS[:3])
+
+
+def test_other_contents_do_not_take_the_place_of_results(made, tmp_path):
+    save(made, tmp_path / "out")
+    (community, horizon, run, evaluations), time = made
+    other = replace(horizon, load=horizon.load * 1.01)
+    with pytest.raises(FileExistsError, match="made from something else"):
+        save(((community, other, run, evaluations), time), tmp_path / "out")
+    with pytest.raises(FileExistsError, match="fee: None, now"):
+        save(made, tmp_path / "out", settings={"fee": 0.02})
+    save(made, tmp_path / "out", settings={"fee": 0.02}, replace=True)
+    assert load_results(tmp_path / "out").summary["settings"] == {"fee": 0.02}
+
+
+def test_results_of_older_versions_are_not_replaced_unasked(made, tmp_path):
+    file = save(made, tmp_path / "out") / "summary.json"
+    summary = json.loads(file.read_text())
+    del summary["made_from"]
+    file.write_text(json.dumps(summary))
+    with pytest.raises(FileExistsError, match="do not say what they were made from"):
+        save(made, tmp_path / "out")
+    assert load_results(tmp_path / "out").summary["case"] == "rural1"

@@ -63,7 +63,7 @@ def data(statistics, **options):
 def test_table_and_notes(statistics):
     headline = statistics.headline()
     lines = study_table(headline).splitlines()
-    head = "policy cost p5 p95 CVaR95 saving capture out of limits scenarios"
+    head = "policy cost p5 p95 CVaR95 saving capture out of limits gap scenarios"
     assert lines[0].split() == head.split()
     assert len({len(line) for line in lines}) == 1 and len(lines[0]) <= 130
     figures = headline["lyapunov"]

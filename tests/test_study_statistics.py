@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from fake_study import FakeWork, settings
 
+from jaxp2p.report.study_tables import study_notes, study_table
 from jaxp2p.study.folder import open_study
 from jaxp2p.study.schedule import run_chunks
 from jaxp2p.study.statistics import (
@@ -172,3 +173,35 @@ def test_headline(tmp_path):
     assert first["saving_mean_eur"] is None and first["cost_cvar95_eur"] > first["cost_p95_eur"]
     with pytest.raises(ValueError, match="cost_eur"):
         study_statistics(lambda figure: {}, ["p2p_kwh"])
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-4])
+def test_no_capture_where_there_is_nothing_to_capture(noise):
+    draw = np.random.default_rng(0)
+    cost = 12.0 + draw.normal(0, 1, 40)
+    costs = {name: cost + noise * draw.normal(0, 1, 40) for name in ("no_storage", "lyapunov")}
+    costs["perfect_foresight"] = cost[:8] - noise
+    assert captures(costs)["capture"].isna().all() and captures(costs)["se"].isna().all()
+    costs["perfect_foresight"] = cost[:8] - 1.0
+    assert captures(costs)["capture"].notna().all()
+
+
+def test_policies_are_compared_by_what_they_cost_in_all():
+    """One serves nothing and pays nothing: in all it is the dearest."""
+    paid = {"no_storage_no_trade": 10.0, "no_storage": 8.0, "lyapunov": 1.0, "perfect_foresight": 6.0}
+    undone = {"lyapunov": 50.0}
+    columns = {
+        "cost_eur": paid,
+        "total_cost_eur": {name: cost + undone.get(name, 0.0) for name, cost in paid.items()},
+        "unserved_kwh": {name: undone.get(name, 0.0) / 16 for name in paid},
+    }
+    spread = np.linspace(0, 1, 10)
+    read = lambda figure: {name: value + spread for name, value in columns[figure].items()}
+    headline = study_statistics(read, list(columns)).headline()
+    assert headline["lyapunov"]["cost_mean_eur"] == pytest.approx(1.5)
+    assert headline["lyapunov"]["total_mean_eur"] == pytest.approx(51.5)
+    assert headline["lyapunov"]["saving_mean_eur"] == pytest.approx(10 - 51)
+    assert headline["lyapunov"]["capture"] == pytest.approx((8 - 51) / (8 - 6))
+    text = study_table(headline)
+    assert "in all" in text and "paid" in text and "unserved" in text
+    assert "up to 3.62 kWh in the mean (lyapunov)" in " ".join(study_notes(headline, unserved_price=16.0))

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import OK, VERIFICATION_FAILED, UsageError, one_of, user_input
+from jaxp2p.cli.console import OK, UNSOLVED, VERIFICATION_FAILED, UsageError, one_of, user_input
 from jaxp2p.cli.source import CASE_NAMES, Source, load, say_remarks, span_text
 
 if TYPE_CHECKING:
@@ -182,10 +182,38 @@ def verify(source: Source, options: VerifyOptions) -> int:
         f"{source.name}: {options.slots} random slots, {options.market} market, {options.dtype}, "
         "against Clarabel\n"
     )
-    typer.echo(report.table.to_string(index=False, float_format=lambda value: f"{value:.2e}"))
-    passed = int(report.table["passed"].sum())
-    typer.echo(f"\n{passed} of {options.slots} slots passed")
-    return OK if report.passed else VERIFICATION_FAILED
+    typer.echo(_verify_text(report.table))
+    return _verify_verdict(report.table)
+
+
+def _verify_text(table: Any) -> str:
+    """The table; a slot without a reference says so, and has no figures to be compared."""
+    passed = {True: "yes", False: "no"}
+    shown = table.assign(passed=[passed.get(value, "no reference") for value in table["passed"]])
+    return shown.to_string(index=False, na_rep="-", float_format=lambda value: f"{value:.2e}")
+
+
+def _verify_verdict(table: Any) -> int:
+    """The exit code, its reason on stderr: slots that fail go before slots that nothing can be said of."""
+    failed, unknown = table[table["passed"] == False], table[table["passed"].isna()]  # noqa: E712
+    judged = len(table) - len(unknown)
+    typer.echo(f"\n{judged - len(failed)} of {judged} slots passed")
+    if len(failed):
+        ended = ", ".join(f"{slot} ({status})" for slot, status in failed[["slot", "status"]].to_numpy())
+        typer.echo(
+            f"warning: slots that differ from the reference by more than the pass rule allows: {ended}; "
+            f"exit code {VERIFICATION_FAILED}",
+            err=True,
+        )
+    if len(unknown):
+        ended = ", ".join(f"{slot} ({said})" for slot, said in unknown[["slot", "reference"]].to_numpy())
+        code = "" if len(failed) else f"; exit code {UNSOLVED}"
+        typer.echo(
+            f"warning: slots that the reference solver did not solve, so not judged: {ended}{code}", err=True
+        )
+    if len(failed):
+        return VERIFICATION_FAILED
+    return UNSOLVED if len(unknown) else OK
 
 
 def compare(first: Path, second: Path, *, everything: bool) -> None:

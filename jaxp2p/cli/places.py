@@ -1,5 +1,6 @@
 """Where results go: names after what was run, and every place looked at before the work."""
 
+import errno
 import os
 import re
 import tempfile
@@ -94,6 +95,10 @@ def check_writable(folder: Path, *, option: str) -> None:
     try:
         handle, name = tempfile.mkstemp(prefix=".jaxp2p-", dir=folder)
     except OSError as error:
-        raise OSError(error.errno, f"{option}: {error.strerror or error}", str(folder)) from None
+        # the folder is there: some file systems say "not found" and mean "not allowed"
+        kind = errno.EACCES if error.errno in (None, errno.ENOENT) else int(error.errno)
+        raise OSError(
+            kind, f"{option}: nothing can be written here ({os.strerror(kind)})", str(folder)
+        ) from None
     os.close(handle)
     os.unlink(name)

@@ -170,7 +170,7 @@ def study(source: Source, options: Options) -> int:
     places.check_folder(out, option="--out")
     chunk = options.chunk or _stored_chunk(out) or _chunk(made, options, devices)
     chosen = StudySettings(chunk=chunk, **settings)
-    if not options.quiet:
+    if not options.quiet and options.json != "-":
         _announce(case, made, chosen, options, devices)
     counters: dict[str, float] = {}
     try:
@@ -471,6 +471,7 @@ def _json(
             "violation_probability_high": figures["violation_high"],
             "p2p_kwh_mean": value("p2p_kwh"),
             "unsolved_slots_mean": value("unsolved_slots"),
+            "gap_mean": figures["gap_eur"],
             "scenarios": figures["scenarios"],
         }
     iterations = statistics.summary[statistics.summary["figure"] == "iterations_total"]

@@ -26,7 +26,8 @@ class StudyPictureData:
     """A study as the pictures need it; the first three tables are those of the study's statistics.
 
     Attributes:
-        summary: columns policy, figure, mean, min, p5, p25, p50, p75, p95, max, count; the figure cost_eur.
+        summary: columns policy, figure, mean, min, p5, p25, p50, p75, p95, max, count; the figures cost_eur
+            and, where there is one, total_cost_eur.
         savings: the same without figure, with against, in EUR.
         convergence: policy, scenarios, mean_eur, se_eur.
         title: case, days, scenarios: for the head of every picture.
@@ -54,10 +55,13 @@ def write_study_pictures(
 
 def boxes(data: StudyPictureData) -> Figure:
     """Cost and saving of every policy over the scenarios."""
-    costs = data.summary[data.summary["figure"] == "cost_eur"].set_index("policy")
+    by_figure = {str(name): rows.set_index("policy") for name, rows in data.summary.groupby("figure")}
+    paid = by_figure["cost_eur"]
+    costs = by_figure.get("total_cost_eur", paid).loc[paid.index]  # with what was left undone
+    title = "Cost" if (costs["mean"] == paid["mean"]).all() else "Cost in all"
     savings = data.savings[data.savings["against"] == REFERENCE].set_index("policy")
     policies = list(costs.index)
-    panels = [("Cost", costs)]
+    panels = [(title, costs)]
     if len(savings):
         panels.append((f"Saving against {label(REFERENCE)}, scenario by scenario", savings))
     figure, axes = canvas(1, len(panels), size=(6.2 * len(panels), 1.6 + 0.45 * len(policies)), sharey=True)

@@ -21,6 +21,11 @@ def _with_error(name: str, error: str, digits: int, factor: float = 1.0) -> Call
     return text
 
 
+def _gap(figures: Figures) -> str:
+    value = figures.get("gap_eur")
+    return MISSING if value is None else f"{value:,.2g}"
+
+
 def _violation(figures: Figures) -> str:
     if figures["violation"] is None:
         return MISSING
@@ -52,6 +57,7 @@ WORTH = (
     ReportColumn(title=("saving", "EUR ± se"), text=_with_error("saving_mean_eur", "saving_se_eur", 2)),
     ReportColumn(title=("capture", "% ± se"), text=_with_error("capture", "capture_se", 1, 100)),
     ReportColumn(title=("out of limits", "% (95 %)"), text=_violation),
+    ReportColumn(title=("gap", "EUR"), text=_gap),
     ReportColumn(title=("scenarios", ""), text=lambda figures: f"{figures['scenarios']:,}"),
 )
 STUDY_LEGEND = (
@@ -90,18 +96,15 @@ def study_notes(headline: Mapping[str, Figures], *, unserved_price: float | None
     """
     most = max(figures["scenarios"] for figures in headline.values())
     remarks = []
-    beyond = [
-        f"{name} {figures['unserved_kwh']:,.2f} kWh not served"
-        + (f" and {figures['spilled_kwh']:,.2f} kWh spilled" if figures["spilled_kwh"] else "")
-        for name, figures in headline.items()
-        if figures["unserved_kwh"] or figures["spilled_kwh"]
-    ]
-    if beyond:
-        price = "" if unserved_price is None else f" at {unserved_price:.4g} EUR/kWh on top of the tariffs"
-        remarks.append(
-            f"beyond the connection limits, means over the scenarios: {', '.join(beyond)}; counted{price} in "
-            '"in all"'
-        )
+    price = "" if unserved_price is None else f" at {unserved_price:.4g} EUR/kWh on top of the tariffs"
+    for figure, what in (("unserved_kwh", "load not served"), ("spilled_kwh", "energy spilled")):
+        beyond = {name: figures[figure] for name, figures in headline.items() if figures[figure]}
+        if beyond:
+            worst = max(beyond, key=lambda name: beyond[name])
+            remarks.append(
+                f"{what} at the connection limits, by {len(beyond)} of {len(headline)} policies, up to "
+                f'{beyond[worst]:,.3g} kWh in the mean ({worst}); counted{price} in "in all"'
+            )
     violated = [name for name, figures in headline.items() if figures["violation_cost_eur"]]
     if violated:
         remarks.append(f'limits of the grid violated, counted in "in all": {", ".join(violated)}')

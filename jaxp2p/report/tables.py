@@ -78,6 +78,7 @@ TECHNICAL = (
     ReportColumn(title=("P out", "kW"), text=_tiny("line_violation_kw", 2)),
     ReportColumn(title=("iter.", "med/p95"), text=_iterations),
     ReportColumn(title=("slots", "unsolved"), text=_unsolved),
+    ReportColumn(title=("gap", "EUR"), text=_tiny("gap_eur", 3)),
     ReportColumn(title=("time", "ms/slot"), text=_number("ms_per_slot", 1)),
 )
 
@@ -86,7 +87,8 @@ LEGEND = (
     "saving: against no_storage_no_trade. capture: share of what perfect control of the batteries could save "
     "on top of no_storage, empty where that is nothing. self-suff.: share of the load served that was not "
     "bought from the utility. SoC, V, P out: largest excess over the limits of batteries, buses and "
-    "branches. unsolved: slots stopped at the iteration limit."
+    "branches. unsolved: slots stopped at the iteration limit. gap: what all slots are away from their own "
+    "optimum at most, by their certificates."
 )
 UNDONE_LEGEND = (
     "unserved, spilled: energy beyond the connection limits, not delivered and not taken. limits: violated "

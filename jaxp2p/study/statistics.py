@@ -118,7 +118,7 @@ class StudyStatistics:
             },
             **{
                 name: (self.summary[self.summary["figure"] == name], {"mean": "{}"})
-                for name in (*UNDONE, "unsolved_slots")
+                for name in (*UNDONE, "unsolved_slots", "gap_eur")
             },
             "saving": (self.savings[self.savings["against"] == REFERENCE], MONEY),
             "capture": (self.captures, {"capture": "{}", "se": "{}_se", "count": "{}_scenarios"}),
@@ -137,6 +137,8 @@ class StudyStatistics:
             for column, name in names.items():
                 for policy, value in rows[column].items():
                     found[str(policy)][name.format(part)] = None if pd.isna(value) else float(value)
+        if OPTIMUM in found:
+            found[OPTIMUM]["gap_eur"] = None  # it has no slots of its own
         return found
 
 
