@@ -59,8 +59,7 @@ def rows_at_work(
     gram = jnp.matmul(matrix * problem.feeder.count[None, :], matrix.T, precision=Precision.HIGHEST)
     lower, upper = pick(problem.row_lower) - offset, pick(problem.row_upper) - offset
     size = jnp.matmul(jnp.abs(matrix), jnp.abs(at_bus), precision=Precision.HIGHEST) + jnp.abs(offset)
-    share = 1e-4 if gram.dtype == jnp.float64 else 1e-3
-    tolerance = jnp.maximum(share * pick(tolerance), 8 * jnp.finfo(gram.dtype).eps * size)
+    tolerance = jnp.maximum(1e-4 * pick(tolerance), 8 * jnp.finfo(gram.dtype).eps * size)
     return RowsAtWork(busy, chosen, matrix, gram, lower, upper, tolerance)
 
 

@@ -21,7 +21,7 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p.admm.feeder import RowsAtWork, row_prices, rows_at_work
-from jaxp2p.admm.level import best_level, shift_level
+from jaxp2p.admm.leap import Change, Leap, best_leap, last_change, leapt, no_leap
 from jaxp2p.admm.residuals import Residuals, no_residuals, residuals
 from jaxp2p.admm.state import ADMM, State, init, rescale, safe, warm
 from jaxp2p.prox.feeder import at_homes, bus_sum
@@ -241,22 +241,23 @@ def advance(problem: SlotProblem, admm: ADMM, search: Search) -> Search:
     iterations = search.iterations + admm.check_every
     due = (iterations % (admm.check_every * admm.gap_every) == 0) | (iterations >= admm.max_iter)
     found = search._replace(state=state, update=update, residuals=last, iterations=iterations)
-    found, shift = jax.lax.cond(
+    change = last_change(search.state, state)
+    found, leap = jax.lax.cond(
         (last.small & (last.row_excess <= 1)) | due,
-        lambda: _with_gap(problem, admm, found),
-        lambda: (found, jnp.zeros_like(last.gap)),
+        lambda: _with_gap(problem, admm, found, change),
+        lambda: (found, no_leap(last.gap.dtype)),
     )
-    adapted = _adapt(admm, state, found.residuals, iterations)
-    return found._replace(state=safe(problem, admm, shift_level(adapted, shift)))
+    adapted = _adapt(admm, leapt(problem, state, change, leap), found.residuals, iterations)
+    return found._replace(state=safe(problem, admm, adapted))
 
 
-def _with_gap(problem: SlotProblem, admm: ADMM, search: Search) -> tuple[Search, Array]:
-    """The search with the gap of what would be executed, and how all prices should move, EUR/kWh."""
+def _with_gap(problem: SlotProblem, admm: ADMM, search: Search, change: Change) -> tuple[Search, Leap]:
+    """The search with the gap of what would be executed, and how its prices should move."""
     last = search.residuals
     answer = polish(problem, _raw(problem, admm, search), search.devices)
-    late = search.iterations % (admm.check_every * admm.gap_every * 4) == 0
-    excess, shift = best_level(problem, answer, 0.5 * admm.eps_gap, also=late & last.small)
-    return search._replace(answer=answer, residuals=last._replace(gap=excess)), shift
+    late = search.iterations % (admm.check_every * admm.gap_every * 2) == 0
+    excess, leap = best_leap(problem, answer, 0.5 * admm.eps_gap, change, also=late)
+    return search._replace(answer=answer, residuals=last._replace(gap=excess)), leap
 
 
 def _raw(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answer:

@@ -165,9 +165,9 @@ def prosumer_update(
     level = jnp.maximum(jnp.abs(tariff.sell), jnp.abs(tariff.buy))
     lowest, highest = treads[0] - level, treads[-1] + level
     eps = jnp.finfo(anchor.dtype).eps
-    # what rounding leaves of F: its terms are powers, and prices divided by penalties
-    size = jnp.abs(devices.first) + jnp.sum(jnp.abs(target), axis=0) + jnp.abs(anchor)
-    size = size + level * (1 / rho_injection + target.shape[0] / rho)
+    # what rounding leaves of F: its terms are powers, and prices times the slope that they are answered with
+    size = jnp.abs(devices.first) + jnp.sum(jnp.abs(target), axis=0)
+    prices = level + jnp.abs(anchor_price)
 
     def at(price: Array, low: Array, high: Array) -> tuple[Array, ...]:
         """Injection, distance from the staircase, slope, and whether to go on; the bracket is (low, high)."""
@@ -175,7 +175,8 @@ def prosumer_update(
         traded, fall = traded_at(price, target, rho, fee, limit)
         off = staircase(price, power - traded, tariff)
         wide = high - low > 8 * eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
-        return power, off, slope + fall, (jnp.abs(off) > 8 * eps * size) & wide
+        noise = size + jnp.abs(power) + slope * prices + fall * level
+        return power, off, slope + fall, (jnp.abs(off) > 8 * eps * noise) & wide
 
     def up_to_tread(wanted: Array, price: Array) -> Array:
         """A step ends at the first tariff on its way: there the staircase turns."""

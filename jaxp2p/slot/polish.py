@@ -55,7 +55,7 @@ def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
     priced = surcharge != 0
     alone = _own_price(problem, devices, net, market_price, surcharge, low, high)
     own = jnp.where(priced, market_price, alone)
-    least, most = _room(problem, own, net, low, high)
+    least, most = _room(problem, own, net, low, high, open_=priced)
 
     # away from the network's prices: what devices answer at this very price
     lowest, highest = power_range(pieces, base, alone, alone)
@@ -112,20 +112,23 @@ def _own_price(
     return jnp.clip(own, low, high)
 
 
-def _room(problem: SlotProblem, own: Array, net: Array, low: Array, high: Array) -> tuple[Array, Array]:
+def _room(
+    problem: SlotProblem, own: Array, net: Array, low: Array, high: Array, *, open_: Array
+) -> tuple[Array, Array]:
     """Least and most injection (N,) in kW that connection and trades `net` leave open at price `own` (N,).
 
-    Prices are compared up to rounding: at a tariff the exchange is open, between them it is not.
+    Prices are compared up to rounding: at a tariff the exchange is open, between them only where `open_`
+    (N,) bool says so.
     """
     buy, sell = problem.price_buy, problem.price_sell
     near = 8 * jnp.finfo(own.dtype).eps * (jnp.abs(own) + jnp.abs(buy) + jnp.abs(sell))
     if problem.unserved_price is None:
-        most = jnp.where(own > sell + near, net, jnp.inf)
-        return jnp.where(own < buy - near, net, -jnp.inf), most
+        most = jnp.where((own > sell + near) & ~open_, net, jnp.inf)
+        return jnp.where((own < buy - near) & ~open_, net, -jnp.inf), most
     at_sell, at_buy = net + problem.sell_max, net - problem.buy_max
-    most = jnp.where(own > sell + near, net, at_sell)
+    most = jnp.where((own > sell + near) & ~open_, net, at_sell)
     most = jnp.where(own > buy + near, at_buy, most)
-    least = jnp.where(own < buy - near, net, at_buy)
+    least = jnp.where((own < buy - near) & ~open_, net, at_buy)
     least = jnp.where(own < sell - near, at_sell, least)
     # beyond the limits only at the price of energy that is not served or spilled
     least = jnp.where((own >= high - near) & (high > buy), -jnp.inf, least)
