@@ -206,7 +206,8 @@ class Search(NamedTuple):
     update: ProsumerUpdate
     residuals: Residuals
     iterations: Array  # () int32
-    answer: Answer  # the last that was held against its certificate
+    answer: Answer  # the best that was held against its certificate
+    least: Array  # () its gap, as in `residuals`
 
 
 def solve(problem: SlotProblem, admm: ADMM, state: State) -> Outcome:
@@ -226,8 +227,9 @@ def begin(problem: SlotProblem, state: State) -> Search:
         known = unavoidable(problem)
         state = state._replace(row_price=jnp.where(known != 0, known, state.row_price))
     search = (problem.response(), state, _no_update(problem), residuals_, jnp.zeros((), jnp.int32))
-    shapes = jax.eval_shape(lambda: _raw(problem, ADMM(), Search(*search, answer=None)))
-    return Search(*search, answer=jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+    shapes = jax.eval_shape(lambda: _raw(problem, ADMM(), Search(*search, answer=None, least=None)))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return Search(*search, answer=nothing, least=jnp.full_like(residuals_.gap, jnp.inf))
 
 
 def running(admm: ADMM, search: Search) -> Array:
@@ -256,8 +258,14 @@ def _with_gap(problem: SlotProblem, admm: ADMM, search: Search, change: Change) 
     last = search.residuals
     answer = polish(problem, _raw(problem, admm, search), search.devices)
     late = search.iterations % (admm.check_every * admm.gap_every * 2) == 0
-    excess, leap = best_leap(problem, answer, 0.5 * admm.eps_gap, change, also=late)
-    return search._replace(answer=answer, residuals=last._replace(gap=excess)), leap
+    # what half of the tolerance did not end in time may use nearly all of it
+    share = jnp.where(search.iterations < admm.balance_until, 0.5, 0.95)
+    excess, leap = best_leap(problem, answer, share * admm.eps_gap, change, also=late)
+    found = last._replace(gap=excess)
+    better = (share * excess <= search.least) | found.converged
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), answer, search.answer)
+    least = jnp.where(better, share * excess, search.least)
+    return search._replace(answer=best, least=least, residuals=found), leap
 
 
 def _raw(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answer:
@@ -283,7 +291,7 @@ def end_of(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answ
 
 
 def end(problem: SlotProblem, admm: ADMM, search: Search) -> Outcome:
-    """What to execute: the last answer that was held against its certificate."""
+    """What to execute: the best answer that was held against its certificate."""
     return Outcome(search.state, search.update, search.residuals, search.iterations, search.answer)
 
 

@@ -24,6 +24,7 @@ from jaxp2p.slot.gap import price_limits
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import nodal_surcharge
 
+NEARLY = 0.01  # of the price of unserved energy: so near to its own limit a price counts as there
 ROUNDS = 3  # of handing on what a connection does not carry
 
 
@@ -160,7 +161,10 @@ def _within_connections(problem: SlotProblem, trades: Array, injection: Array, p
     if market.kind == "none" or market.fee.shape[0] == 0:
         return trades
     low, high = price_limits(problem)
-    given_up = ((price >= high) & (high > problem.price_buy)) | ((price <= low) & (low < problem.price_sell))
+    near = NEARLY * problem.unserved_price
+    given_up = ((price >= high - near) & (high > problem.price_buy)) | (
+        (price <= low + near) & (low < problem.price_sell)
+    )
 
     def hand_on(_, trades: Array) -> Array:
         rest = injection - jnp.sum(trades, axis=0)
