@@ -302,12 +302,15 @@ def by_piqp(p, q, matrix, right, low, high):
     return np.array(solver.result.x), -np.array(solver.result.y)
 
 
-def optimum(problem) -> Optimum:
-    """Least cost of the slot with penalties: slot cost, storage value given up, unserved, violations."""
+def optimum(problem, solvers=None) -> Optimum:
+    """Least cost of the slot with penalties: slot cost, storage value given up, unserved, violations.
+
+    solvers: in place of Clarabel and PIQP, the next being asked where one is not close enough.
+    """
     slot = _Slot(problem)
     program = _Program(slot)
     lower, best = -np.inf, None
-    for solver in (by_clarabel, by_piqp):
+    for solver in solvers or (by_clarabel, by_piqp):
         found = program.solve(solver)
         if found is not None:
             x, y = found
@@ -420,6 +423,19 @@ def judge(problem, dispatch, status, gap=None, best: Optimum | None = None) -> V
         fault=fault,
         why=why,
     )
+
+
+def executed(problem, d: dict, fees: float) -> tuple[float, float]:
+    """EUR of a dispatch, penalties included, and by how much its dtype may be off.
+
+    d: (N,) kW by name, as in a Trajectory: load, pv_used, charge, discharge, buy, sell, unserved and
+    trade_volume; fees: EUR/h, which the volume alone does not tell.
+    """
+    s = _Slot(problem)
+    d = {name: np.asarray(x, float) for name, x in d.items()}
+    d["injection"] = d["pv_used"] + d["discharge"] - d["charge"] - d["load"]
+    d |= {"pv": d["pv_used"], "trades": d["trade_volume"][None, :]}
+    return s.dt * _rate(s, d, fees), _rounding(s, d)
 
 
 def _why(status, beyond, unserved, best):
