@@ -95,15 +95,7 @@ def entries(problem):
     return mask | {"fee": np.ones((), bool)}
 
 
-OPEN = pytest.mark.xfail(
-    reason="the derivative of one battery by the worth of its energy is of the unpolished answer",
-    strict=False,
-)
-
-
-@pytest.mark.parametrize(
-    ("market", "seed"), [pytest.param("pool", 3, marks=OPEN, id="pool-3"), ("bilateral", 4)]
-)
+@pytest.mark.parametrize(("market", "seed"), [("pool", 3), ("bilateral", 4)])
 def test_unrolled_is_implicit_is_finite_differences(market, seed):
     problem = slot(market, seed)
     zero = nothing(problem)

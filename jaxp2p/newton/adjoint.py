@@ -40,7 +40,8 @@ from jaxp2p.slot.polish import moving_as
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import nodal_surcharge
 
-STEEPEST = 1e-3  # of the price scale: width that a jump is given
+STEEPEST, STEEPEST_SINGLE = 1e-5, 1e-3  # of the price scale: width that a jump is given
+RIDGE, RIDGE_SINGLE = 1e-12, 1e-5  # of the diagonal: rows that depend on each other share the price
 FLATTEST = 1e-4  # of power scale / price scale: where all respond less, the price is not unique and stays
 ROWS_AT_ONCE = 16  # priced rows that move together; in a radial feeder fewer are at work
 
@@ -176,7 +177,8 @@ def _reply(problem: SlotProblem, newton: Newton, at: Solution, prices: Array) ->
     count, position = share.shape[0], at.position[None, :]
     partly = (edge[:count] < position) & (position < edge[count:])
     jump = jumps(fixed, at.nodal_price)
-    width = jnp.where(jump, STEEPEST * still.price_scale, fixed.end - fixed.start)
+    steepest = STEEPEST if position.dtype == jnp.float64 else STEEPEST_SINGLE
+    width = jnp.where(jump, steepest * still.price_scale, fixed.end - fixed.start)
     rate = jnp.where(partly, 1 / width, 0)
     point = (1 - share) * derivative_only(pieces.start) + share * derivative_only(pieces.end)
     weight = jnp.where(partly & jump, fixed.gain, 0)
@@ -234,8 +236,7 @@ def _moved(problem: SlotProblem, here: Replies, prices: Array) -> Array:
     # where nobody answers to a row its price is not unique and stays
     free = jnp.concatenate([free[None], (weight > 0) & (jnp.diagonal(inner) > 0)])
     system = jnp.where(free[:, None] & free[None, :], system, 0)
-    # rows that depend on each other share the price between them: a small ridge makes that unique
-    ridge = 1e-9 if system.dtype == jnp.float64 else 1e-5
+    ridge = RIDGE if system.dtype == jnp.float64 else RIDGE_SINGLE
     diagonal = jnp.where(free, jnp.diagonal(system) * (1 + ridge), 1)
     scale = jax.lax.rsqrt(diagonal)
     system = system - jnp.diag(jnp.diagonal(system)) + jnp.diag(diagonal)
