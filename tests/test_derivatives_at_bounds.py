@@ -14,7 +14,9 @@ from jaxp2p.slot import execute
 
 START = Newton(eps_gap=1e-10, eps_flow=1e-8, eps_voltage=1e-11, max_iter=1000, rows_at_once=16)
 # hardly any damping, and no stop before the limit: exact to rounding
-EXACT = replace(START, proximal=1e-3, damping=1e-7, row_damping=1e-7, centre_after=5, eps_gap=0.0, max_iter=60)
+EXACT = replace(
+    START, proximal=1e-3, damping=1e-7, row_damping=1e-7, centre_after=5, eps_gap=0.0, max_iter=60
+)
 NAMES = ("slot_hours", "price_buy", "price_sell", "row_penalty", "load", "pv_max", "charge_max", "value")
 NAMES += ("value_slope", "wear_cost", "discharge_efficiency", "row_offset", "row_upper", "row_lower", "fee")
 STEP = 1e-5
@@ -54,30 +56,34 @@ def test_everything_moves_as_finite_differences_do(seed, where):
 
     found = jax.jit(lambda p: solver.solve(p, EXACT, first))(problem)
     _, lowest, highest = price_range(problem)
-    at = {"low": found.state.price <= lowest[0] + 1e-9, "high": found.state.price >= highest[0] - 1e-9}
-    assert bool(at.get(where, ~(at["low"] | at["high"])))
+    side = {"low": found.state.price <= lowest[0] + 1e-9, "high": found.state.price >= highest[0] - 1e-9}
+    assert bool(side.get(where, ~(side["low"] | side["high"])))
     assert int(jnp.sum(found.answer.row_price != 0)) >= 1
     labels, lines = [], []
     for name in NAMES:
         lines += [moved(problem, name, line) for line in entries(problem, name)]
         labels += [name] * (len(lines) - len(labels))
-    ends = jax.tree.map(lambda *x: jnp.stack(x), *lines)
-    zero = lambda x: np.zeros(x.shape, jax.dtypes.float0)
-    along = jax.tree.map(
-        lambda x, y: jnp.where(jnp.isfinite(x), y - x, 0) if jnp.issubdtype(x.dtype, jnp.inexact) else zero(y),
-        problem,
-        ends,
+    leaves, tree = jax.tree.flatten(problem)
+    real = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
+    at = [np.asarray(x) for x, use in zip(leaves, real, strict=True) if use]
+    ends = zip(*map(jax.tree.leaves, lines), strict=True)
+    ends = [np.stack(x) for x, use in zip(ends, real, strict=True) if use]
+    along = [
+        np.where(np.isfinite(x), y - np.where(np.isfinite(x), x, 0), 0) for x, y in zip(at, ends, strict=True)
+    ]
+
+    def filled(numbers):
+        numbers = iter(numbers)
+        own = [next(numbers) if use else x for x, use in zip(leaves, real, strict=True)]
+        return jax.tree.unflatten(tree, own)
+
+    many = jax.jit(jax.vmap(lambda x: executed(filled(x), solver.solve)))
+    up, down = (many([x + h * dx for x, dx in zip(at, along, strict=True)]) for h in (STEP, -STEP))
+    here = jax.jit(lambda x: executed(filled(x), solver.solve))(at)[None]
+    push = jax.jit(
+        lambda x, t: jax.vmap(jax.linearize(lambda y: executed(filled(y), adjoint.solve), x)[1])(t)
     )
-    step = lambda h: jax.tree.map(
-        lambda x, dx: x + h * dx if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.broadcast_to(x, dx.shape),
-        problem,
-        along,
-    )
-    many = jax.jit(jax.vmap(lambda p: executed(p, solver.solve)))
-    here, up, down = executed(problem, solver.solve), many(step(STEP)), many(step(-STEP))
-    slope = jax.jit(
-        lambda p, t: jax.vmap(jax.linearize(lambda q: executed(q, adjoint.solve), p)[1])(t)
-    )(problem, along)
+    slope = push(at, along)
     right, left = (up - here) / STEP, (here - down) / STEP
     size = 1e-2 + jnp.max(jnp.abs(right), axis=1)
     smooth = np.asarray(jnp.max(jnp.abs(right - left), axis=1) < 1e-3 * size)
