@@ -1,4 +1,4 @@
-"""Newton's derivatives where the pool's price is at a tariff bound, and inside, and network rows are priced."""
+"""Newton's derivatives with the pool's price at a tariff bound and inside, where network rows are priced."""
 
 from dataclasses import replace
 

@@ -124,7 +124,7 @@ def pool_answer(
 
 
 class _Bounds(NamedTuple):
-    """The bounds () of the pool's price in EUR/kWh, and whether it is at them, decided once from its number."""
+    """The bounds () of the pool's price in EUR/kWh, and whether it is at them: decided here only."""
 
     lowest: Array
     highest: Array
@@ -212,7 +212,7 @@ def _reply(problem: SlotProblem, newton: Newton, at: Solution, prices: Array) ->
 
 
 def _moved(problem: SlotProblem, here: Replies, prices: Array) -> Array:
-    """(1 + R,) the prices after one Newton correction of those that are free, given what is injected `here`."""
+    """(1 + R,) the prices after a Newton correction of those that are free, from what is injected `here`."""
     bounds = _bounds(problem, prices[0])
     surplus = -derivative_only(jnp.sum(here.injection))
     slope = here.slope

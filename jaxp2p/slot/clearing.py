@@ -53,7 +53,7 @@ class _Cleared(NamedTuple):
 def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
     """Clear a pool slot, also a closed one (limit 0 for everybody).
 
-    Raises ValueError where one price is not enough: a network, limits on trades or connections, another market.
+    Raises ValueError where one price is not enough: a network, trade or connection limits, another market.
     """
     _refuse_others(problem)
     pieces = problem.pieces()
@@ -117,8 +117,9 @@ def _has_limits(limit: Array) -> bool:
     """Whether trades are limited neither to nothing nor not at all; what is traced is taken at its word."""
     if isinstance(limit, jax.core.Tracer):
         return False
-    limit = np.asarray(limit)
-    return bool(np.any(np.isfinite(limit) & (limit > 0)) or (np.any(limit > 0) and np.any(limit == 0)))
+    numbers = np.asarray(limit)
+    is_open = numbers > 0
+    return bool(np.any(np.isfinite(numbers) & is_open) or (np.any(is_open) and not np.all(is_open)))
 
 
 def _prices(bids: _Bids, price: Array) -> tuple[Array, Array]:
