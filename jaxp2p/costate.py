@@ -151,7 +151,7 @@ def _run(rules: _Rules, horizon: Horizon, solver: Newton, number: Array) -> tupl
         cleared = simulation.clear(*rules, solver, state, slot)
         after, row = simulation.carry_out(rules.community, state, cleared)
         found, answer = cleared.outcome, cleared.outcome.answer
-        solution = Solution(answer.injection, answer.nodal_price, found.position)
+        solution = Solution(answer.injection, answer.market_price, answer.nodal_price, found.position)
         verdict = {name: getattr(row, name) for name in VERDICT}
         return after, (verdict, _Point(state.energy, found.state.price, solution))
 

@@ -96,7 +96,7 @@ def entries(problem):
 
 
 OPEN = pytest.mark.xfail(
-    reason="the derivative of one battery by the worth of its energy is of the unpolished answer",
+    reason="the derivative by the limit of one network row is nought, unrolled and implicit alike",
     strict=False,
 )
 

@@ -1,5 +1,7 @@
 """Two oracles for the pool without network agree with each other and with ADMM."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from random_slots import random_slot
 
 from jaxp2p.admm import solver
 from jaxp2p.admm.solver import ADMM
+from jaxp2p.community.market import pool_market
 from jaxp2p.slot import execute
 from jaxp2p.slot.clearing import clear_pool
 from jaxp2p.verification import executed_cost, optimum
@@ -41,6 +44,36 @@ def test_admm_equals_bisection(seed):
 def test_other_markets_are_refused():
     with pytest.raises(ValueError, match="pool without network"):
         clear_pool(random_slot(0, market="none", binding=False))
+
+
+def test_limits_that_one_price_does_not_honour_are_refused():
+    problem = pool(0)
+    size = problem.load.shape[0]
+    capped = pool_market(size, fee=0.01, limit=3.0, dtype=jnp.float64)
+    marked = replace(pool_market(size, fee=0.01, dtype=jnp.float64), limited=True)
+    values = replace(problem.market, limit=jnp.full_like(problem.market.limit, 3.0))
+    one_closed = replace(problem.market, limit=problem.market.limit.at[0, 0].set(0))
+    for market in (capped, marked, values, one_closed):
+        with pytest.raises(ValueError, match="limits on trades"):
+            clear_pool(replace(problem, market=market))
+    homes = jnp.full_like(problem.load, 2.0)
+    limits = {"buy_max": homes, "sell_max": homes, "unserved_price": jnp.asarray(2.0)}
+    for some in ({"buy_max": homes}, {"sell_max": homes}, limits):
+        with pytest.raises(ValueError, match="limits on connections"):
+            clear_pool(replace(problem, **some))
+    with pytest.raises(ValueError, match="limits on trades and limits on connections"):
+        clear_pool(replace(problem, market=capped, **limits))
+    with pytest.raises(ValueError, match="not a network"):
+        clear_pool(random_slot(0, market="pool", binding=True))
+
+
+def test_a_closed_pool_is_cleared_without_trades():
+    problem = pool(1)
+    market = replace(problem.market, limit=jnp.zeros_like(problem.market.limit))
+    closed = replace(problem, market=market)
+    best = optimum(closed)
+    assert abs(float(clear_pool(closed).value) - best.objective) < 1e-6 * max(1, abs(best.objective))
+    assert float(clear_pool(closed).value) > float(clear_pool(problem).value) + 1e-6
 
 
 def test_price_stays_within_the_tariffs():

@@ -119,7 +119,7 @@ def at_solution(
     update = with_derivative_of(outcome.update, ProsumerUpdate(*moved[4:]))
     state = (*with_derivative_of(tuple(star[:4]), moved[:4]), update.market_price, *star[5:])
     moving_outcome = outcome._replace(state=State(*state), update=update)
-    return moving_outcome._replace(answer=end_of(problem, admm, moving_outcome))
+    return moving_outcome._replace(answer=end_of(problem, admm, moving_outcome, outcome.answer))
 
 
 def consensus(problem: SlotProblem, state: State) -> Consensus:

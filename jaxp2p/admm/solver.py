@@ -30,7 +30,7 @@ from jaxp2p.prox.response import Response
 from jaxp2p.prox.sensitivity import Question, with_sensitivity
 from jaxp2p.prox.trades import project_trades
 from jaxp2p.slot.answer import Answer
-from jaxp2p.slot.polish import polish
+from jaxp2p.slot.polish import moving_as, polish
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import bus_price, row_tolerance, unavoidable
 
@@ -285,9 +285,12 @@ def _raw(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answer
     )
 
 
-def end_of(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answer:
-    """What `execute` needs, moving with the problem as state and update do."""
-    return polish(problem, _raw(problem, admm, search))
+def end_of(
+    problem: SlotProblem, admm: ADMM, search: "Search | Outcome", found: Answer | None = None
+) -> Answer:
+    """What `execute` needs, moving with the problem as state and update do; `found` where it is at hand."""
+    raw = _raw(problem, admm, search)
+    return polish(problem, raw) if found is None else moving_as(problem, raw, found)
 
 
 def end(problem: SlotProblem, admm: ADMM, search: Search) -> Outcome:

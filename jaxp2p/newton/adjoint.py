@@ -34,12 +34,14 @@ from jaxp2p.newton.solver import (
 from jaxp2p.newton.solver import solve as solve_forward
 from jaxp2p.prox.feeder import bus_sum
 from jaxp2p.prox.response import jumps, shares_at
-from jaxp2p.prox.sensitivity import derivative_only
+from jaxp2p.prox.sensitivity import derivative_only, with_derivative_of
 from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.polish import moving_as
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import nodal_surcharge
 
-STEEPEST = 1e-3  # of the price scale: width that a jump is given
+STEEPEST, STEEPEST_SINGLE = 1e-5, 1e-3  # of the price scale: width that a jump is given
+RIDGE, RIDGE_SINGLE = 1e-12, 1e-5  # of the diagonal: rows that depend on each other share the price
 FLATTEST = 1e-4  # of power scale / price scale: where all respond less, the price is not unique and stays
 ROWS_AT_ONCE = 16  # priced rows that move together; in a radial feeder fewer are at work
 
@@ -48,8 +50,9 @@ class Solution(NamedTuple):
     """Where the solver stopped, without derivatives."""
 
     injection: Array  # (N,) kW
+    market_price: Array  # (N,) EUR/kWh
     nodal_price: Array  # (N,) EUR/kWh, on a jump exactly the jump's
-    position: Array  # (N,) EUR/kWh, price + eps p, which rises along jumps too
+    position: Array  # (N,) EUR/kWh, price + eps p, which rises along jumps too: the piece in use
 
 
 class Replies(NamedTuple):
@@ -69,12 +72,12 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
     Answers have the same values as without.
     """
     found = stop_gradient(solve_forward(*stop_gradient((problem, newton, state))))
-    prices = jnp.concatenate([found.state.price[None], found.state.row_price])
-    at = Solution(found.answer.injection, found.answer.nodal_price, found.position)
-    here = _reply(problem, newton, at, prices)
-    moved = _moved(problem, here, prices)
+    last = found.answer
+    at = Solution(last.injection, last.market_price, last.nodal_price, found.position)
+    prices = _with_bounds(problem, found.state.price, found.state.row_price)
+    moved = _moved(problem, _reply(problem, newton, at, prices), prices)
     replies = _reply(problem, newton, at, moved)
-    answer = found.answer._replace(
+    raw = last._replace(
         injection=replies.injection,
         trades=jnp.broadcast_to(pool_trades(replies.injection), problem.market.fee.shape),
         market_price=replies.market_price,
@@ -82,7 +85,7 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
         trade_price=moved[:1, None],
         row_price=moved[1:],
     )
-    return found._replace(answer=answer)
+    return found._replace(answer=moving_as(problem, raw, last))
 
 
 def pool_replies(
@@ -94,11 +97,11 @@ def pool_replies(
     A price at a bound follows the bound. The slope () in kW per EUR/kWh is 0 where the price does not answer
     to the balance: there, and where it is not unique.
     """
-    pool, at_bound = _at_bound(problem, price)
-    price = jnp.where(pool, price, at_bound)
-    replies = _reply(problem, newton, at, price[None])
+    bounds, none = _bounds(problem, price), jnp.zeros_like(problem.row_offset)
+    prices = jnp.concatenate([_bounded(price, bounds)[None], none])
+    replies = _reply(problem, newton, at, prices)
     total = jnp.sum(replies.slope)
-    return replies, price, jnp.where(pool & _unique(problem, total), total, 0)
+    return replies, prices[0], jnp.where(bounds.free & _unique(problem, total), total, 0)
 
 
 def pool_answer(
@@ -120,13 +123,39 @@ def pool_answer(
     )
 
 
-def _at_bound(problem: SlotProblem, price: Array) -> tuple[Array, Array]:
-    """Whether the pool's price () is free, and the bound at which it is otherwise, EUR/kWh."""
+class _Bounds(NamedTuple):
+    """The bounds () of the pool's price in EUR/kWh, and whether it is at them: decided here only."""
+
+    lowest: Array
+    highest: Array
+    low: Array  # bool
+    high: Array  # bool
+
+    @property
+    def free(self) -> Array:
+        """() bool: the price answers to the balance."""
+        return ~(self.low | self.high)
+
+
+def _bounds(problem: SlotProblem, price: Array) -> _Bounds:
     _, (lowest, *_), (highest, *_) = price_range(problem)
     # the bounds may have been worked out in another order where the price was found
     near = 8 * jnp.finfo(price.dtype).eps * (jnp.abs(lowest) + jnp.abs(highest))
-    low, high = price <= lowest + near, price >= highest - near
-    return ~(low | high), jnp.where(low, lowest, highest)
+    return _Bounds(lowest, highest, price <= lowest + near, price >= highest - near)
+
+
+def _bounded(price: Array, bounds: _Bounds) -> Array:
+    """The pool's price (), which at a bound moves with it."""
+    at_bound = jnp.where(bounds.low, bounds.lowest, bounds.highest)
+    return with_derivative_of(price, jnp.where(bounds.free, price, at_bound))
+
+
+def _with_bounds(problem: SlotProblem, price: Array, row_price: Array) -> Array:
+    """(1 + R,) the prices as they were found; those at a bound move with it, the others not yet."""
+    at_penalty = jnp.abs(row_price) >= SATURATED * stop_gradient(problem.row_penalty)
+    paid = jnp.where(at_penalty, jnp.sign(row_price) * problem.row_penalty, row_price)
+    pool = _bounded(price, _bounds(problem, price))
+    return jnp.concatenate([pool[None], with_derivative_of(row_price, paid)])
 
 
 def _unique(problem: SlotProblem, slope: Array) -> Array:
@@ -148,7 +177,8 @@ def _reply(problem: SlotProblem, newton: Newton, at: Solution, prices: Array) ->
     count, position = share.shape[0], at.position[None, :]
     partly = (edge[:count] < position) & (position < edge[count:])
     jump = jumps(fixed, at.nodal_price)
-    width = jnp.where(jump, STEEPEST * still.price_scale, fixed.end - fixed.start)
+    steepest = STEEPEST if position.dtype == jnp.float64 else STEEPEST_SINGLE
+    width = jnp.where(jump, steepest * still.price_scale, fixed.end - fixed.start)
     rate = jnp.where(partly, 1 / width, 0)
     point = (1 - share) * derivative_only(pieces.start) + share * derivative_only(pieces.end)
     weight = jnp.where(partly & jump, fixed.gain, 0)
@@ -161,12 +191,14 @@ def _reply(problem: SlotProblem, newton: Newton, at: Solution, prices: Array) ->
     push = derivative_only(base) + jnp.sum(own, axis=0)
     slope = jnp.sum(jnp.where(follows, fixed.gain * rate, 0), axis=0)
 
-    half_fee, _, _ = price_range(problem)
-    sell = jnp.maximum(problem.price_sell, prices[0] - half_fee)
-    buy = jnp.minimum(problem.price_buy, prices[0] + half_fee)
+    half_fee, bounds = price_range(problem)[0], _bounds(problem, prices[0])
+    # at a bound the tariff and the pool's price are one: a maximum of both would move by half of each
+    sell = jnp.where(bounds.low, problem.price_sell, prices[0] - half_fee)
+    buy = jnp.where(bounds.high, problem.price_buy, prices[0] + half_fee)
     market = jnp.where(at.injection > 0, sell, buy)
     surcharge = nodal_surcharge(problem, prices[1:])
-    idle = at.injection == 0
+    near = 8 * jnp.finfo(sell.dtype).eps * (jnp.abs(sell) + jnp.abs(buy))
+    idle = (at.injection == 0) | ((at.market_price > sell + near) & (at.market_price < buy - near))
     alone = jnp.where(slope > 0, -push / jnp.where(slope > 0, slope, 1), 0)
     rise = jnp.where(idle, alone, derivative_only(market - surcharge))
     nodal = at.nodal_price + jnp.where(span > 0, on_jump, rise)
@@ -180,47 +212,35 @@ def _reply(problem: SlotProblem, newton: Newton, at: Solution, prices: Array) ->
 
 
 def _moved(problem: SlotProblem, here: Replies, prices: Array) -> Array:
-    """(1 + R,) the prices, with their derivatives with respect to the problem."""
-    pool, at_bound = _at_bound(problem, prices[0])
-    surplus = -jnp.sum(here.injection)
+    """(1 + R,) the prices after a Newton correction of those that are free, from what is injected `here`."""
+    bounds = _bounds(problem, prices[0])
+    surplus = -derivative_only(jnp.sum(here.injection))
     slope = here.slope
     rows = problem.row_offset.shape[0]
     total = jnp.sum(slope)
-    unique = _unique(problem, total)
+    free = bounds.free & _unique(problem, total)
     if rows == 0 or problem.feeder is None:
-        step = jnp.where(unique, (surplus - stop_gradient(surplus)) / jnp.where(unique, total, 1), 0)
-        return jnp.where(pool, prices[0] + step, at_bound)[None]
-    feeder, row_price = problem.feeder, prices[1:]
-    penalty = stop_gradient(problem.row_penalty)
-    at_work = (row_price != 0) & (jnp.abs(row_price) < SATURATED * penalty)
+        return prices.at[0].add(jnp.where(free, surplus / jnp.where(free, total, 1), 0))
+    feeder, row_price = problem.feeder, stop_gradient(prices[1:])
+    at_work = (row_price != 0) & (jnp.abs(row_price) < SATURATED * stop_gradient(problem.row_penalty))
     weight, chosen = jax.lax.top_k(jnp.where(at_work, jnp.abs(row_price), 0), min(rows, ROWS_AT_ONCE))
-    use = weight > 0
     matrix = jnp.take(feeder.matrix, chosen, axis=0)
     limit = jnp.where(row_price > 0, problem.row_upper, problem.row_lower)
     reached = jnp.matmul(matrix, bus_sum(feeder, here.injection), precision=Precision.HIGHEST)
-    beyond = reached + jnp.take(problem.row_offset - limit, chosen)
-    residual = jnp.concatenate([surplus[None], beyond])
-    # the pool moves against a bound of its own first: what that does to the rows counts too
-    shift = jnp.where(pool, 0, at_bound - stop_gradient(at_bound))
-    at_bus = bus_sum(feeder, slope)
-    weighted = matrix * at_bus[None, :]
+    beyond = derivative_only(reached + jnp.take(problem.row_offset - limit, chosen))
+    matrix = stop_gradient(matrix)
+    weighted = matrix * bus_sum(feeder, slope)[None, :]
     cross = jnp.sum(weighted, axis=1)
     inner = jnp.matmul(weighted, matrix.T, precision=Precision.HIGHEST)
     system = jnp.block([[total[None, None], -cross[None]], [-cross[:, None], inner]])
-    free = jnp.concatenate([(pool & unique)[None], use])
+    # where nobody answers to a row its price is not unique and stays
+    free = jnp.concatenate([free[None], (weight > 0) & (jnp.diagonal(inner) > 0)])
     system = jnp.where(free[:, None] & free[None, :], system, 0)
-    diagonal = jnp.diagonal(system)
-    # rows that depend on each other share the price between them: a small ridge makes that unique
-    ridge = 1e-9 if system.dtype == jnp.float64 else 1e-5
-    diagonal = jnp.where(free & (diagonal > 0), diagonal * (1 + ridge), 1)
+    ridge = RIDGE if system.dtype == jnp.float64 else RIDGE_SINGLE
+    diagonal = jnp.where(free, jnp.diagonal(system) * (1 + ridge), 1)
     scale = jax.lax.rsqrt(diagonal)
     system = system - jnp.diag(jnp.diagonal(system)) + jnp.diag(diagonal)
-    scaled = stop_gradient(system * scale[:, None] * scale[None, :])
-    change = (
-        residual - stop_gradient(residual) + jnp.concatenate([jnp.zeros_like(shift)[None], cross * shift])
-    )
-    factor = jax.scipy.linalg.cho_factor(scaled, lower=True)
-    step = scale * jax.scipy.linalg.cho_solve(factor, scale * jnp.where(free, change, 0))
-    saturated = jnp.where(at_work, row_price, jnp.sign(row_price) * problem.row_penalty * (row_price != 0))
-    moved = saturated.at[chosen].add(jnp.where(use, step[1:], 0))
-    return jnp.concatenate([(jnp.where(pool, prices[0] + step[0], at_bound))[None], moved])
+    factor = jax.scipy.linalg.cho_factor(stop_gradient(system * scale[:, None] * scale[None, :]), lower=True)
+    residual = jnp.where(free, jnp.concatenate([surplus[None], beyond]), 0)
+    step = scale * jax.scipy.linalg.cho_solve(factor, scale * residual)
+    return prices.at[0].add(step[0]).at[1 + chosen].add(step[1:])

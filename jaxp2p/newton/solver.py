@@ -60,7 +60,7 @@ class Outcome(NamedTuple):
 
     state: State
     answer: Answer
-    position: Array  # (N,) EUR/kWh, price + eps p of every home: the piece of its polyline on which it is
+    position: Array  # (N,) EUR/kWh, price + eps p of every home before polishing: its piece of the polyline
 
 
 class _Setup(NamedTuple):
@@ -373,12 +373,14 @@ def _raw(problem: SlotProblem, newton: Newton, search: Search) -> Answer:
 
 def end(problem: SlotProblem, newton: Newton, search: Search) -> Outcome:
     """What to execute: the last answer that was held against its certificate."""
-    at = search.base
-    answer = search.answer
+    at, answer, eps = search.base, search.answer, search.setup.eps
     state = State(at.prices[0], at.prices[1:], at.injection)
+    raw = _raw(problem, newton, search)
+    position = raw.nodal_price + eps * raw.injection
     if problem.feeder is not None:
         state, answer = rescued(problem, newton, state, answer, search.done)
-    return Outcome(state, answer, answer.nodal_price + search.setup.eps * answer.injection)
+        position = jnp.where(search.done, position, answer.nodal_price + eps * answer.injection)
+    return Outcome(state, answer, position)
 
 
 def pool_trades(injection: Array) -> Array:

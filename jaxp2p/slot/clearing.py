@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxp2p.prox.response import Pieces, corners, price_on_polyline, ramp, shares_at
@@ -50,11 +51,16 @@ class _Cleared(NamedTuple):
 
 
 def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
-    """Clear a pool slot; raises ValueError where one price is not enough (network, limits, other markets)."""
-    if problem.market.kind != "pool" or problem.feeder is not None or problem.unserved_price is not None:
-        raise ValueError("clear_pool needs a pool without network and without connection limits")
+    """Clear a pool slot, also a closed one (limit 0 for everybody).
+
+    Raises ValueError where one price is not enough: a network, trade or connection limits, another market.
+    """
+    _refuse_others(problem)
     pieces = problem.pieces()
-    bids = _Bids(pieces, problem.base, problem.price_buy, problem.price_sell, problem.market.fee[0, 0] / 2)
+    # a closed market (limit 0) is one whose fee nobody pays
+    fee, spread = problem.market.fee[0, 0], problem.price_buy - problem.price_sell
+    fee = jnp.where(jnp.max(problem.market.limit) > 0, fee, jnp.maximum(fee, spread))
+    bids = _Bids(pieces, problem.base, problem.price_buy, problem.price_sell, fee / 2)
     cleared = _moving(_clear(jax.lax.stop_gradient(bids), steps), bids)
     power = cleared.injection
     slope = problem.price_scale / problem.power_scale
@@ -85,6 +91,35 @@ def clear_pool(problem: SlotProblem, *, steps: int = 100) -> PoolClearing:
     value = slot_cost(problem, alone_dispatch) + storage_drift(problem, alone_dispatch)
     value = jnp.sum(value + problem.slot_hours * paid)
     return PoolClearing(cleared.price, value, cleared.nodal_price, power)
+
+
+def _refuse_others(problem: SlotProblem) -> None:
+    """Raises ValueError, on the host, with everything in the slot that one price does not decide."""
+    market = problem.market
+    there = (
+        (f"the market {market.kind!r}", market.kind != "pool"),
+        ("a network", problem.feeder is not None),
+        ("limits on trades", market.kind == "pool" and (market.limited or _has_limits(market.limit))),
+        (
+            "limits on connections",
+            any(x is not None for x in (problem.buy_max, problem.sell_max, problem.unserved_price)),
+        ),
+    )
+    found = [name for name, here in there if here]
+    if found:
+        raise ValueError(
+            f"clear_pool needs a pool without network, without trade limits and without connection limits, "
+            f"not {' and '.join(found)}"
+        )
+
+
+def _has_limits(limit: Array) -> bool:
+    """Whether trades are limited neither to nothing nor not at all; what is traced is taken at its word."""
+    if isinstance(limit, jax.core.Tracer):
+        return False
+    numbers = np.asarray(limit)
+    is_open = numbers > 0
+    return bool(np.any(np.isfinite(numbers) & is_open) or (np.any(is_open) and not np.all(is_open)))
 
 
 def _prices(bids: _Bids, price: Array) -> tuple[Array, Array]:
