@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
+from jaxp2p.prox.sensitivity import derivative_only
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import excess_of, values_at
 
@@ -71,7 +72,7 @@ def row_prices(problem: SlotProblem, work: RowsAtWork, price: Array, at_bus: Arr
     # the same once more, now with a derivative: which rows are at a limit has none
     price = _solve(work, found.side, found.inverse, unpriced, rho, problem.row_penalty)
     # where rounding kept the search from its end, what it had keeps every sign and the penalty
-    return jnp.where(found.done, price, found.price)
+    return jnp.where(found.done, price, found.price + derivative_only(price))
 
 
 def _search(work: RowsAtWork, unpriced: Array, price: Array, rho: Array, penalty: Array) -> _Found:

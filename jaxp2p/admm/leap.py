@@ -118,8 +118,8 @@ def leapt(problem: SlotProblem, state: State, change: Change, leap: Leap) -> Sta
 def _trade_price(problem: SlotProblem, price: Array, move: Array) -> Array:
     """Prices of trades moved, no further than to what members pay or get elsewhere."""
     low, high = price_limits(problem)
-    low, high = jnp.min(low), jnp.max(high)
-    return jnp.where(move < 0, jnp.maximum(price + move, jnp.minimum(low, price)), jnp.minimum(price + move, jnp.maximum(high, price)))
+    least, most = jnp.minimum(jnp.min(low), price), jnp.maximum(jnp.max(high), price)
+    return jnp.clip(price + move, least, most)
 
 
 def _row_price(problem: SlotProblem, price: Array, move: Array) -> Array:

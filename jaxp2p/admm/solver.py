@@ -290,7 +290,7 @@ def end_of(
 ) -> Answer:
     """What `execute` needs, moving with the problem as state and update do; `found` where it is at hand."""
     raw = _raw(problem, admm, search)
-    return polish(problem, raw) if found is None else moving_as(problem, raw, found)
+    return polish(problem, raw) if found is None else moving_as(raw, found)
 
 
 def end(problem: SlotProblem, admm: ADMM, search: Search) -> Outcome:

@@ -85,7 +85,7 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
         trade_price=moved[:1, None],
         row_price=moved[1:],
     )
-    return found._replace(answer=moving_as(problem, raw, last))
+    return found._replace(answer=moving_as(raw, last))
 
 
 def pool_replies(

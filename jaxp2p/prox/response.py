@@ -197,16 +197,19 @@ def price_on_polyline(devices: Response, *, price: Array, power: Array, slope: A
 def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array) -> Array:
     """Shares (P, N) of the pieces where the homes answer price (N,) with power (N,) kW.
 
-    Away from jumps the price says it all, up to its rounding, which a steep piece makes large: the pieces
-    partly in use make it good. Pieces that jump at this price share the rest evenly.
+    Away from jumps the price says it all, up to its rounding, which a steep piece makes large: pieces partly
+    in use move on until the power is right, also in derivatives. Pieces that jump at this price share the
+    rest evenly.
     """
     low, high = ramp(pieces, price, after=False), ramp(pieces, price, after=True)
     least = base + jnp.sum(low * pieces.gain, axis=0)
     span = jnp.sum((high - low) * pieces.gain, axis=0)
     part = jnp.clip((power - least) / jnp.where(span > 0, span, 1), 0, 1)
     shares = low + part[None, :] * (high - low)
-    partly = jnp.where((shares > 0) & (shares < 1), pieces.gain, 0)
-    give = jnp.sum(partly, axis=0)
+    width = pieces.end - pieces.start
+    partly = (shares > 0) & (shares < 1) & ~jumps(pieces, price)
+    rate = jnp.where(partly, 1 / jnp.where(partly, width, 1), 0)
     left = power - base - jnp.sum(shares * pieces.gain, axis=0)
-    more = jnp.where(give > 0, left / jnp.where(give > 0, give, 1), 0)
-    return jnp.where(partly > 0, jnp.clip(shares + more, 0, 1), shares)
+    slope = jnp.sum(rate * pieces.gain, axis=0)
+    rise = jnp.where(slope > 0, left / jnp.where(slope > 0, slope, 1), 0)
+    return jnp.where(partly, jnp.clip(shares + rate * rise[None, :], 0, 1), shares)

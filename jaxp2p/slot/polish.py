@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.prox.response import Response, corners, power_range, prices_at, shares_at
+from jaxp2p.prox.response import Response, corners, power_range, prices_at
 from jaxp2p.prox.sensitivity import with_derivative_of
 from jaxp2p.prox.trades import reciprocal_trades
 from jaxp2p.slot.answer import Answer
@@ -34,34 +34,16 @@ def polish(problem: SlotProblem, raw: Answer, devices: Response | None = None) -
     devices: the corners of the polylines, in any order, where they are at hand.
     """
     fixed, at, devices = jax.lax.stop_gradient((problem, raw, devices))
-    return moving_as(problem, raw, _polished(fixed, at, devices or corners(fixed.pieces(), fixed.base)))
+    return moving_as(raw, _polished(fixed, at, devices or corners(fixed.pieces(), fixed.base)))
 
 
-def moving_as(problem: SlotProblem, raw: Answer, found: Answer) -> Answer:
-    """`found`, bit by bit, with the derivatives of `raw`, which is the same but for tolerance.
-
-    Who executes an answer reads off its nodal price which devices are partly in use. To keep to its trades a
-    home whose battery is full in `raw` may use a millionth of it in `found`: the piece begins to count and
-    moves with everything that moves its corner, while the price of `raw`, away from it, stays. So the price
-    moves by what makes the devices at `found` inject what `raw` injects.
-    """
+def moving_as(raw: Answer, found: Answer) -> Answer:
+    """`found`, bit by bit, with the derivatives of `raw`, which is the same but for tolerance."""
+    moving = ("injection", "trades", "market_price", "nodal_price", "trade_price", "row_price")
     found = jax.lax.stop_gradient(found)
-    moving = ("injection", "trades", "market_price", "trade_price", "row_price")
-    out = found._replace(
+    return found._replace(
         **{name: with_derivative_of(getattr(found, name), getattr(raw, name)) for name in moving}
     )
-
-    def injected(problem: SlotProblem, price: Array) -> Array:
-        pieces, base = problem.pieces(), problem.base
-        shares = shares_at(pieces, base, price=price, power=out.injection)
-        return base + jnp.sum(shares * pieces.gain, axis=0)
-
-    price = with_derivative_of(found.nodal_price, raw.nodal_price)
-    still = jax.lax.stop_gradient(problem)
-    slope = jax.jvp(lambda x: injected(still, x), (found.nodal_price,), (jnp.ones_like(price),))[1]
-    lag = out.injection - injected(problem, price)
-    like = price + jnp.where(slope > 0, lag / jnp.where(slope > 0, slope, 1), 0)
-    return out._replace(nodal_price=with_derivative_of(found.nodal_price, like))
 
 
 def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
