@@ -10,7 +10,7 @@ is worked out for all slots at once. Only a linear recursion goes from slot to s
 and its transpose, which autodiff makes of it, is the costate equation: what a kWh more in slot t would have
 been worth (Pontryagin et al., The mathematical theory of optimal processes, 1962). The derivative is that of
 `simulation.simulate(..., adjoint="implicit")` in less time and memory: of what derivatives need, nothing but
-the recursion waits for the slot before. The solver's position of every home is kept, so that working a slot
+the recursion waits for the slot before. What every home did at which prices is kept, so that working a slot
 out anew finds the pieces of the polylines that the run was on.
 """
 
@@ -28,7 +28,7 @@ from jaxp2p.newton.adjoint import Solution, pool_answer, pool_replies
 from jaxp2p.newton.solver import Newton
 from jaxp2p.newton.solver import suits as one_price
 from jaxp2p.policy import Penalties, Policy, Slot, observe, remember, slot_problem
-from jaxp2p.prox.sensitivity import derivative_only
+from jaxp2p.prox.sensitivity import derivative_only, with_derivative_of
 from jaxp2p.slot import execute
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.solvers import Solver
@@ -66,6 +66,7 @@ class _Point(NamedTuple):
 
     energy: Array  # (N,) kWh before the slot
     price: Array  # () EUR/kWh, of the pool
+    trades: Array  # (1, N) kW
     solution: Solution
 
 
@@ -117,9 +118,9 @@ def simulate(
     last, verdict, points = _run(stop_gradient(rules), stop_gradient(horizon), solver, number)
     known = _known(rules, horizon, number)
 
-    here, balance = jax.vmap(_respond, (None, None, 0, 0))(rules, solver, known, points)
+    here, balance = jax.vmap(_respond, (None, 0, 0))(rules, known, points)
     fixed = stop_gradient((rules, known))
-    by_energy, by_price = jax.vmap(_slopes, (None, None, 0, 0))(fixed[0], solver, fixed[1], points)
+    by_energy, by_price = jax.vmap(_slopes, (None, 0, 0))(*fixed, points)
     denergy, dprice, dlast = _recursion(
         here, balance.slope, by_energy, by_price, derivative_only(battery.energy_start)
     )
@@ -133,6 +134,8 @@ def simulate(
         # nothing that is settled by depends on the energy, which does not move here
         problem = _problem(rules, known, point.energy)
         answer = pool_answer(problem, price, response.injection, response.market_price, response.nodal_price)
+        # at a tariff who deals with whom is not unique: as it was done
+        answer = answer._replace(trades=with_derivative_of(point.trades, answer.trades))
         done = execute.settle(problem, answer, response.devices)
         result = execute.SlotResult(dispatch=done, gap_parts=None, gap_scale=None, **verdict)
         row = simulation.record(problem, result, response.energy)
@@ -151,9 +154,9 @@ def _run(rules: _Rules, horizon: Horizon, solver: Newton, number: Array) -> tupl
         cleared = simulation.clear(*rules, solver, state, slot)
         after, row = simulation.carry_out(rules.community, state, cleared)
         found, answer = cleared.outcome, cleared.outcome.answer
-        solution = Solution(answer.injection, answer.market_price, answer.nodal_price, found.position)
+        solution = Solution(answer.injection, answer.market_price, answer.nodal_price)
         verdict = {name: getattr(row, name) for name in VERDICT}
-        return after, (verdict, _Point(state.energy, found.state.price, solution))
+        return after, (verdict, _Point(state.energy, found.state.price, answer.trades, solution))
 
     state, (verdict, points) = jax.lax.scan(body, state, slots)
     return state.energy, verdict, points
@@ -175,10 +178,10 @@ def _problem(rules: _Rules, known: _Known, energy: Array) -> SlotProblem:
     return slot_problem(*rules, known.slot, energy, known.number, known.memory)
 
 
-def _respond(rules: _Rules, solver: Newton, known: _Known, point: _Point) -> tuple[_Response, _Balance]:
+def _respond(rules: _Rules, known: _Known, point: _Point) -> tuple[_Response, _Balance]:
     """Everybody in one slot, in the state and at the price of the run."""
     problem = _problem(rules, known, point.energy)
-    replies, price, slope = pool_replies(problem, solver, point.price, point.solution)
+    replies, price, slope = pool_replies(problem, point.price, point.solution)
     devices = execute.devices_of(problem, replies.shares, problem.pieces())
     battery = rules.community.prosumers.battery
     energy = simulation.next_energy(battery, point.energy, problem.slot_hours, devices)
@@ -186,12 +189,12 @@ def _respond(rules: _Rules, solver: Newton, known: _Known, point: _Point) -> tup
     return response, _Balance(price, slope)
 
 
-def _slopes(rules: _Rules, solver: Newton, known: _Known, point: _Point) -> tuple[_Response, _Response]:
+def _slopes(rules: _Rules, known: _Known, point: _Point) -> tuple[_Response, _Response]:
     """Derivatives of the response: by the home's own energy, and by the pool's price."""
 
     def along(name: str) -> _Response:
         x = getattr(point, name)
-        respond = lambda x: _respond(rules, solver, known, point._replace(**{name: x}))[0]
+        respond = lambda x: _respond(rules, known, point._replace(**{name: x}))[0]
         # homes do not see each other's energy: moving all of them by one kWh gives every own derivative
         return jax.jvp(respond, (x,), (jnp.ones_like(x),))[1]
 

@@ -95,15 +95,7 @@ def entries(problem):
     return mask | {"fee": np.ones((), bool)}
 
 
-OPEN = pytest.mark.xfail(
-    reason="the derivative by the limit of one network row is nought, unrolled and implicit alike",
-    strict=False,
-)
-
-
-@pytest.mark.parametrize(
-    ("market", "seed"), [pytest.param("pool", 3, marks=OPEN, id="pool-3"), ("bilateral", 4)]
-)
+@pytest.mark.parametrize(("market", "seed"), [("pool", 3), ("bilateral", 4)])
 def test_unrolled_is_implicit_is_finite_differences(market, seed):
     problem = slot(market, seed)
     zero = nothing(problem)

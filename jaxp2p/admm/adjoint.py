@@ -30,7 +30,7 @@ from jax.scipy.sparse.linalg import cg
 
 from jaxp2p._pytree import record, static
 from jaxp2p.admm import solver
-from jaxp2p.admm.feeder import RowsAtWork, row_prices
+from jaxp2p.admm.feeder import RowsAtWork, moving_with, row_prices
 from jaxp2p.admm.solver import ADMM, Outcome, State, at_work, end_of, step
 from jaxp2p.prox.feeder import at_homes, bus_sum
 from jaxp2p.prox.prosumer import ProsumerUpdate, curve
@@ -95,7 +95,7 @@ def at_solution(
     """`outcome`, bit by bit, as a function of the problem that it solves: "implicit" for any ADMM outcome."""
     admm, star = jax.lax.stop_gradient((admm, outcome.state))
     rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
-    work = at_work(jax.lax.stop_gradient(problem), admm, star) if rows else None
+    fixed_work = at_work(jax.lax.stop_gradient(problem), admm, star) if rows else None
     leaves, tree = jax.tree.flatten(problem)
     numbers = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
 
@@ -103,6 +103,7 @@ def at_solution(
         values = iter(moving)
         own = [next(values) if n else x for n, x in zip(numbers, leaves, strict=True)]
         problem: SlotProblem = jax.tree.unflatten(tree, own)
+        work = None if fixed_work is None else moving_with(problem, fixed_work)
         old = copies(problem, star, v, work)
         new, update = step(problem, admm, curve(problem.response(), star.rho[1]), old, work)
         return consensus(problem, new), (*old[:4], *update)

@@ -56,12 +56,24 @@ def rows_at_work(
     busy = jnp.any(row_price != 0) | jnp.any(excess_of(problem, value) > 0)
     chosen = _choose(problem, row_price, value, min(most, row_price.shape[0]))
     pick = lambda x: jnp.take(x, chosen, axis=0)
-    matrix, offset = pick(problem.feeder.matrix), pick(problem.row_offset)
-    gram = jnp.matmul(matrix * problem.feeder.count[None, :], matrix.T, precision=Precision.HIGHEST)
-    lower, upper = pick(problem.row_lower) - offset, pick(problem.row_upper) - offset
-    size = jnp.matmul(jnp.abs(matrix), jnp.abs(at_bus), precision=Precision.HIGHEST) + jnp.abs(offset)
+    matrix, gram, lower, upper = _data(problem, chosen)
+    size = jnp.matmul(jnp.abs(matrix), jnp.abs(at_bus), precision=Precision.HIGHEST)
+    size = size + jnp.abs(pick(problem.row_offset))
     tolerance = jnp.maximum(1e-4 * pick(tolerance), 8 * jnp.finfo(gram.dtype).eps * size)
     return RowsAtWork(busy, chosen, matrix, gram, lower, upper, tolerance)
+
+
+def moving_with(problem: SlotProblem, work: RowsAtWork) -> RowsAtWork:
+    """The same rows, with the derivatives of their data with respect to the problem."""
+    matrix, gram, lower, upper = _data(problem, work.chosen)
+    return work._replace(matrix=matrix, gram=gram, lower=lower, upper=upper)
+
+
+def _data(problem: SlotProblem, chosen: Array) -> tuple[Array, ...]:
+    pick = lambda x: jnp.take(x, chosen, axis=0)
+    matrix, offset = pick(problem.feeder.matrix), pick(problem.row_offset)
+    gram = jnp.matmul(matrix * problem.feeder.count[None, :], matrix.T, precision=Precision.HIGHEST)
+    return matrix, gram, pick(problem.row_lower) - offset, pick(problem.row_upper) - offset
 
 
 def row_prices(problem: SlotProblem, work: RowsAtWork, price: Array, at_bus: Array, rho: Array) -> Array:

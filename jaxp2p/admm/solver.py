@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from jaxp2p.admm.feeder import RowsAtWork, row_prices, rows_at_work
+from jaxp2p.admm.feeder import RowsAtWork, moving_with, row_prices, rows_at_work
 from jaxp2p.admm.leap import Change, Leap, best_leap, last_change, leapt, no_leap
 from jaxp2p.admm.residuals import Residuals, no_residuals, residuals
 from jaxp2p.admm.state import ADMM, State, init, rescale, safe, warm
@@ -290,7 +290,7 @@ def end_of(
 ) -> Answer:
     """What `execute` needs, moving with the problem as state and update do; `found` where it is at hand."""
     raw = _raw(problem, admm, search)
-    return polish(problem, raw) if found is None else moving_as(raw, found)
+    return polish(problem, raw) if found is None else moving_as(problem, raw, found)
 
 
 def end(problem: SlotProblem, admm: ADMM, search: Search) -> Outcome:
@@ -310,7 +310,9 @@ def solve_fixed(problem: SlotProblem, admm: ADMM, state: State, iterations: int)
 
     @partial(jax.checkpoint, prevent_cse=False)
     def body(carry, _):
-        work = at_work(*jax.lax.stop_gradient((problem, admm, carry[0]))) if rows else None
+        work = None
+        if rows:
+            work = moving_with(problem, at_work(*jax.lax.stop_gradient((problem, admm, carry[0]))))
         new, update = step(problem, admm, at_rho, carry[0], work)
         return (new, update), residuals(problem, admm, carry[0], new, update)
 

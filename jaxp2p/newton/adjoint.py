@@ -27,20 +27,19 @@ from jaxp2p.newton.solver import (
     Newton,
     Outcome,
     State,
-    polyline_positions,
     pool_trades,
     price_range,
 )
 from jaxp2p.newton.solver import solve as solve_forward
 from jaxp2p.prox.feeder import bus_sum
-from jaxp2p.prox.response import jumps, shares_at
+from jaxp2p.prox.response import in_part, jumps, shares_at
 from jaxp2p.prox.sensitivity import derivative_only, with_derivative_of
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.polish import moving_as
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import nodal_surcharge
 
-STEEPEST, STEEPEST_SINGLE = 1e-5, 1e-3  # of the price scale: width that a jump is given
+STEEPEST, STEEPEST_SINGLE = 1e-3, 1e-3  # of the price scale: width that a jump is given
 RIDGE, RIDGE_SINGLE = 1e-12, 1e-5  # of the diagonal: rows that depend on each other share the price
 FLATTEST = 1e-4  # of power scale / price scale: where all respond less, the price is not unique and stays
 ROWS_AT_ONCE = 16  # priced rows that move together; in a radial feeder fewer are at work
@@ -52,7 +51,6 @@ class Solution(NamedTuple):
     injection: Array  # (N,) kW
     market_price: Array  # (N,) EUR/kWh
     nodal_price: Array  # (N,) EUR/kWh, on a jump exactly the jump's
-    position: Array  # (N,) EUR/kWh, price + eps p, which rises along jumps too: the piece in use
 
 
 class Replies(NamedTuple):
@@ -73,10 +71,10 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
     """
     found = stop_gradient(solve_forward(*stop_gradient((problem, newton, state))))
     last = found.answer
-    at = Solution(last.injection, last.market_price, last.nodal_price, found.position)
+    at = Solution(last.injection, last.market_price, last.nodal_price)
     prices = _with_bounds(problem, found.state.price, found.state.row_price)
-    moved = _moved(problem, _reply(problem, newton, at, prices), prices)
-    replies = _reply(problem, newton, at, moved)
+    moved = _moved(problem, _reply(problem, at, prices), prices)
+    replies = _reply(problem, at, moved)
     raw = last._replace(
         injection=replies.injection,
         trades=jnp.broadcast_to(pool_trades(replies.injection), problem.market.fee.shape),
@@ -85,12 +83,10 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
         trade_price=moved[:1, None],
         row_price=moved[1:],
     )
-    return found._replace(answer=moving_as(raw, last))
+    return found._replace(answer=moving_as(problem, raw, last))
 
 
-def pool_replies(
-    problem: SlotProblem, newton: Newton, price: Array, at: Solution
-) -> tuple[Replies, Array, Array]:
+def pool_replies(problem: SlotProblem, price: Array, at: Solution) -> tuple[Replies, Array, Array]:
     """Where no network couples them: the homes at the pool's price, that price, and the slope of their sum.
 
     Around a solution, with its price () in EUR/kWh. Each reply depends on the price and on that home alone.
@@ -99,7 +95,7 @@ def pool_replies(
     """
     bounds, none = _bounds(problem, price), jnp.zeros_like(problem.row_offset)
     prices = jnp.concatenate([_bounded(price, bounds)[None], none])
-    replies = _reply(problem, newton, at, prices)
+    replies = _reply(problem, at, prices)
     total = jnp.sum(replies.slope)
     return replies, prices[0], jnp.where(bounds.free & _unique(problem, total), total, 0)
 
@@ -163,7 +159,7 @@ def _unique(problem: SlotProblem, slope: Array) -> Array:
     return slope > FLATTEST * stop_gradient(problem.power_scale / problem.price_scale)
 
 
-def _reply(problem: SlotProblem, newton: Newton, at: Solution, prices: Array) -> Replies:
+def _reply(problem: SlotProblem, at: Solution, prices: Array) -> Replies:
     """Everybody's answer to `prices`: the solution, moving with the prices, the devices and the tariffs.
 
     A piece of the polyline that is partly in use moves by 1 / (end - start) of itself per EUR/kWh, relative
@@ -172,12 +168,10 @@ def _reply(problem: SlotProblem, newton: Newton, at: Solution, prices: Array) ->
     """
     pieces, base = problem.pieces(), problem.base
     still = stop_gradient(problem)
-    fixed, edge = still.pieces(), polyline_positions(still, newton)
+    fixed = still.pieces()
     share = shares_at(fixed, still.base, price=at.nodal_price, power=at.injection)
-    count, position = share.shape[0], at.position[None, :]
-    partly = (edge[:count] < position) & (position < edge[count:])
-    jump = jumps(fixed, at.nodal_price)
-    steepest = STEEPEST if position.dtype == jnp.float64 else STEEPEST_SINGLE
+    partly, jump = in_part(share), jumps(fixed, at.nodal_price)
+    steepest = STEEPEST if share.dtype == jnp.float64 else STEEPEST_SINGLE
     width = jnp.where(jump, steepest * still.price_scale, fixed.end - fixed.start)
     rate = jnp.where(partly, 1 / width, 0)
     point = (1 - share) * derivative_only(pieces.start) + share * derivative_only(pieces.end)

@@ -60,7 +60,6 @@ class Outcome(NamedTuple):
 
     state: State
     answer: Answer
-    position: Array  # (N,) EUR/kWh, price + eps p of every home before polishing: its piece of the polyline
 
 
 class _Setup(NamedTuple):
@@ -142,11 +141,6 @@ def _pull(problem: SlotProblem, newton: Newton) -> Array:
 def _positions(pieces: Pieces, base: Array, eps: Array) -> tuple[Response, Array]:
     found = corners(pieces, base)
     return found, found.price + eps * found.power
-
-
-def polyline_positions(problem: SlotProblem, newton: Newton) -> Array:
-    """(2P, N) EUR/kWh, price + eps p at the start of every device piece, then at its end."""
-    return _positions(problem.pieces(), problem.base, _pull(problem, newton))[1]
 
 
 def price_range(problem: SlotProblem) -> tuple[Array, Array, Array]:
@@ -373,14 +367,11 @@ def _raw(problem: SlotProblem, newton: Newton, search: Search) -> Answer:
 
 def end(problem: SlotProblem, newton: Newton, search: Search) -> Outcome:
     """What to execute: the last answer that was held against its certificate."""
-    at, answer, eps = search.base, search.answer, search.setup.eps
+    at, answer = search.base, search.answer
     state = State(at.prices[0], at.prices[1:], at.injection)
-    raw = _raw(problem, newton, search)
-    position = raw.nodal_price + eps * raw.injection
     if problem.feeder is not None:
         state, answer = rescued(problem, newton, state, answer, search.done)
-        position = jnp.where(search.done, position, answer.nodal_price + eps * answer.injection)
-    return Outcome(state, answer, position)
+    return Outcome(state, answer)
 
 
 def pool_trades(injection: Array) -> Array:

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.lax import stop_gradient
+
+EDGE, EDGE_SINGLE = 1e-6, 1e-3  # share of a piece up to which it counts as not in use, in derivatives
 
 
 class Pieces(NamedTuple):
@@ -206,10 +209,23 @@ def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array) -> Arr
     span = jnp.sum((high - low) * pieces.gain, axis=0)
     part = jnp.clip((power - least) / jnp.where(span > 0, span, 1), 0, 1)
     shares = low + part[None, :] * (high - low)
-    width = pieces.end - pieces.start
-    partly = (shares > 0) & (shares < 1) & ~jumps(pieces, price)
-    rate = jnp.where(partly, 1 / jnp.where(partly, width, 1), 0)
+    moves = in_part(shares)
+    shares = jnp.where(moves, shares, stop_gradient(shares))
+    ramps = (shares > 0) & (shares < 1) & ~jumps(pieces, price)
+    give = jnp.where(jnp.any(ramps & moves, axis=0)[None, :], ramps & moves, ramps)
+    rate = jnp.where(give, 1 / jnp.where(give, pieces.end - pieces.start, 1), 0)
     left = power - base - jnp.sum(shares * pieces.gain, axis=0)
     slope = jnp.sum(rate * pieces.gain, axis=0)
     rise = jnp.where(slope > 0, left / jnp.where(slope > 0, slope, 1), 0)
-    return jnp.where(partly, jnp.clip(shares + rate * rise[None, :], 0, 1), shares)
+    shares = jnp.where(give, jnp.clip(shares + rate * rise[None, :], 0, 1), shares)
+    return jnp.where(moves, shares, stop_gradient(shares))
+
+
+def in_part(shares: Array) -> Array:
+    """(P, N) bool: pieces neither in full use nor out of it: those that move.
+
+    An answer that is exact but for the solver's tolerance may use a millionth of what the optimum does not
+    use at all. That piece would move with its corner, and nothing else in the home would.
+    """
+    edge = EDGE if shares.dtype == jnp.float64 else EDGE_SINGLE
+    return (shares > edge) & (shares < 1 - edge)

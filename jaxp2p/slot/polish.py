@@ -18,7 +18,7 @@ from jax import Array
 
 from jaxp2p.prox.response import Response, corners, power_range, prices_at
 from jaxp2p.prox.sensitivity import with_derivative_of
-from jaxp2p.prox.trades import reciprocal_trades
+from jaxp2p.prox.trades import reciprocal_trades, share_out
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import price_limits
 from jaxp2p.slot.problem import SlotProblem
@@ -34,16 +34,29 @@ def polish(problem: SlotProblem, raw: Answer, devices: Response | None = None) -
     devices: the corners of the polylines, in any order, where they are at hand.
     """
     fixed, at, devices = jax.lax.stop_gradient((problem, raw, devices))
-    return moving_as(raw, _polished(fixed, at, devices or corners(fixed.pieces(), fixed.base)))
+    return moving_as(problem, raw, _polished(fixed, at, devices or corners(fixed.pieces(), fixed.base)))
 
 
-def moving_as(raw: Answer, found: Answer) -> Answer:
+def moving_as(problem: SlotProblem, raw: Answer, found: Answer) -> Answer:
     """`found`, bit by bit, with the derivatives of `raw`, which is the same but for tolerance."""
     moving = ("injection", "trades", "market_price", "nodal_price", "trade_price", "row_price")
     found = jax.lax.stop_gradient(found)
+    if _in_proportion(problem):
+        raw = raw._replace(trades=_shared(problem, raw.injection))
     return found._replace(
         **{name: with_derivative_of(getattr(found, name), getattr(raw, name)) for name in moving}
     )
+
+
+def _in_proportion(problem: SlotProblem) -> bool:
+    """Whether nothing but their sum limits the trades: a pool without limits on trades or connections."""
+    return problem.market.kind == "pool" and not problem.market.limited and problem.unserved_price is None
+
+
+def _shared(problem: SlotProblem, injection: Array) -> Array:
+    """(1, N) kW to the pool, or from it; who is indifferent deals with the utility, in proportion."""
+    limit = problem.trade_limit
+    return share_out(jnp.clip(jnp.broadcast_to(injection, limit.shape), -limit, limit))
 
 
 def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
@@ -68,6 +81,8 @@ def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
     injection = jnp.where(priced, raw.injection, jnp.clip(raw.injection, lowest, highest))
     injection = jnp.clip(injection, least, most)
     injection = jnp.clip(injection, jnp.min(devices.power, axis=0), jnp.max(devices.power, axis=0))
+    if _in_proportion(problem):
+        trades = _shared(problem, injection)
     return raw._replace(
         injection=injection,
         trades=trades,
