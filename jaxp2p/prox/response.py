@@ -200,9 +200,8 @@ def price_on_polyline(devices: Response, *, price: Array, power: Array, slope: A
 def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array) -> Array:
     """Shares (P, N) of the pieces where the homes answer price (N,) with power (N,) kW.
 
-    Away from jumps the price says it all, up to its rounding, which a steep piece makes large: pieces partly
-    in use move on until the power is right, also in derivatives. Pieces that jump at this price share the
-    rest evenly.
+    Away from jumps the price says it all: the storage guarantee rests on that, so rounding of the power must
+    not count. Pieces that jump at this price share the rest evenly.
     """
     low, high = ramp(pieces, price, after=False), ramp(pieces, price, after=True)
     least = base + jnp.sum(low * pieces.gain, axis=0)
@@ -211,14 +210,13 @@ def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array) -> Arr
     shares = low + part[None, :] * (high - low)
     moves = in_part(shares)
     shares = jnp.where(moves, shares, stop_gradient(shares))
-    ramps = (shares > 0) & (shares < 1) & ~jumps(pieces, price)
-    give = jnp.where(jnp.any(ramps & moves, axis=0)[None, :], ramps & moves, ramps)
-    rate = jnp.where(give, 1 / jnp.where(give, pieces.end - pieces.start, 1), 0)
-    left = power - base - jnp.sum(shares * pieces.gain, axis=0)
+    # the same, but in derivatives the pieces in use follow the power
+    ramps = moves & ~jumps(pieces, price)
+    rate = jnp.where(ramps, 1 / jnp.where(ramps, pieces.end - pieces.start, 1), 0)
     slope = jnp.sum(rate * pieces.gain, axis=0)
-    rise = jnp.where(slope > 0, left / jnp.where(slope > 0, slope, 1), 0)
-    shares = jnp.where(give, jnp.clip(shares + rate * rise[None, :], 0, 1), shares)
-    return jnp.where(moves, shares, stop_gradient(shares))
+    left = power - base - jnp.sum(shares * pieces.gain, axis=0)
+    rise = (left - stop_gradient(left)) / jnp.where(slope > 0, slope, 1)
+    return shares + rate * rise[None, :]
 
 
 def in_part(shares: Array) -> Array:
