@@ -71,7 +71,7 @@ def test_default_tolerance_in_float32_passes_the_rule(family, name):
         assert verdict.balance_error_kw < 2e-5, (seed, verdict)
         assert verdict.reciprocity_error_kw < 1e-4, (seed, verdict)  # what rounding leaves of a pool's sum
         assert inside_limits(problem, result.dispatch, 0.0), seed
-    assert len(at_limit) <= 1, at_limit
+    assert len(at_limit) <= (name == "newton"), at_limit
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -89,7 +89,7 @@ def test_tight_tolerance_in_float64_is_a_thousand_times_closer(family, name):
         assert verdict.power_violation_kw < 1e-4, (seed, verdict)
         assert max(verdict.balance_error_kw, verdict.reciprocity_error_kw) < 1e-10, (seed, verdict)
         assert inside_limits(problem, result.dispatch, 1e-12), seed
-    assert len(at_limit) <= 2, at_limit
+    assert len(at_limit) <= (name == "newton"), at_limit
 
 
 def test_a_third_of_the_slots_have_a_binding_network():
