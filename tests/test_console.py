@@ -75,3 +75,5 @@ def test_a_dollar_in_a_name_is_no_formula(tmp_path):
     figure, axes = canvas()
     axes[0, 0].set_title(plain("$\\frac{a$"))
     figure.savefig(tmp_path / "title.png")
+    assert (tmp_path / "title.png").stat().st_size > 0
+    assert axes[0, 0].title.get_text() == "\\$\\frac{a\\$"
