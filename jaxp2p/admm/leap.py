@@ -98,7 +98,8 @@ def best_leap(
 
 def _whole_range(problem: SlotProblem, change: Change, span: Array) -> Array:
     """() how often the change must be repeated for the first price to cross its range; 0 if nothing moves."""
-    crossed = jnp.max(jnp.abs(change.market)) / jnp.maximum(span, jnp.finfo(span.dtype).tiny)
+    # with one tariff for buying and selling only rows have a range
+    crossed = jnp.where(span > 0, jnp.max(jnp.abs(change.market)) / jnp.where(span > 0, span, 1), 0)
     crossed = jnp.maximum(crossed, jnp.max(jnp.abs(change.row), initial=0) / problem.row_penalty)
     moves = crossed > jnp.finfo(span.dtype).eps
     return jnp.where(moves, 1 / jnp.where(moves, crossed, 1), 0)
