@@ -165,6 +165,7 @@ def main(argv=None) -> int:
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         pending = []
         for family in chosen:
+            jax.clear_caches()  # each family has its own programs, and a process may map only so many
             for dtype in options.dtype:
                 wanted = suiting(draw_many(family, [0], dtype), options.solver)
                 old = [(family.name, solver, dtype, options.seeds) for solver in wanted]

@@ -401,8 +401,10 @@ def judge(problem, dispatch, status, gap=None, best: Optimum | None = None) -> V
     fees = float(np.sum(s.fee * np.abs(d["trades"]) / 2))
     distance = s.dt * _rate(s, d, fees) - best.lower
     rounding = _rounding(s, d)
-    slack = best.error + rounding
-    if not fault and distance < -(best.error + rounding + 1e-9 * best.scale):
+    slack = (
+        best.error + rounding + 1e-9 * best.scale
+    )  # the scale has a floor: nothing is compared with nought
+    if not fault and distance < -slack:
         fault = "beats the optimum"
     wrong = bool(fault) or bool(distance > GAP * best.scale + slack)
     excess = s.excess(d["injection"])

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from communities import small
+from nasty_slots import draw
 from random_slots import random_slot
 
 from jaxp2p.admm import solver
@@ -107,3 +108,18 @@ def test_history_of_solve_fixed_ends_where_solve_does():
     assert history.prim.shape == (int(free.iterations), 2)
     np.testing.assert_allclose(fixed.update.injection, free.update.injection, atol=1e-12)
     assert float(history.prim[-1].max()) < float(history.prim[0].max())
+
+
+def test_fees_below_zero_do_not_hang():
+    """Tables refuse them; a gradient may step there. A circle pays for ever and no price is consistent."""
+    problem = random_slot(11, homes=8, market="bilateral", binding=False)
+    problem = replace(problem, market=replace(problem.market, fee=problem.market.fee - 0.05))
+    result = solve(problem, ADMM(max_iter=100))
+    assert result.iterations <= 100
+    assert bool(jnp.all(jnp.isfinite(result.dispatch.injection)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_leaps_that_go_round_in_circles_end(dtype):
+    result = solve(draw("trade_limits.pool", 251, dtype), ADMM())
+    assert result.status == Status.SOLVED

@@ -159,6 +159,9 @@ def least_squares(matrix, right: Consensus, linear: Linear) -> Consensus:
     def solve(matrix, right):
         transposed = jax.linear_transpose(matrix, right)
         back = lambda y: transposed(y)[0]
-        return cg(lambda x: back(matrix(x)), back(right), tol=tol, maxiter=linear.max_iter)[0]
+        # no less than rounding: where prices are not unique, `back(right)` may be nothing else
+        size = jnp.sqrt(sum(jnp.vdot(x, x) for x in right))
+        least = 10 * jnp.finfo(size.dtype).eps * size
+        return cg(lambda x: back(matrix(x)), back(right), tol=tol, atol=least, maxiter=linear.max_iter)[0]
 
     return jax.lax.custom_linear_solve(matrix, right, solve, transpose_solve=solve)

@@ -257,7 +257,10 @@ def _with_gap(problem: SlotProblem, admm: ADMM, search: Search, change: Change) 
     """The search with the gap of what would be executed, and how its prices should move."""
     last = search.residuals
     answer = polish(problem, _raw(problem, admm, search), search.devices)
-    late = search.iterations % (admm.check_every * admm.gap_every * 2) == 0
+    # leaps may end where they began, again and again: every other stretch goes without
+    pause = 2 * admm.check_every * admm.gap_every
+    stretch = search.iterations // max(admm.balance_until, 1)
+    late = (search.iterations % pause == 0) & (stretch % 2 == 0)
     # what half of the tolerance did not end in time may use nearly all of it
     share = jnp.where(search.iterations < admm.balance_until, 0.5, 0.95)
     excess, leap = best_leap(problem, answer, share * admm.eps_gap, change, also=late)

@@ -98,16 +98,20 @@ def consistent_prices(
 
 
 def _along_edges(partner: Array, reach: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """`low` raised and `high` lowered until neighbours differ by no more than `reach` (K, N)."""
+    """`low` raised and `high` lowered until neighbours differ by no more than `reach` (K, N).
+
+    No chain of corrections is longer than there are members, unless fees below zero make a circle pay for
+    ever: no prices are consistent then, and what the last sweep found is as good a bound as any.
+    """
 
     def relax(carry):
-        low, high, _ = carry
+        low, high, _, sweeps = carry
         raised = jnp.maximum(low, jnp.max(jnp.take(low, partner) - reach, axis=0))
         lowered = jnp.minimum(high, jnp.min(jnp.take(high, partner) + reach, axis=0))
-        return raised, lowered, jnp.any(raised > low) | jnp.any(lowered < high)
+        return raised, lowered, jnp.any(raised > low) | jnp.any(lowered < high), sweeps + 1
 
-    low, high, _ = jax.lax.while_loop(lambda carry: carry[2], relax, (low, high, jnp.ones((), bool)))
-    return low, high
+    unfinished = lambda carry: carry[2] & (carry[3] < low.shape[0])
+    return jax.lax.while_loop(unfinished, relax, (low, high, jnp.ones((), bool), 0))[:2]
 
 
 def slot_gap(
