@@ -82,11 +82,8 @@ def consistent_prices(
     if market.kind == "none":
         return jnp.clip(price, low, high), free
     if market.kind == "pool":
-        half = market.fee[0] / 2
-        room = free[0]
-        lowest = jnp.max(jnp.where(room, low - half, -jnp.inf))
-        highest = jnp.min(jnp.where(room, high + half, jnp.inf))
-        pool = jnp.clip(jnp.reshape(trade_price, (-1,))[0], lowest, highest)
+        half, room = market.fee[0] / 2, free[0]
+        pool = _pool_price(problem, trade_price, room)
         inside = jnp.clip(price, jnp.maximum(low, pool - half), jnp.minimum(high, pool + half))
         return jnp.where(room, inside, jnp.clip(price, low, high)), free
     reach = jnp.where(free, market.fee, jnp.inf)
@@ -95,6 +92,15 @@ def consistent_prices(
     price = jnp.clip(price, low, high)
     above, below = _along_edges(market.partner, reach, price, price)
     return below + (above - below) / 2, free
+
+
+def _pool_price(problem: SlotProblem, trade_price: Array, room: Array) -> Array:
+    """() the pool's price, at which no member with room (N,) to trade would rather deal with the utility."""
+    low, high = price_limits(problem)
+    half = problem.market.fee[0] / 2
+    lowest = jnp.max(jnp.where(room, low - half, -jnp.inf))
+    highest = jnp.min(jnp.where(room, high + half, jnp.inf))
+    return jnp.clip(jnp.reshape(trade_price, (-1,))[0], lowest, highest)
 
 
 def _along_edges(partner: Array, reach: Array, low: Array, high: Array) -> tuple[Array, Array]:
@@ -178,11 +184,7 @@ def _trade_slack(problem: SlotProblem, price: Array, trades: Array, trade_price:
     if market.kind == "none":
         return jnp.zeros_like(price)
     if market.kind == "pool":
-        half = market.fee[0] / 2
-        low, high = price_limits(problem)
-        lowest = jnp.max(jnp.where(room[0], low - half, -jnp.inf))
-        highest = jnp.min(jnp.where(room[0], high + half, jnp.inf))
-        delta = (price - jnp.clip(jnp.reshape(trade_price, (-1,))[0], lowest, highest))[None, :]
+        delta = (price - _pool_price(problem, trade_price, room[0]))[None, :]
     else:
         delta = (price[None, :] - jnp.take(price, market.partner)) / 2
     limit = problem.trade_limit
