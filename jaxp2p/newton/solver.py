@@ -52,6 +52,7 @@ __all__ = [
     "suits",
 ]
 
+AIM = 0.1  # of the tolerance of a row
 SATURATED = 0.999  # share of the row penalty from which a violated row counts as paid for
 
 
@@ -74,6 +75,8 @@ class _Setup(NamedTuple):
     lowest: Array  # (1 + R,) EUR/kWh, bounds of the prices
     highest: Array  # (1 + R,)
     damping: Array  # (1 + R,) kW per EUR/kWh
+    row_upper: Array  # (R,) kW, aimed at: inside the limits by row_tolerance
+    row_lower: Array  # (R,)
     row_tolerance: Array  # (R,) kW
 
 
@@ -119,6 +122,11 @@ def _setup(problem: SlotProblem, newton: Newton) -> _Setup:
     damping = jnp.concatenate(
         [jnp.full((1,), newton.damping, dtype), jnp.full(rows, newton.row_damping, dtype)]
     )
+    # What a row is beyond its limit costs its whole penalty, what it is inside only its price: so the aim is
+    # inside, and an answer within the tolerance of the aim keeps the limit itself.
+    tolerance = AIM * row_tolerance(problem, flow=newton.eps_flow, voltage=newton.eps_voltage)
+    tolerance = jnp.minimum(tolerance, (problem.row_upper - problem.row_lower) / 4)
+    inside = jax.lax.stop_gradient(tolerance)
     return _Setup(
         pieces=pieces,
         position=position,
@@ -129,7 +137,9 @@ def _setup(problem: SlotProblem, newton: Newton) -> _Setup:
         lowest=lowest,
         highest=highest,
         damping=damping * (size / unit).astype(dtype),
-        row_tolerance=row_tolerance(problem, flow=newton.eps_flow, voltage=newton.eps_voltage),
+        row_upper=problem.row_upper - inside,
+        row_lower=problem.row_lower + inside,
+        row_tolerance=jnp.maximum(tolerance, jnp.finfo(dtype).tiny),
     )
 
 
@@ -186,7 +196,7 @@ def _evaluate(problem: SlotProblem, setup: _Setup, prices: Array, centre: Array)
     if problem.feeder is not None:
         at_bus = bus_sum(problem.feeder, power)
         rows = rows + jnp.matmul(problem.feeder.matrix, at_bus, precision=Precision.HIGHEST)
-    over, under = rows - problem.row_upper, rows - problem.row_lower
+    over, under = rows - setup.row_upper, rows - setup.row_lower
     outside = jnp.maximum(over, 0) + jnp.minimum(under, 0)
     row_gradient = jnp.where(prices[1:] > 0, over, jnp.where(prices[1:] < 0, under, outside))
     gradient = jnp.concatenate([-jnp.sum(power)[None], row_gradient])
@@ -252,9 +262,9 @@ def _allowed_loss(problem: SlotProblem, newton: Newton) -> Array:
 def _imbalance(problem: SlotProblem, setup: _Setup, at: _Point) -> tuple[Array, Array]:
     """() the worst row violation over its tolerance, and () EUR/h lost by imbalance and slack."""
     row_price, rows = at.prices[1:], at.rows
-    beyond = jnp.where(row_price > 0, rows - problem.row_upper, problem.row_lower - rows)
+    beyond = jnp.where(row_price > 0, rows - setup.row_upper, setup.row_lower - rows)
     paid = (jnp.abs(row_price) > SATURATED * problem.row_penalty) & (beyond > 0)
-    outside = jnp.maximum(jnp.maximum(rows - problem.row_upper, problem.row_lower - rows), 0)
+    outside = jnp.maximum(jnp.maximum(rows - setup.row_upper, setup.row_lower - rows), 0)
     violation = jnp.max(jnp.where(paid, 0, outside / setup.row_tolerance), initial=0)
     slack = jnp.sum(jnp.where(paid | (row_price == 0), 0, jnp.abs(row_price) * jnp.abs(beyond)))
     # a limit that is passed and has no price yet will cost about what prices differ by
