@@ -1,11 +1,52 @@
-"""The README's Python example runs as it stands."""
+"""The README's Python example runs, and its figures are those of golden weeks and of stored lines."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from golden import week
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+# cost in EUR and capture of the example, and by how much another machine or version may differ
+EXAMPLE = {
+    "no_storage_no_trade": (5.12, -0.403),
+    "no_storage": (-16.59, 0.0),
+    "lyapunov": (-60.26, 0.810),
+    "perfect_foresight": (-70.51, 1.0),
+}
+EUR, CAPTURE = 0.3, 0.01
+ROUNDED = 0.51  # of the last digit
+
+
+def table(heading: str) -> list[dict[str, str]]:
+    """Rows of the table whose heading has this text, by column; an empty first cell repeats the one above."""
+    lines = README.splitlines()
+    (start,) = [number for number, line in enumerate(lines) if line.startswith("|") and heading in line]
+    names = cells(lines[start])
+    rows: list[dict[str, str]] = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        row = dict(zip(names, cells(line), strict=True))
+        row[names[0]] = row[names[0]] or rows[-1][names[0]]
+        rows.append(row)
+    return rows
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip().strip("*") for cell in line.strip().strip("|").split("|")]
+
+
+def number(cell: str) -> float:
+    return float(cell.replace(",", ""))
+
+
+def off(cell: str, value: float, margin: float = 0.0) -> bool:
+    """Whether a cell says something else than this value, as far as its digits go."""
+    digits = len(cell.partition(".")[2])
+    return not abs(number(cell) - value) <= margin + ROUNDED * 10**-digits
 
 
 def test_the_python_example_runs(capsys):
@@ -13,11 +54,91 @@ def test_the_python_example_runs(capsys):
     assert len(code.strip().splitlines()) <= 12
     exec(compile(code, "README.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
-    capture = {line.split()[0]: line.split()[2] for line in lines[:4]}
-    assert capture["no_storage"] == "0.0"
-    assert 0.2 < float(capture["lyapunov"]) < 1.0
-    assert float(capture["perfect_foresight"]) == pytest.approx(1)
+    found = {name: (float(cost), float(capture)) for name, cost, capture, _ in map(str.split, lines[:4])}
+    assert found.keys() == EXAMPLE.keys()
+    for name, (cost, capture) in EXAMPLE.items():
+        assert found[name] == (pytest.approx(cost, abs=EUR), pytest.approx(capture, abs=CAPTURE)), name
+    loading = [float(line.split()[3]) for line in lines[:4]]
+    assert loading == pytest.approx([1.0] * 4, abs=1e-3)  # the transformer is full, and not fuller
     assert "exact drift" in lines[4]
+
+
+def test_the_table_of_jaxp2p_run_is_that_of_the_golden_week():
+    record, rows = week("rural3"), table("| capture % | traded kWh |")
+    assert [row["policy"] for row in rows] == list(record["policies"])
+    columns = {
+        "cost EUR": ("cost_eur", 1),
+        "saving EUR": ("saving_eur", 1),
+        "capture %": ("capture", 100),
+        "traded kWh": ("p2p_kwh", 1),
+        "self-sufficiency %": ("self_sufficiency", 100),
+    }
+    wrong = [
+        (row["policy"], column, row[column])
+        for row in rows
+        for column, (name, unit) in columns.items()
+        if off(
+            row[column],
+            unit * record["policies"][row["policy"]][name],
+            unit * record["margins"]["policies"][row["policy"]][name],
+        )
+    ]
+    assert wrong == []
+
+
+def test_the_lower_bound_and_the_limits_of_that_week_are_as_said():
+    record = week("rural3")
+    (said,) = re.findall(
+        r"No storage or network limit is exceeded by any policy.*lower bound is ([\d.,]+) EUR", README
+    )
+    assert not off(said, record["lower_bound_eur"], record["margins"]["lower_bound_eur"])
+    for figures in record["policies"].values():
+        assert figures["soc_violation_kwh"] <= 1e-3
+        assert figures["voltage_violation_pu"] <= 1e-4
+        assert figures["line_violation_kw"] <= 0.05
+
+
+def test_the_overloaded_village_is_that_of_the_golden_week():
+    record = week("rural1_overloaded")
+    rows = [row for row in table("| limits in the market |") if row["limits in the market"] == "yes"]
+    assert {row["policy"] for row in rows} >= {"no_storage", "lyapunov", "perfect_foresight"}
+    columns = {
+        "transformer %": ("transformer_loading_max", 100),
+        "highest voltage p.u.": ("voltage_max_pu", 1),
+        "curtailed kWh": ("curtailed_kwh", 1),
+        "cost EUR": ("cost_eur", 1),
+    }
+    wrong = [
+        (row["policy"], column, row[column])
+        for row in rows
+        for column, (name, unit) in columns.items()
+        if off(
+            row[column],
+            unit * record["policies"][row["policy"]][name],
+            unit * record["margins"]["policies"][row["policy"]][name],
+        )
+    ]
+    assert wrong == []
+
+
+def test_the_captures_of_the_seasons_are_those_of_the_stored_lines():
+    lines = (ROOT / "benchmarks" / "results" / "policies_all.jsonl").read_text().splitlines()
+    stored = {
+        (line["price"], line["policy"], line["season"]): 100 * line["capture"]
+        for line in map(json.loads, lines)
+        if (line["part"], line["case"], line["market"]) == ("seasons", "rural3", "pool") and "policy" in line
+    }
+    prices = {"time of use with noise": "tou_noise", "time of use": "tou", "dynamic": "dynamic"}
+    rows = table("| tariff | policy | winter |")
+    assert len(rows) == 9
+    seasons = ("winter", "spring", "summer", "autumn")
+    wrong = [
+        (row["tariff"], row["policy"], season, row[season])
+        for row in rows
+        for season in seasons
+        if off(row[season], stored[prices[row["tariff"]], row["policy"], season])
+    ]
+    assert wrong == []
 
 
 def test_no_placeholder_is_left():
