@@ -1,5 +1,7 @@
 """Strict numerics for every test."""
 
+from pathlib import Path
+
 import jax
 import pytest
 
@@ -7,9 +9,20 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+MAPS = Path("/proc/self/maps")  # a line per mapping; Linux only
+MANY = 20_000  # a process may have 65,530 by default, and a compiler that gets no more dies
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_of_one_module():
     """Compiled programs of a module are let go with it: thousands of them would fill the memory."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def _no_more_programs_than_a_process_may_map():
+    """Every compiled program maps some memory, and a module may have very many of them."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY:
+        jax.clear_caches()

@@ -1,6 +1,7 @@
 """Derivatives of executed answers against finite differences, leaf by leaf, in two compiled programs."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ import numpy as np
 from jaxp2p.slot import execute
 
 STEP = 1e-5
+# numbers matter here, not speed: without XLA's optimisation the programs are there sooner
+quickly = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 PLAIN = ("slot_hours", "price_buy", "price_sell", "row_penalty", "pv_max", "charge_max", "value")
 PLAIN += ("value_slope", "wear_cost", "discharge_efficiency", "row_offset", "row_upper", "row_lower")
 NAMES = (*PLAIN, "load", "fee")  # what every slot has
@@ -69,9 +72,9 @@ def compare(problem, value, derivative, names=NAMES, *, tolerance=1e-3):
 
     # the point itself goes through the batched program too: equal rounding on all three sides
     three = [np.concatenate([x + STEP * dx, x - STEP * dx, x[None]]) for x, dx in zip(at, along, strict=True)]
-    values = jax.jit(jax.vmap(lambda x: value(filled(x))))(three)
+    values = quickly(jax.vmap(lambda x: value(filled(x))))(three)
     up, down, here = values[: len(labels)], values[len(labels) : -1], values[-1:]
-    slope = jax.jit(lambda x, t: jax.vmap(jax.linearize(lambda y: derivative(filled(y)), x)[1])(t))(at, along)
+    slope = quickly(lambda x, t: jax.vmap(jax.linearize(lambda y: derivative(filled(y)), x)[1])(t))(at, along)
     right, left = (up - here) / STEP, (here - down) / STEP
     size = 1e-2 + jnp.max(jnp.abs(right), axis=1)
     # a degenerate slot has the same slope in powers to both sides, and another one in the cost alone

@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 import pytest
-from finite_differences import compare, executed
+from finite_differences import compare, executed, quickly
 from nasty_slots import draw
 
 from jaxp2p.newton import adjoint, solver
@@ -27,9 +26,9 @@ def _newton_alone(monkeypatch):
 @pytest.mark.parametrize(("seed", "where"), [(5, "low"), (6, "high"), (4, "inside")])
 def test_everything_moves_as_finite_differences_do(seed, where):
     problem = draw("tight_feeder.pool", seed, jnp.float64)
-    first = jax.jit(lambda p: solver.solve(p, START, solver.init(p)).state)(problem)
+    first = quickly(lambda p: solver.solve(p, START, solver.init(p)).state)(problem)
 
-    found = jax.jit(lambda p: solver.solve(p, EXACT, first))(problem)
+    found = quickly(lambda p: solver.solve(p, EXACT, first))(problem)
     _, lowest, highest = price_range(problem)
     side = {"low": found.state.price <= lowest[0] + 1e-9, "high": found.state.price >= highest[0] - 1e-9}
     assert bool(side.get(where, ~(side["low"] | side["high"])))
