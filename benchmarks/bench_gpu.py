@@ -200,7 +200,7 @@ def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -
 
     def step(leaves, devices, state):
         if kernel == "newton":
-            return newton.advance(unpack(leaves), newton.Newton(), state)
+            return newton.iterate(unpack(leaves), newton.Newton(), state)
         return admm.step(unpack(leaves), admm.ADMM(), devices, state)[0]
 
     def many(leaves, devices, state):
@@ -311,7 +311,6 @@ def reference(source: str, target: str) -> None:
 
     from jaxp2p import solvers
     from jaxp2p.community.types import Feeder, Market
-    from jaxp2p.slot import execute
     from jaxp2p.slot.problem import SlotProblem
     from jaxp2p.solvers import ADMM, Newton, scale_tolerances
 
@@ -327,7 +326,7 @@ def reference(source: str, target: str) -> None:
     @jax.jit
     def solve(problem):
         outcome = solvers.solve(problem, solver, solvers.init(problem, solver))
-        return execute.finish(problem, outcome.answer)
+        return solvers.executed(problem, outcome)
 
     found = []
     for leaves in job["problems"]:

@@ -117,13 +117,12 @@ def run_ours(case, *, solver, repeats: int = REPEATS):
     from rivals.case import cast
 
     from jaxp2p import solvers
-    from jaxp2p.slot import execute
 
     problems = [cast(p, "float32") for p in case.problems]
 
     def clear(problem, state):
         outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state))
-        return execute.finish(problem, outcome.answer), outcome.state
+        return solvers.executed(problem, outcome), outcome.state
 
     one, start = jax.jit(clear), jax.jit(lambda problem: solvers.init(problem, solver))
     first = start(problems[0])

@@ -52,4 +52,4 @@ def diagnose(problem: SlotProblem, solver: Solver) -> Diagnosis:
 
 @jax.jit
 def _solve(problem: SlotProblem, solver: Solver) -> execute.SlotResult:
-    return execute.finish(problem, solvers.solve(problem, solver, solvers.init(problem, solver)).answer)
+    return solvers.executed(problem, solvers.solve(problem, solver, solvers.init(problem, solver)))

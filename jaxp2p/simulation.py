@@ -84,7 +84,7 @@ def clear(
 def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[RunState, Trajectory]:
     """Execute what was cleared; the Trajectory has no time axis here."""
     problem, outcome = cleared.problem, cleared.outcome
-    result = execute.finish(problem, outcome.answer)
+    result = solvers.executed(problem, outcome)
     battery = community.prosumers.battery
     energy = next_energy(battery, state.energy, problem.slot_hours, result.dispatch)
     after = RunState(energy, outcome.state, state.slot_of_week + 1, cleared.memory)

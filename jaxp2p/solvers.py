@@ -15,6 +15,7 @@ from jaxp2p.community.types import Community
 from jaxp2p.newton import adjoint as newton_adjoint
 from jaxp2p.newton import solver as newton
 from jaxp2p.newton.solver import Newton
+from jaxp2p.slot.execute import SlotResult, finish
 from jaxp2p.slot.problem import SlotProblem
 
 Solver = ADMM | Newton
@@ -77,7 +78,7 @@ def running(solver: Solver, search: Search) -> Array:
 
 
 def advance(problem: SlotProblem, solver: Solver, search: Search) -> Search:
-    """The next iterations: one of Newton's, check_every of ADMM."""
+    """The next iterations: Newton's up to something to be proved, check_every of ADMM."""
     return (newton if isinstance(solver, Newton) else admm).advance(problem, solver, search)
 
 
@@ -86,9 +87,10 @@ def end(problem: SlotProblem, solver: Solver, search: Search) -> Outcome:
     return (newton if isinstance(solver, Newton) else admm).end(problem, solver, search)
 
 
-def iterations_per_step(solver: Solver) -> int:
-    """Iterations that one `advance` makes."""
-    return 1 if isinstance(solver, Newton) else solver.check_every
+def executed(problem: SlotProblem, outcome: Outcome) -> SlotResult:
+    """The dispatch of an outcome with its verdict, which a solver may have worked out for its proof."""
+    known = getattr(outcome, "result", None)
+    return finish(problem, outcome.answer) if known is None else known
 
 
 def scale_tolerances(solver: Solver, factor: float | Array) -> Solver:

@@ -161,7 +161,7 @@ def compare(problem: SlotProblem, d: execute.Dispatch, best: Optimum) -> Compari
 
 @jax.jit
 def _solve(problem: SlotProblem, solver: Solver) -> execute.SlotResult:
-    return execute.finish(problem, solvers.solve(problem, solver, solvers.init(problem, solver)).answer)
+    return solvers.executed(problem, solvers.solve(problem, solver, solvers.init(problem, solver)))
 
 
 def verify(

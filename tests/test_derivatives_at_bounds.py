@@ -8,7 +8,8 @@ from finite_differences import compare, executed, quickly
 from nasty_slots import draw
 
 from jaxp2p.newton import adjoint, solver
-from jaxp2p.newton.solver import Newton, price_range
+from jaxp2p.newton.dual import price_range
+from jaxp2p.newton.state import Newton
 
 START = Newton(eps_gap=1e-10, eps_flow=1e-8, eps_voltage=1e-11, max_iter=1000, rows_at_once=16)
 # hardly any damping, and no stop before the limit: exact to rounding

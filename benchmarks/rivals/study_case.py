@@ -19,7 +19,6 @@ from jaxp2p.data.tables import Tables
 from jaxp2p.lyapunov.bounds import lyapunov_parameters
 from jaxp2p.policy import lyapunov, suggest_penalties
 from jaxp2p.scenarios.parse import parse_model
-from jaxp2p.slot import execute
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.solvers import choose_solver
 from jaxp2p.study import engine
@@ -132,7 +131,7 @@ def record(task: engine.Task, numbers: np.ndarray) -> tuple[list[SlotProblem], l
             advance = partial(solvers.advance, problem, task.solver)
             search = jax.lax.while_loop(partial(solvers.running, task.solver), advance, lane.search)
             outcome = solvers.end(problem, task.solver, search)
-            d = execute.finish(problem, outcome.answer).dispatch
+            d = solvers.executed(problem, outcome).dispatch
             none = jnp.zeros((), jnp.int32)
             following, kept = engine._close(task, lane._replace(search=search), none, none)
             return following, (lane.problem, {n: getattr(d, n) for n in names}, kept.cost_eur)

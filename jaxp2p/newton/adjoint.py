@@ -22,14 +22,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision, stop_gradient
 
-from jaxp2p.newton.solver import (
-    SATURATED,
-    Newton,
-    Outcome,
-    State,
-    pool_trades,
-    price_range,
-)
+from jaxp2p.newton.dual import SATURATED, price_range
+from jaxp2p.newton.solver import Newton, Outcome, State, pool_trades
 from jaxp2p.newton.solver import solve as solve_forward
 from jaxp2p.prox.feeder import bus_sum
 from jaxp2p.prox.response import in_part, jumps, shares_at
@@ -83,7 +77,7 @@ def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
         trade_price=moved[:1, None],
         row_price=moved[1:],
     )
-    return found._replace(answer=moving_as(problem, raw, last))
+    return Outcome(found.state, moving_as(problem, raw, last))
 
 
 def pool_replies(problem: SlotProblem, price: Array, at: Solution) -> tuple[Replies, Array, Array]:

@@ -174,9 +174,15 @@ def prices_at(devices: Response, power: Array) -> tuple[Array, Array]:
 
 
 def power_range(pieces: Pieces, base: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """Least and most power (N,) with which the homes answer prices from `low` to `high` (N,), kW."""
-    least = base + jnp.sum(ramp(pieces, low, after=False) * pieces.gain, axis=0)
-    most = base + jnp.sum(ramp(pieces, high, after=True) * pieces.gain, axis=0)
+    """Least and most power (N,) with which the homes answer prices from `low` to `high` (N,), kW.
+
+    Piece by piece: what the prices are worked out from would else be worked out again for every piece.
+    """
+    start, end, gain, level = pieces
+    least = most = base
+    for k in range(len(gain)):
+        least = least + gain[k] * _share(start[k], end[k], low, level, after=False)
+        most = most + gain[k] * _share(start[k], end[k], high, level, after=True)
     return least, most
 
 

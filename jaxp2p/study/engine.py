@@ -190,7 +190,7 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
     """Execute the slot that the lane has solved, and open the next one, if need be of the next scenario."""
     problem = _unpack(task, lane.problem)
     outcome = solvers.end(problem, task.solver, lane.search)
-    result = execute.finish(problem, outcome.answer)
+    result = solvers.executed(problem, outcome)
     d, community = result.dispatch, task.model.community(task.community, lane.carry)
     battery = community.prosumers.battery
     energy = next_energy(battery, lane.energy, problem.slot_hours, d)
@@ -271,7 +271,9 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
         working = busy(state)
         freeze = lambda new, old: jnp.where(working.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
         search = jax.tree.map(freeze, jax.vmap(step)(state).search, state.search)
-        return state._replace(search=search), made + width, useful + jnp.sum(working, dtype=useful.dtype)
+        turns = search.iterations - state.search.iterations  # the longest of them is waited for
+        made, useful = made + width * jnp.max(turns), useful + jnp.sum(turns, dtype=useful.dtype)
+        return state._replace(search=search), made, useful
 
     def turn_over(state: _Lane, kept: tuple[Series, Array], following: Array):
         series, start_kwh = kept
@@ -305,8 +307,7 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
     unfinished = lambda carry: jnp.any(carry[0].row < count)
     carry = jax.lax.while_loop(unfinished, round_, (state, kept, none, zero, zero))
     _, (series, start_kwh), _, made, useful = carry
-    each = solvers.iterations_per_step(task.solver)
-    return Batch(series, start_kwh, made[None] * each, useful[None] * each)
+    return Batch(series, start_kwh, made[None], useful[None])
 
 
 def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
