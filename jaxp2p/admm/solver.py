@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
+from jaxp2p._once import once_if
 from jaxp2p.admm.feeder import RowsAtWork, moving_with, row_prices, rows_at_work
 from jaxp2p.admm.leap import Change, Leap, best_leap, last_change, leapt, no_leap
 from jaxp2p.admm.residuals import Residuals, no_residuals, residuals
@@ -244,11 +245,9 @@ def advance(problem: SlotProblem, admm: ADMM, search: Search) -> Search:
     due = (iterations % (admm.check_every * admm.gap_every) == 0) | (iterations >= admm.max_iter)
     found = search._replace(state=state, update=update, residuals=last, iterations=iterations)
     change = last_change(search.state, state)
-    found, leap = jax.lax.cond(
-        (last.small & (last.row_excess <= 1)) | due,
-        lambda: _with_gap(problem, admm, found, change),
-        lambda: (found, no_leap(last.gap.dtype)),
-    )
+    due = due | (last.small & (last.row_excess <= 1))
+    with_gap = lambda now: _with_gap(problem, admm, now[0], change)
+    found, leap = once_if(due, with_gap, (found, no_leap(last.gap.dtype)))
     adapted = _adapt(admm, leapt(problem, state, change, leap), found.residuals, iterations)
     return found._replace(state=safe(problem, admm, adapted))
 
