@@ -10,6 +10,8 @@ from nasty_slots import draw
 from jaxp2p.newton import adjoint, solver
 from jaxp2p.newton.solver import Newton, price_range
 
+pytestmark = pytest.mark.slow
+
 START = Newton(eps_gap=1e-10, eps_flow=1e-8, eps_voltage=1e-11, max_iter=1000, rows_at_once=16)
 # hardly any damping, and no stop before the limit: exact to rounding
 EXACT = replace(

@@ -19,6 +19,8 @@ from jaxp2p.data.cases import CASES
 from jaxp2p.slot.status import Status
 from jaxp2p.solvers import scale_tolerances
 
+pytestmark = pytest.mark.slow
+
 FACTOR = {"float64": 0.1, "float32": 1.0}  # on the solver's tolerances
 QUICK = ("rural1", "rural1_overloaded_day")  # a week and a day: seconds
 DAYS = ("rural1_day", "rural1_overloaded_day")  # with a rival's perfect foresight
