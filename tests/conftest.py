@@ -1,10 +1,14 @@
-"""Strict numerics for every test."""
+"""Strict numerics for every test, and programs that are compiled quickly."""
 
+import os
 from pathlib import Path
 
 import jax
 import pytest
+import quick_programs
 
+# before the first program; processes that tests start inherit it
+os.environ["XLA_FLAGS"] = quick_programs.flags()
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,6 +1,18 @@
-"""Windows of the embedded cases: run one as its record says, and hold the figures against the stored ones."""
+"""Windows of the embedded cases: run one as its record says, and hold the figures against the stored ones.
 
+    python golden_weeks.py SETTINGS
+
+prints the figures of a window as JSON; `run_as_a_user` runs this with the programs that a user's run has.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
+
+import jax
 
 from jaxp2p import build_community, build_horizon, choose_solver, evaluate, load_case, run, window
 from jaxp2p.solvers import scale_tolerances
@@ -63,6 +75,21 @@ def run_window(settings: dict[str, Any], *, dtype: str = "float32", tolerance: f
     return {**dict(zip(BOUNDS, bounds)), **dict(zip(PRICES, prices)), "policies": policies}
 
 
+def run_as_a_user(settings: dict[str, Any]) -> dict[str, Any]:
+    """`run_window` with XLA's usual optimisation, whatever flags this process has (tests/conftest.py).
+
+    A week decides 672 times in turn, and a method whose cost is linear decides ties by the last bit.
+    """
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"XLA_FLAGS": "", "PYTHONPATH": os.pathsep.join(paths)}
+    done = subprocess.run(
+        [sys.executable, __file__, json.dumps(settings)], env=environment, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def differences(record: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """What is off by more than the record's margins, in words."""
     said = []
@@ -86,3 +113,8 @@ def differences(record: dict[str, Any], found: dict[str, Any]) -> list[str]:
             slots = [counts.get(status, 0) for counts in (stored["status_counts"], now["status_counts"])]
             hold(f"{policy}: slots {status}", *slots, margins["slots_of_a_status"])
     return said
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    print(json.dumps(run_window(json.loads(sys.argv[1])), default=float))

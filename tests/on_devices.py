@@ -90,7 +90,7 @@ def start(mode: str, out: Path, *more: str, devices: int) -> subprocess.Popen:
     """This file as a process of its own with virtual CPU devices."""
     here = Path(__file__)
     path = os.pathsep.join([str(here.parent.parent), os.environ.get("PYTHONPATH", "")])
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
     command = [sys.executable, str(here), mode, str(out), *more]
     return subprocess.Popen(

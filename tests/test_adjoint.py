@@ -14,6 +14,8 @@ from jaxp2p.admm.solver import ADMM
 from jaxp2p.slot import execute
 from jaxp2p.slot.clearing import clear_pool
 
+pytestmark = pytest.mark.slow
+
 TIGHT = ADMM(
     eps_power=1e-11,
     eps_price=1e-12,

@@ -10,6 +10,8 @@ import pytest
 from random_slots import random_slot
 from slot_judge import optimum
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 

@@ -88,6 +88,7 @@ def test_policies_are_those_of_the_library():
     assert all(name in text for name in POLICIES)
 
 
+@pytest.mark.slow
 def test_run_writes_everything(asked, tmp_path):
     (tmp_path / "sub").mkdir()
     done = call("run", "rural1", "--days", 1, "--json", "sub/result.json")
@@ -357,6 +358,7 @@ def test_compare(asked):
     assert "cost_eur" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_real_run():
     """Without fakes: everything fits together."""
     done = call(

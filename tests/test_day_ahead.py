@@ -2,8 +2,11 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from jaxp2p.data.day_ahead import published_prices
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_day_is_known_from_the_afternoon_before():

@@ -11,6 +11,8 @@ from jaxp2p.newton import adjoint, solver
 from jaxp2p.newton.dual import price_range
 from jaxp2p.newton.state import Newton
 
+pytestmark = pytest.mark.slow
+
 START = Newton(eps_gap=1e-10, eps_flow=1e-8, eps_voltage=1e-11, max_iter=1000, rows_at_once=16)
 # hardly any damping, and no stop before the limit: exact to rounding
 EXACT = replace(

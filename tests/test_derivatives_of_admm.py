@@ -13,6 +13,8 @@ from jaxp2p.admm import adjoint, solver
 from jaxp2p.admm.solver import ADMM
 from jaxp2p.slot import execute
 
+pytestmark = pytest.mark.slow
+
 TIGHT = ADMM(
     eps_power=1e-11,
     eps_price=1e-12,

@@ -22,6 +22,8 @@ from jaxp2p.runner import MPC_POLICIES, run
 from jaxp2p.simulation import Schedule, simulate
 from jaxp2p.solvers import choose_solver
 
+pytestmark = pytest.mark.slow
+
 WORTH = 0.2  # EUR/kWh, of stored energy at the end
 PRICES = {"terminal_price": WORTH, "row_penalty": 5.0, "unserved_price": 10.0}  # EUR/kWh
 HOURS = 24  # slots of a day, once they are an hour long

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 SMALL = {"first_week": {"CASE": "rural1", "DAYS": 0.25, "MARKET": "pool", "START": "2016-07-04 10:00"}}
 SMALL["first_week"] |= {"SUNNY": "2016-05-23 11:00", "PV_SCALE": 2.5}

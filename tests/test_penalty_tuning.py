@@ -19,6 +19,8 @@ from jaxp2p.tuning.penalty import (
     tune_penalties,
 )
 
+pytestmark = pytest.mark.slow
+
 FIXED = ADMM(rho_clamp=1.0, max_iter=500)
 
 

@@ -15,6 +15,8 @@ from jaxp2p.baselines.perfect_foresight import horizon_data, perfect_foresight
 from jaxp2p.community.network import row_limits
 from jaxp2p.community.types import Battery, Community, Feeder, Horizon, Market, Network, Prosumers
 
+pytestmark = pytest.mark.slow
+
 ROW_PENALTY, UNSERVED = 3.0, 5.0
 BUSES = 4  # slack, then 1 - 2 and 1 - 3
 SCALE = 2e-3  # p.u.^2 per kW in the voltage rows

@@ -237,6 +237,7 @@ def test_unsolved_slots_are_named_with_their_statuses_and_the_limit(monkeypatch)
     assert "more than 1 %" in words and "exit code 3" in words
 
 
+@pytest.mark.slow
 def test_a_study_says_why_it_ends_with_another_code(monkeypatch):
     """With an iteration limit that nothing can keep."""
     from dataclasses import replace
@@ -354,6 +355,7 @@ def test_what_cannot_be_tuned_is_said_before_the_work(asked, change, message):
     assert message in " ".join(done.stderr.split()) and not asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [60])
 def test_other_slot_lengths_are_tuned(minutes):
     write_tables(hours(village(slots=2 * 96), minutes), "homes")

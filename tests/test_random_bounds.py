@@ -23,6 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import bench_bounds
 from rivals.random_communities import random_community
 
+pytestmark = pytest.mark.slow
+
 AGREE = bench_bounds.AGREE
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from golden import week
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 # cost in EUR and capture of the example, and by how much another machine or version may differ

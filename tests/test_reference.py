@@ -11,13 +11,15 @@ import jax
 import numpy as np
 import pytest
 from golden import optimum_of, slots, stacked, week, weeks
-from golden_weeks import differences, run_window
+from golden_weeks import differences, run_as_a_user
 from slot_answers import SOLVERS, solve_many, suiting
 from slot_judge import judge
 
 from jaxp2p.data.cases import CASES
 from jaxp2p.slot.status import Status
 from jaxp2p.solvers import scale_tolerances
+
+pytestmark = pytest.mark.slow
 
 FACTOR = {"float64": 0.1, "float32": 1.0}  # on the solver's tolerances
 QUICK = ("rural1", "rural1_overloaded_day")  # a week and a day: seconds
@@ -111,7 +113,7 @@ def test_two_formulations_agree_on_a_golden_slot(record):
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_window_of_an_embedded_case_has_the_stored_figures(name):
-    assert differences(week(name), run_window(week(name)["settings"])) == []
+    assert differences(week(name), run_as_a_user(week(name)["settings"])) == []
 
 
 @pytest.mark.parametrize("name", DAYS)

@@ -14,6 +14,8 @@ from jaxp2p.policy import Policy, suggest_penalties
 from jaxp2p.runner import POLICIES, make_policies, run
 from jaxp2p.trajectory import Trajectory
 
+pytestmark = pytest.mark.slow
+
 ONLINE = [name for name in POLICIES if name != "perfect_foresight"]
 CASES = [("rural3", "bilateral"), ("rural1", "pool"), ("ieee33", "none")]
 

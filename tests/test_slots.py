@@ -13,6 +13,8 @@ from jaxp2p.slot import execute
 from jaxp2p.slot.status import Status
 from jaxp2p.verification import compare, optimum
 
+pytestmark = pytest.mark.slow
+
 FAMILIES, MEMBERS = 24, 9  # 216 slots; those of a family share their shapes and one compiled program
 ENDED = {Status.SOLVED, Status.NETWORK_VIOLATED, Status.UNSERVED}
 TIGHT = ADMM(

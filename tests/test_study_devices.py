@@ -20,6 +20,8 @@ from jaxp2p.study import engine
 from jaxp2p.study.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
 from jaxp2p.study.engine import Task, run_batch
 
+pytestmark = pytest.mark.slow
+
 COUNT = 10
 # two programs round differently, so a solver may stop elsewhere: share of the money moved, and kWh
 LOSS = {"pool": 1e-5, "bilateral": 2e-4}

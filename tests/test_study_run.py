@@ -25,6 +25,8 @@ from jaxp2p.study.run import make_study, run_chunk, run_study
 from jaxp2p.tuning.controller_file import write_controller
 from jaxp2p.tuning.windows import start_value
 
+pytestmark = pytest.mark.slow
+
 SLOTS = 24
 POLICIES = ("no_storage_no_trade", "no_storage", "lyapunov", "perfect_foresight")
 

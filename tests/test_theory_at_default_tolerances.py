@@ -26,6 +26,8 @@ from jaxp2p.newton.solver import Newton
 from jaxp2p.policy import Penalties, Slot, lyapunov, slot_problem
 from jaxp2p.slot import execute
 
+pytestmark = pytest.mark.slow
+
 LOW, HIGH = 0.05, 0.45  # EUR/kWh, all tariffs lie between
 HOMES, SLOTS = 16, 600
 OUTSIDE = 1e-6  # of the room

@@ -15,6 +15,8 @@ from slot_answers import SOLVERS, judge_many, solve_many, suiting
 
 from jaxp2p.slot.status import Status
 
+pytestmark = pytest.mark.slow
+
 BATCH = 15
 # numbers are judged, not speed: without XLA's optimisation the many programs are there sooner
 solve_quickly = jax.jit(solve_many.__wrapped__, compiler_options={"xla_backend_optimization_level": 0})

@@ -16,6 +16,8 @@ from jaxp2p.runner import price_bounds, run
 from jaxp2p.tuning.train import in_turn
 from jaxp2p.tuning.windows import start_value
 
+pytestmark = pytest.mark.slow
+
 KNOTS, WEEK = 4, 7 * 96
 
 

@@ -28,6 +28,8 @@ from jaxp2p.tuning.stages import Plan, flat, tune_stages
 from jaxp2p.tuning.train import Settings, in_turn, tune
 from jaxp2p.tuning.windows import group_members, make_window, start_value
 
+pytestmark = pytest.mark.slow
+
 EXACT = Newton(eps_gap=1e-13, eps_flow=1e-9, eps_voltage=1e-12, max_iter=5000)
 LEAVES = ("value", "value_slope", "price_buy", "price_sell", "load", "pv_max", "charge_max", "row_upper")
 TINY = Settings(steps=6, knots=4, pieces=2, features=("one", "price", "load_mean"))
