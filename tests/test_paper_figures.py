@@ -7,6 +7,7 @@ import pandas as pd
 import paper_village as paper
 import pytest
 
+from jaxp2p.cli.running import verdict
 from jaxp2p.kpis import evaluate
 from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table
 from jaxp2p.report.tables import notes, text_tables
@@ -382,3 +383,33 @@ def test_every_remark_under_the_printed_table(evaluations):
         f"outside the limits of the grid, so not comparable with perfect foresight: {others}",
         *(f"{name}: not every slot was solved {ends}" for name in NAMES),
     ]
+
+
+@pytest.mark.parametrize(
+    ("voltage", "line", "outside"),
+    [(0.00009, 0.045, False), (0.00011, 0, True), (0, 0.055, True)],
+)
+def test_what_is_outside_the_limits_of_the_grid_is_said(evaluations, voltage, line, outside):
+    """More than 1e-4 p.u. or 0.05 kW."""
+    within = {"voltage_violation_pu": 0, "line_violation_kw": 0}
+    kpis = {name: evaluation.kpis | within for name, evaluation in evaluations.items()}
+    kpis["no_storage"] |= {"voltage_violation_pu": voltage, "line_violation_kw": line}
+    said = [remark for remark in notes(RUN, kpis) if remark.startswith("outside the limits of the grid")]
+    assert [remark.rpartition(": ")[2] for remark in said] == (["no_storage"] if outside else [])
+
+
+@pytest.mark.parametrize(
+    ("unsolved", "counts", "undone", "code"),
+    [
+        (0, {}, 0, 0),
+        (9, {"MAX_ITER": 9}, 0, 0),  # of 1000 slots 10 may be
+        (11, {"MAX_ITER": 11}, 0, 3),
+        (1, {"NUMERICAL_ERROR": 1}, 0, 3),
+        (0, {}, 0.01, 5),
+        (11, {"MAX_ITER": 11}, 0.01, 3),
+    ],
+)
+def test_the_exit_code_of_a_run(unsolved, counts, undone, code):
+    kpis = {"greedy": {"status_counts": counts, "slots_not_solved": unsolved, "cost_eur": 3.0}}
+    kpis["greedy"]["total_cost_eur"] = 3.0 + undone
+    assert verdict(kpis, 1000) == code

@@ -21,13 +21,17 @@ from jaxp2p.policy import (
     slot_problem,
     suggest_penalties,
 )
+from jaxp2p.prox.response import Pieces, piece_slack
 from jaxp2p.simulation import next_energy, record
-from jaxp2p.slot import execute
+from jaxp2p.slot import execute, gap
+from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import Gap, gap_scale
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import row_excess, row_tolerance
+from jaxp2p.slot.status import Status
 from jaxp2p.study import engine
 from jaxp2p.trajectory import Trajectory
+from jaxp2p.verification import Comparison
 
 row = lambda *values: jnp.array(values, float)
 
@@ -295,6 +299,143 @@ def test_violated_rows_count_in_a_study_as_elsewhere():
     close(row_excess(posed, beyond), [0.045, 0.045])
     undone = engine._undone(posed, DISPATCH._replace(injection=beyond))
     assert float(undone["violation_cost_eur"]) == pytest.approx(0.25 * 5 * 0.045)
+
+
+EXCUSED, MISSED = (5.0, 0), (4.9, 0)  # of the penalty of 5 EUR/kWh at least 99 %: 4.95
+
+
+@pytest.mark.parametrize(
+    ("bound", "excess", "row_price", "status"),
+    [
+        (0.0009, (0, 0), (0, 0), "SOLVED"),
+        (0.0011, (0, 0), (0, 0), "MAX_ITER"),  # of 1 EUR a thousandth is allowed
+        (0.0009, (0.039, 0.049), (0, 0), "SOLVED"),  # 0.04 and 0.05 kW are
+        (0.0009, (0.041, 0), (0, 0), "MAX_ITER"),
+        (0.0009, (0, 0.051), (0, 0), "MAX_ITER"),
+        (0.0009, (0.041, 0), EXCUSED, "NETWORK_VIOLATED"),
+        (0.0009, (0.041, 0), (4.96, 0), "NETWORK_VIOLATED"),
+        (0.0009, (0.041, 0), MISSED, "MAX_ITER"),
+        (0.0009, (0, 0.06), (0, -5.0), "NETWORK_VIOLATED"),
+        (0.0011, (0.5, 0), EXCUSED, "MAX_ITER"),
+        (np.nan, (0, 0), (0, 0), "NUMERICAL_ERROR"),
+    ],
+)
+def test_how_a_slot_ends(monkeypatch, bound, excess, row_price, status):
+    open_ = replace(problem(), buy_max=None, sell_max=None, unserved_price=None)
+    result = ended(monkeypatch, open_, bound, excess, row_price, DISPATCH.market_price)
+    assert Status(int(result.status)).name == status
+    assert float(result.violation) == max(excess)
+
+
+@pytest.mark.parametrize(
+    ("market_price", "status"),
+    [
+        ((-9.9, 10.25, 0.17), "UNSERVED"),  # A at 0.05 - 10 and B at 0.30 + 10 EUR/kWh, but for 0.1
+        ((-9.9, 10.15, 0.17), "MAX_ITER"),
+        ((-9.8, 10.25, 0.17), "MAX_ITER"),
+    ],
+)
+def test_energy_is_given_up_only_where_it_is_priced_so(monkeypatch, market_price, status):
+    """A spills 0.2 kW and B lacks 0.3 kW."""
+    result = ended(monkeypatch, problem(), 0.0009, (0, 0), (0, 0), row(*market_price))
+    assert Status(int(result.status)).name == status
+
+
+def ended(monkeypatch, posed, bound, excess, row_price, market_price):
+    """`finish` for the devices of DISPATCH, with this gap of a scale of 1 EUR and these violations in kW."""
+    devices = execute.Devices(DISPATCH.load, DISPATCH.pv_used, DISPATCH.charge, DISPATCH.discharge)
+    nothing = jnp.array(0.0)
+    monkeypatch.setattr(execute, "devices_of", lambda *args: devices)
+    monkeypatch.setattr(execute, "slot_gap", lambda *args, **more: Gap(jnp.array(bound), *[nothing] * 4))
+    monkeypatch.setattr(execute, "gap_scale", lambda *args: jnp.array(1.0))
+    monkeypatch.setattr(execute, "row_excess", lambda *args: row(*excess))
+    answer = Answer(
+        injection=DISPATCH.injection,
+        trades=DISPATCH.trades,
+        market_price=market_price,
+        nodal_price=DISPATCH.nodal_price,
+        trade_price=DISPATCH.trade_price,
+        row_price=row(*row_price),
+        prim_res=nothing,
+        dual_res=nothing,
+        iterations=jnp.array(7),
+        tolerance=jnp.array(1e-3),
+    )
+    return execute.finish(posed, answer)
+
+
+def test_what_dealing_with_the_utility_leaves_on_the_table():
+    """At 0.14 EUR/kWh A sells 1.2 kW at 0.05: 0.09 a kW, and spills 0.2 kW: 10 + 0.09 a kW.
+
+    B buys 0.9 kW at 0.14 too much and lacks 0.3 kW at 10 + 0.14; C buys 0.4 kW at 0.13 too much.
+    """
+    exchange = DISPATCH.sell - DISPATCH.buy
+    lost = gap._exchange_slack(problem(), row(0.14, 0.16, 0.17), exchange, DISPATCH.unserved)
+    close(lost, [0.108 + 2.018, 0.126 + 3.042, 0.052])
+    # where A is worth -0.2 it should sell 0.2 kW more, and B at 0.5 should buy 0.4 kW more than half a kW
+    lost = gap._exchange_slack(problem(), row(-0.2, 0.5, 0.3), row(1.0, -0.5, -0.4), row(0, 0, 0))
+    close(lost, [0.25 * 0.2, 0.2 * 0.4, 0])
+
+
+def test_what_trading_leaves_on_the_table():
+    """Half the fee and the distance from the pool's 0.15: A sells 1.5 kW at 0.145, B buys 0.5 kW at 0.155."""
+    posed, room = problem(), jnp.ones((1, 3), bool)
+    price = row(0.145, 0.155, 0.16)
+    lost = gap._trade_slack(posed, price, DISPATCH.trades, DISPATCH.trade_price, room)
+    close(lost, [1.5 * (0.01 - 0.005), 0.5 * (0.01 - 0.005), 0])
+
+
+def test_what_a_device_leaves_on_the_table():
+    """2 kW between 0.1 and 0.3 EUR/kWh: at 0.25 three quarters should be in use, not half: 0.25^2 0.2 / 2."""
+    pieces = Pieces(start=jnp.array([[0.1]]), end=jnp.array([[0.3]]), gain=jnp.array([[2.0]]), level=0.3)
+    close(piece_slack(pieces, jnp.array([[0.5]]), row(0.25)), [2 * 0.00625])
+    close(piece_slack(pieces, jnp.array([[0.75]]), row(0.25)), [0])
+
+
+def test_the_gap_is_the_sum_of_its_parts():
+    """Rows: 0.05 kW from 0.5 kW at 0.6 EUR/kWh, and none at 0.7; times a quarter hour: 0.0825 EUR."""
+    posed = replace(problem(), load_cost=None)
+    pieces = posed.pieces()
+    found = gap.slot_gap(
+        posed,
+        pieces,
+        jnp.zeros_like(pieces.gain).at[2].set(1),
+        injection=DISPATCH.injection,
+        trades=DISPATCH.trades,
+        exchange=DISPATCH.sell - DISPATCH.buy,
+        unserved=DISPATCH.unserved,
+        market_price=row(0.145, 0.155, 0.155),
+        trade_price=DISPATCH.trade_price,
+        row_price=row(0.6, 0.7),
+    )
+    # the trades as above, with C: 0.01 - 0.005; the exchange at 0.145, 0.155 and 0.155
+    close(found.rows, 0.0825)
+    close(found.trades, 0.25 * (0.0075 + 0.0025 + 0.005))
+    a, b, c = 0.095 * 1.2 + 10.095 * 0.2, 0.145 * 0.9 + 10.145 * 0.3, 0.145 * 0.4
+    close(found.exchange, 0.25 * (a + b + c))
+    # the network takes 0.5 * 0.6 + 0.7 and 0.6 + 0.7 EUR/kWh off: PV should rest at -0.855 and -1.145
+    close(found.devices, 0.25 * ((0.855 - 0.01) * 6 + (1.145 - 0.03) * 1))
+    close(found.total, found.devices + found.exchange + found.trades + found.rows + found.rounding)
+
+
+@pytest.mark.parametrize(
+    ("change", "passed"),
+    [
+        ({}, True),
+        ({"gap_rel": 0.9e-3}, True),
+        ({"gap_rel": 1.1e-3}, False),
+        ({"gap_rel": -1.1e-3}, False),  # no answer beats the optimum
+        ({"power_violation_kw": 0.049}, True),
+        ({"power_violation_kw": 0.051}, False),
+        ({"voltage_violation_pu": 0.9e-4}, True),
+        ({"voltage_violation_pu": 1.1e-4}, False),
+        ({"balance_error_kw": 0.6e-3}, False),
+        ({"reciprocity_error_kw": 0.6e-3}, False),
+    ],
+)
+def test_the_pass_rule(change, passed):
+    exact = dict.fromkeys(Comparison._fields, 0.0) | {"scale_eur": 1.0}
+    assert Comparison(**(exact | change)).passed is passed
 
 
 POLICY = Policy(

@@ -433,3 +433,17 @@ def test_every_table_of_a_studys_folder(written, statistics):
 
 def test_the_exit_code_of_a_study_says_what_was_left_undone(written):
     assert written[1] == 5  # 3 unsolved slots of 384 are less than one in a hundred
+
+
+def test_memory_is_given_in_bytes(monkeypatch):
+    """Linux counts in KiB, macOS in bytes; a device that tells is asked first."""
+    import resource
+
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=3000))
+    monkeypatch.setattr("jax.devices", lambda: [SimpleNamespace(memory_stats=lambda: None)])
+    for platform, size in (("linux", 3_072_000), ("darwin", 3000)):
+        monkeypatch.setattr(studying.sys, "platform", platform)
+        assert studying.peak_memory() == size
+    told = SimpleNamespace(memory_stats=lambda: {"peak_bytes_in_use": 77})
+    monkeypatch.setattr("jax.devices", lambda: [told])
+    assert studying.peak_memory() == 77
