@@ -98,6 +98,14 @@ def test_perfect_foresight():
         np.testing.assert_allclose(getattr(found.trajectory, name)[:, 0], values, atol=2e-6, err_msg=name)
 
 
+def test_energy_that_is_dear_at_the_end_is_kept():
+    """At 0.30 EUR/kWh in the place of 0.19: filled at 0.2107 EUR, 0.9 kWh are left, and 0.40 for the load."""
+    found = perfect_foresight(*one_home(), terminal_price=0.30, row_penalty=8.0)
+    np.testing.assert_allclose(found.trajectory.energy[:, 0], [1, 0.9], atol=1e-6)
+    assert found.cost_eur == pytest.approx(0.6107, abs=1e-6)
+    assert found.terminal_eur == pytest.approx(-0.21, abs=1e-6)  # 0.7 kWh gained
+
+
 # With the multipliers m = (0.135, 0.19) nothing is gained by charging or discharging in either hour, so the
 # slots are worth 0.1 and 0.4; min over E of (0.135 - 0.9 * 0.19) E is -0.036, of (0.19 - 0.05) E it is 0, and
 # (0.05 - 0.9 * 0.135) 0.2 = -0.0143: 0.4497, what perfect foresight costs.

@@ -22,10 +22,11 @@ from jaxp2p.policy import (
     suggest_penalties,
 )
 from jaxp2p.prox.response import Pieces, piece_slack
-from jaxp2p.simulation import next_energy, record
+from jaxp2p.simulation import Cleared, RunState, carry_out, next_energy, record
 from jaxp2p.slot import execute, gap
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import Gap, gap_scale
+from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import row_excess, row_tolerance
 from jaxp2p.slot.status import Status
@@ -231,6 +232,17 @@ def test_every_field_that_is_written_down_of_a_slot():
         np.testing.assert_allclose(getattr(kept, name), values, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+def test_the_next_slot_begins_where_this_one_ends(monkeypatch):
+    """Energies as above, the solver's state, the memory, and one slot more of the week."""
+    monkeypatch.setattr(execute, "finish", lambda posed, answer: RESULT)
+    outcome = SimpleNamespace(answer=None, state="warm")
+    before = RunState(row(5, 2, 0), "cold", jnp.array(671), "before")
+    after, kept = carry_out(paper.community(), before, Cleared("after", problem(), outcome))
+    close(after.energy, [4.6, 1.875, 0])
+    close(kept.energy, [4.6, 1.875, 0])
+    assert (after.solver, int(after.slot_of_week), after.memory) == ("warm", 672, "after")
+
+
 def test_every_series_that_a_study_keeps_of_a_slot(monkeypatch):
     """The village of `paper_village` in its slot 1; dispatch and verdict are those above."""
     community = paper.community()
@@ -364,6 +376,39 @@ def ended(monkeypatch, posed, bound, excess, row_price, market_price):
     return execute.finish(posed, answer)
 
 
+def test_what_the_devices_offer():
+    """A discharges at 0.02 / 0.5 + 0.2 / 0.5 EUR/kWh, 0.05 / 0.5 more a kW; it charges at 0.8 (0.2 - 0.02),
+    and 0.8 * 0.02 less a kW. B discharges at 0.04 / 0.8 + 0.1 / 0.8, 0.05 / 0.8 more a kW; it charges, beyond
+    the 0.1 kW that it must, at 0.9 (0.1 - 0.04) less 0.9 * 0.036 a kW. Loads: 2 * 0.4 and 2 * 0.6 EUR/kWh a
+    kW.
+    """
+    posed = problem()
+    pieces = posed.pieces()
+    close(pieces.gain, [[0, 0, 0], [2, 2.5, 0], [6, 1, 0], [3, 1.4, 0], [1, 2, 0]])
+    close(pieces.start[1:, :2], [[0.44, 0.175], [-0.01, -0.03], [0.096, 0.0054], [-0.4, -1.2]])
+    close(pieces.end[1:, :2], [[0.64, 0.33125], [-0.01, -0.03], [0.144, 0.05076], [0.4, 1.2]])
+    close(posed.base, [-4.5, -4.5, -0.7])
+    close([pieces.level, posed.price_scale, posed.power_scale], [0.30, 0.25, 18.7 / 3])
+
+
+def test_energy_that_is_worth_less_than_nothing_offers_itself_more_dearly():
+    """A stored kWh at -0.05 EUR, 0.05 more a kW: the first kW counts eta_c of that, the second 1 / eta_d."""
+    pieces = replace(problem(), value=row(-0.05, 0.1, 0)).pieces()
+    close(pieces.gain[:2, 0], [1, 1])
+    close(pieces.start[:2, 0], [0, 0.04])
+    close(pieces.end[:2, 0], [0.04, 0.14])
+
+
+def test_trades_whose_fee_no_price_difference_pays_are_closed():
+    """Between tariffs of 0.05 and 0.30 EUR/kWh a fee must be below 0.25, where connections have no limit."""
+    for fee, limit, expected in ((0.24, None, np.inf), (0.26, None, 0), (0.26, row(1, 1, 1), np.inf)):
+        posed = problem()
+        market = replace(posed.market, fee=jnp.full((1, 3), fee))
+        price = None if limit is None else posed.unserved_price
+        posed = replace(posed, market=market, buy_max=limit, sell_max=limit, unserved_price=price)
+        close(posed.trade_limit, np.full((1, 3), expected))
+
+
 def test_what_dealing_with_the_utility_leaves_on_the_table():
     """At 0.14 EUR/kWh A sells 1.2 kW at 0.05: 0.09 a kW, and spills 0.2 kW: 10 + 0.09 a kW.
 
@@ -416,6 +461,35 @@ def test_the_gap_is_the_sum_of_its_parts():
     # the network takes 0.5 * 0.6 + 0.7 and 0.6 + 0.7 EUR/kWh off: PV should rest at -0.855 and -1.145
     close(found.devices, 0.25 * ((0.855 - 0.01) * 6 + (1.145 - 0.03) * 1))
     close(found.total, found.devices + found.exchange + found.trades + found.rows + found.rounding)
+
+
+def test_the_nodal_price_is_the_market_price_less_what_the_network_takes():
+    """Without anything to decide any price is answered alike; row prices beyond the penalty count as that.
+
+    0.5 * 0.6 + 0.7 EUR/kWh at n1, 0.6 + 0.7 at n2; C is in the network's base values.
+    """
+    none = row(0, 0, 0)
+    names = ("pv_max", "charge_min", "charge_max", "discharge_max", "value_slope")
+    idle = replace(problem(), load_cost=None, load_min=problem().load, load_max=problem().load)
+    idle = replace(idle, buy_max=None, sell_max=None, unserved_price=None, **dict.fromkeys(names, none))
+    raw = Answer(
+        injection=-idle.load,
+        trades=jnp.zeros((1, 3)),
+        market_price=row(0.14, 0.16, 0.17),
+        nodal_price=none,
+        trade_price=jnp.array([[0.15]]),
+        row_price=row(0.6, 0.7),
+        prim_res=jnp.array(0.0),
+        dual_res=jnp.array(0.0),
+        iterations=jnp.array(7),
+        tolerance=jnp.array(1e-3),
+    )
+    found = polish(idle, raw)
+    close(found.nodal_price, [0.14 - 1.0, 0.16 - 1.3, 0.17])
+    close(found.market_price, [0.14, 0.16, 0.17])
+    found = polish(idle, raw._replace(row_price=row(-7, 0.7)))
+    close(found.row_price, [-5, 0.7])
+    close(found.nodal_price, [0.14 + 2.5 - 0.7, 0.16 + 5 - 0.7, 0.17])
 
 
 @pytest.mark.parametrize(
