@@ -1037,7 +1037,7 @@ SCENARIOS = (
         "scenarios/model.py",
         "return jax.random.fold_in(key, 2 * number + stream)",
         "return jax.random.fold_in(key, stream)",
-        "tests/test_scenarios.py",
+        "tests/test_scenarios.py::test_every_effect_draws_numbers_of_its_own",
         "two effects of a model draw the same numbers",
     ),
     _mutant(
@@ -1112,7 +1112,7 @@ DATA = (
         "data/faults.py",
         "self.line or self.row + 1",
         "self.line or self.row",
-        "tests/test_data_validation.py",
+        "tests/test_data_validation.py::test_a_fault_says_its_row_and_its_line",
         "the head of a CSV file is not counted as a line",
     ),
     _mutant(
@@ -1184,7 +1184,7 @@ DATA = (
         "data/prices.py",
         "evening = (hour >= 17) & (hour < 21)",
         "evening = (hour >= 18) & (hour < 22)",
-        "tests/test_data_cases.py",
+        "tests/test_data_cases.py::test_the_hours_of_the_tariff",
         "the dear hours of the tariff are an hour late",
     ),
     _mutant(
@@ -1331,7 +1331,7 @@ OUTSIDE = (
         "tuning/objective.py",
         "cost=jnp.sum(run.cost) - terminal_price * gained",
         "cost=jnp.sum(run.cost)",
-        "tests/test_tuning.py::test_a_step_counts_what_the_run_costs",
+        "tests/test_paper_tuned.py",
         "tuning forgets what is left in the batteries",
     ),
 )

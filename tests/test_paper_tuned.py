@@ -1,12 +1,14 @@
 """A tuned controller by hand: what it sees, and what it says a stored kWh is worth."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
 import paper_village as paper
 import pytest
 
+from jaxp2p import simulation
 from jaxp2p.lyapunov.tuned import (
     FEATURES,
     Memory,
@@ -17,6 +19,7 @@ from jaxp2p.lyapunov.tuned import (
     time_basis,
     value_line,
 )
+from jaxp2p.tuning import objective
 
 row = lambda *values: jnp.array(values, float)
 COUNT = len(FEATURES)
@@ -85,3 +88,19 @@ def test_what_a_stored_kwh_is_worth(weight, slot, value):
     )
     close(worth[0], value)
     close(slope[0], 0.035 / 9)
+
+
+@pytest.mark.parametrize(("per_day", "peak", "cycles"), [(4, 9.7, 0.08), (2, 5.0, 0.04)])
+def test_what_a_window_came_to(monkeypatch, per_day, peak, cycles):
+    """1.22 EUR, and 2.2959 kWh less in the batteries at 0.2. The exchange is 0.3, -3.14, 9.7, 4.265 kW.
+
+    A charges 3.6 kW in all, 0.25 * 0.8 of it in kWh, in 9 kWh of room.
+    """
+    done = paper.trajectory()
+    ended = SimpleNamespace(energy=jnp.asarray(done.energy[-1]))
+    monkeypatch.setattr(simulation, "simulate", lambda *given, **wanted: (ended, done))
+    given = paper.community(), paper.horizon(), jnp.array(0), 0.2
+    found = objective.course(*given, tuned(slots_per_day=per_day), adjoint=None)
+    close(found.cost, 1.67918)
+    close(found.peak, peak)
+    close(found.cycles, [cycles, 0, 0])
