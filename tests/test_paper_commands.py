@@ -10,10 +10,16 @@ import pytest
 from test_paper_slot import RESULT, problem
 
 from jaxp2p import verification
-from jaxp2p.cli import tuning
+from jaxp2p.cli import console, tuning
 from jaxp2p.cli.inspecting import _verify_verdict
 from jaxp2p.results import Results, compare_results
 from jaxp2p.verification import Comparison, NoReference
+
+
+def test_the_exit_codes():
+    """Scripts rely on them: 0 done, 1 verification failed, 2 usage, 3 unsolved, 4 files, 5 left undone."""
+    names = ("OK", "VERIFICATION_FAILED", "USAGE", "UNSOLVED", "FILE_TROUBLE", "LEFT_UNDONE")
+    assert [getattr(console, name) for name in names] == [0, 1, 2, 3, 4, 5]
 
 
 def full_batteries():
