@@ -28,6 +28,7 @@ PAPER_RUN = "tests/test_paper_figures.py"
 PAPER_STUDY = "tests/test_paper_study.py"
 PAPER_SLOT = "tests/test_paper_slot.py"
 PAPER_TABLES = "tests/test_paper_tables.py"
+PAPER_LIBRARY = "tests/test_paper_library.py"
 PAPER_FORESIGHT = "tests/test_paper_foresight.py"
 GOLDEN = "tests/test_reference.py::"
 COSTS = f"{GOLDEN}test_a_golden_slot_costs_what_the_independent_solver_found"
@@ -478,7 +479,7 @@ STUDY = (
         "study/run.py",
         "np.minimum(np.arange(first, first + width), first + count - 1)",
         "np.minimum(np.arange(width), count - 1)",
-        "tests/test_study_run.py::test_chunks_of_one_size_are_the_same_to_the_last_bit",
+        PAPER_LIBRARY,
         "every chunk draws the scenarios of the first",
     ),
     _mutant(
@@ -1336,6 +1337,146 @@ OUTSIDE = (
     ),
 )
 
+BETWEEN = (
+    _mutant(
+        "range_of_the_tariffs",
+        "runner.py",
+        "return float(jnp.min(horizon.price_sell)), float(jnp.max(horizon.price_buy))",
+        "return float(jnp.min(horizon.price_sell)), float(jnp.min(horizon.price_buy))",
+        PAPER_LIBRARY,
+        "the certified controller is made for prices up to the lowest buy price",
+    ),
+    _mutant(
+        "names_of_rows",
+        "runner.py",
+        "return tuple(volts + flows)",
+        "return tuple(flows + volts)",
+        PAPER_LIBRARY,
+        "the binding limit has the name of another",
+    ),
+    _mutant(
+        "least_unserved_price",
+        "runner.py",
+        "least = max(abs(low), abs(high))",
+        "least = abs(high)",
+        PAPER_LIBRARY,
+        "not to serve may pay where prices are negative",
+    ),
+    _mutant(
+        "unserved_penalty",
+        "policy.py",
+        "return Penalties(row=row, unserved=2 * row)",
+        "return Penalties(row=row, unserved=row)",
+        PAPER_LIBRARY,
+        "half the price of unserved energy",
+    ),
+    _mutant(
+        "scaled_tolerances",
+        "solvers.py",
+        "getattr(solver, name) * factor",
+        "getattr(solver, name) / factor",
+        PAPER_LIBRARY,
+        "a looser tolerance is a tighter one",
+    ),
+    _mutant(
+        "tuning_base",
+        "trajectory.py",
+        "- terminal_price * gained.sum())",
+        "+ terminal_price * gained.sum())",
+        PAPER_LIBRARY,
+        "energy gained counts as lost in the base of tuning",
+    ),
+    _mutant(
+        "diagnosis_by_the_same_penalty",
+        "diagnose.py",
+        "FACTOR = 10",
+        "FACTOR = 1",
+        PAPER_LIBRARY,
+        "the penalty that a diagnosis tries is the one that failed",
+    ),
+    _mutant(
+        "running_cost",
+        "report/money.py",
+        "- data.terminal_price * gained",
+        "",
+        PAPER_LIBRARY,
+        "the curve of the cost so far forgets what is stored",
+    ),
+    _mutant(
+        "fan_by_the_clock",
+        "report/study.py",
+        '(rows["slot"] + data.first_slot) % per_day',
+        'rows["slot"] % per_day',
+        "tests/test_study_report.py::test_fan_folds_days_and_places_slots",
+        "the picture of a day begins at the first slot, not at midnight",
+    ),
+    _mutant(
+        "certified_gap",
+        "lyapunov/certificate.py",
+        "square = (up + down) * leak * mean_energy - up * down",
+        "square = (up + down) * leak * mean_energy + up * down",
+        PAPER_LIBRARY,
+        "the sign of the largest drift of a slot",
+    ),
+    _mutant(
+        "certified_start",
+        "lyapunov/certificate.py",
+        "turn = parameters.theta - terminal_price / jnp.where(slope > 0, slope, 1.0)",
+        "turn = parameters.theta + terminal_price / jnp.where(slope > 0, slope, 1.0)",
+        "tests/test_bounds.py",
+        "where the energy at the end costs most",
+    ),
+    _mutant(
+        "study_saving_of_another_scenario",
+        "study/run.py",
+        'saving = kpis["scenario"].map(reference) - kpis["total_cost_eur"]',
+        'saving = reference.mean() - kpis["total_cost_eur"]',
+        (f"{PAPER_STUDY}::test_a_saving_is_taken_in_the_same_scenario",),
+        "savings are not taken scenario by scenario",
+    ),
+    _mutant(
+        "foresight_sample",
+        "study/run.py",
+        "sample = range(first, min(first + count, study.foresight_sample))",
+        "sample = range(first, first + count)",
+        PAPER_LIBRARY,
+        "perfect foresight is solved for every scenario",
+    ),
+    _mutant(
+        "derivative_by_the_price",
+        "costate.py",
+        "return x + by_energy * denergy + by_price * dprice[:, None]",
+        "return x + by_energy * denergy - by_price * dprice[:, None]",
+        "tests/test_tuning.py::test_the_costate_has_the_derivative_of_slot_after_slot",
+        "the sign with which the pool's price moves the homes",
+    ),
+    _mutant(
+        "slots_of_a_day",
+        "predictive.py",
+        "slots = round(24 / float(horizon.slot_hours))",
+        "slots = round(12 / float(horizon.slot_hours))",
+        "tests/test_mpc.py::test_a_missing_history_is_named",
+        "forecasts look back by half a day",
+    ),
+    _mutant(
+        "median_price",
+        "data/price_sense.py",
+        "return PriceFigures(float(np.median(size))",
+        "return PriceFigures(float(np.median(size)) / 100",
+        "tests/test_tables_as_users_have_them.py::"
+        "test_prices_in_another_unit_are_refused_with_the_unit_they_have",
+        "prices in cents are taken for prices in EUR",
+    ),
+    _mutant(
+        "loops_are_taken",
+        "data/topology.py",
+        "closing[i] = ra == rb",
+        "closing[i] = False",
+        "tests/test_data_validation.py",
+        "a feeder with a loop is taken for a tree",
+    ),
+)
+
 MUTANTS: tuple[Mutant, ...] = (
     *FIGURES,
     *TABLES,
@@ -1347,4 +1488,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *SCENARIOS,
     *DATA,
     *OUTSIDE,
+    *BETWEEN,
 )
