@@ -1,6 +1,8 @@
 """Every column and number that verify, compare and tune give, against values that were put in by hand."""
 
+import ast
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -20,6 +22,31 @@ def test_the_exit_codes():
     """Scripts rely on them: 0 done, 1 verification failed, 2 usage, 3 unsolved, 4 files, 5 left undone."""
     names = ("OK", "VERIFICATION_FAILED", "USAGE", "UNSOLVED", "FILE_TROUBLE", "LEFT_UNDONE")
     assert [getattr(console, name) for name in names] == [0, 1, 2, 3, 4, 5]
+
+
+WRITERS = {  # where tables and JSON are written, how often, and which test looks at every column of it
+    "cli/running.py": {"json_text": 1, "write_json": 1},  # test_paper_figures: the JSON report
+    "cli/studying.py": {"json_text": 1, "to_csv": 1, "write_json": 2},  # test_paper_study
+    "cli/tuning.py": {"json_text": 1, "write_json": 1},  # here
+    "data/embed.py": {"to_csv": 1},  # makes the embedded cases, for developers
+    "data/tables.py": {"to_csv": 1, "to_parquet": 1},  # test_paper_tables
+    "results.py": {"json_text": 1, "to_csv": 1, "to_parquet": 1, "write_json": 1},  # test_paper_figures
+    "study/folder.py": {"write_json": 1, "write_table": 1},  # test_paper_library, test_study_folder
+}
+
+
+def test_every_place_that_writes_tables_or_json_is_looked_at():
+    """A new one must be compared with a hand-made case before it is added to the list."""
+    package = Path(tuning.__file__).parents[1]
+    found: dict[str, dict[str, int]] = {}
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if name in ("to_csv", "to_parquet", "write_table", "write_json", "json_text"):
+                    counts = found.setdefault(str(path.relative_to(package).as_posix()), {})
+                    counts[name] = counts.get(name, 0) + 1
+    assert found == WRITERS
 
 
 def full_batteries():

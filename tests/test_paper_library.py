@@ -22,6 +22,7 @@ from jaxp2p.policy import suggest_penalties
 from jaxp2p.report.money import running_cost
 from jaxp2p.slot.status import Status
 from jaxp2p.solvers import choose_solver, scale_tolerances
+from jaxp2p.study import engine
 from jaxp2p.study import run as study_run
 from jaxp2p.study.engine import Batch, Series
 from jaxp2p.trajectory import net_cost
@@ -195,3 +196,10 @@ def test_what_the_certificate_counts():
     )
     np.testing.assert_allclose(found.gap, [0.5 * 0.2025 * 0.34375 * 0.5], rtol=1e-9)
     np.testing.assert_allclose(found.start, [4 * (2.5 + 0.5) / 2 - 0.8], rtol=1e-9)
+
+
+def test_the_memory_that_a_scenario_takes(monkeypatch):
+    """A lane of five numbers is 40 bytes; of a slot 15 numbers and two counts are kept, of three 3 * 128."""
+    monkeypatch.setattr(engine, "_start", lambda task, row, number: jnp.zeros(5))
+    task = SimpleNamespace(slots=3, horizon=SimpleNamespace(load=jnp.zeros(1)))
+    assert engine.bytes_per_scenario(task) == (40, 384)

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jaxp2p.cli.inspecting import summary_lines
 from jaxp2p.community.build import build_community, build_horizon
-from jaxp2p.data import Tables, check, write_tables
+from jaxp2p.data import Tables, check, densify, write_tables
 from jaxp2p.lyapunov.tuned import FEATURES, TunedValue
 from jaxp2p.tuning.controller_file import read_controller, write_controller
 
@@ -227,3 +228,46 @@ def test_every_number_of_a_controller_file(tmp_path):
         close(getattr(back, name), expected)
     assert list(back.begins) == [0, 96]
     assert list(back.group) == [1, 0, 1]
+
+
+def test_every_line_of_the_summary_of_check(tables):
+    """Loads of 0.8 + 1.5 and 1.8 + 3 kW in two hours, a twelfth of a day; PV of 1.2 and 4.8 kW.
+
+    The background is 0.6 + 0.25 and 1.2 + 0.25 kW.
+    """
+    assert summary_lines(tables) == [
+        "p: no faults found",
+        "  members      2 on 2 buses",
+        "  load         7 kWh (85 a day), peak 4.8 kW",
+        "  PV           1 plants, 6.0 kW, 6 kWh",
+        "  batteries    1, 10.0 kWh, 3.5 kW",
+        "  elastic      1 members with elastic load",
+        "  buses        3 at 0.4 kV",
+        "  branches     1 line, 1 transformer, ratings 40 to 63 kVA",
+        "  voltage      0.9 to 1.1 p.u. allowed",
+        "  background   2 kWh on the buses besides the members",
+        "  time         2016-07-05 12:00 to 2016-07-05 14:00, 2 slots of 60 min",
+        "  prices       buy 0.300 to 0.360, sell 0.070 to 0.080 EUR/kWh",
+        "  trades       1 pairs",
+    ]
+
+
+def test_every_column_of_a_new_device(tables):
+    """B has 3 kW of `flat`, 0.75 in the mean: 19.71 MWh a year, so 0.8 to 1.6 times that in kW of PV.
+
+    Its battery holds 1 to 2 h of that and fills and empties in two hours, half full at the start.
+    """
+    one = densify(tables, pv_share=1.0, battery_share=1.0, seed=4).prosumers.iloc[1]
+    assert one["pv_profile"] == "sun" and 15.76 <= one["pv_kw"] <= 30
+    assert one["pv_kw"] - 0.05 <= one["battery_kwh"] <= 2 * one["pv_kw"] + 0.05
+    for column in ("battery_start_kwh", "battery_charge_kw", "battery_discharge_kw"):
+        assert one[column] == one["battery_kwh"] / 2
+    names = ("battery_min_kwh", "charge_efficiency", "discharge_efficiency", "self_discharge_per_day")
+    assert [one[name] for name in names] == [0, 0.95, 0.95, 0.0013]
+    scaled = densify(tables, pv_scale=2.0, battery_scale=3.0, load_scale=5.0)
+    first, bus = scaled.prosumers.iloc[0], scaled.buses.iloc[0]
+    names = ("pv_kw", "battery_kwh", "battery_min_kwh", "battery_start_kwh", "battery_charge_kw")
+    assert [first[name] for name in names] == [12, 30, 3, 15, 9]
+    names = ("battery_discharge_kw", "load_kw", "load_kvar")
+    assert [first[name] for name in names] == [10.5, 10, 2]
+    assert (bus["background_kw"], bus["background_kvar"]) == (3, 0.5)
