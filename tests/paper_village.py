@@ -108,11 +108,11 @@ def horizon() -> Horizon:
 def trajectory() -> Trajectory:
     """What was done. Slot 1: A may not sell all, 0.5 kW are spilled. Slot 2: B is short of 2.2 kW.
 
-    Slot 3: B's meter is 0.04 kW off, C's load 0.03 kW; the trades sum to 0.025 kW, the payments to 0.001 EUR;
-    B's energy is 0.02 kWh more than what came in. From slot 2 on B is below its lower limit.
+    Slot 3: B's meter is 0.04 kW off, C's devices 0.045 kW; the trades sum to 0.025 kW, the payments to
+    0.001 EUR; B's energy is 0.02 kWh more than what came in. From slot 2 on B is below its lower limit.
     """
     return Trajectory(
-        injection=_rows([2, -1.6, -0.7], [6.5, -1.76, -1.1], [-0.7, -8.2, -3], [-1.8, -1.5, -0.9]),
+        injection=_rows([2, -1.6, -0.7], [6.5, -1.76, -1.1], [-0.7, -8.2, -3], [-1.8, -1.5, -0.885]),
         load=_rows([1, 2, 0.7], [0.5, 3, 1.1], [2.5, 9, 3], [1.2, 1.5, 0.93]),
         pv_used=_rows([5, 0, 0], [8, 1, 0], [0.2, 0, 0], [0, 0, 0]),
         charge=_rows([2, 0, 0], [1, 0, 0], [0, 0, 0], [0.6, 0, 0]),
@@ -125,7 +125,7 @@ def trajectory() -> Trajectory:
         sell=_rows([0.5, 0, 0], [4, 0, 0], [0, 0, 0], [0, 0, 0]),
         cost=_rows([-0.03, 0.05, 0.02], [-0.11, 0.07, 0.03], [0.13, 0.5, 0.21], [0.15, 0.12, 0.08]),
         payment=_rows([0.09, -0.06, -0.03], [0.1, -0.07, -0.03], [0.02, 0, -0.02], [0.011, -0.01, 0]),
-        price_market=_rows([0.10, 0.12, 0.14], [0.07, 0.2, 0.18], [0.4, 0.45, 0.38], [0.03, 0.3, 0.27]),
+        price_market=_rows([0.10, 0.12, 0.14], [0.07, 0.2, 0.18], [0.4, 0.48, 0.35], [0.03, 0.3, 0.27]),
         price_nodal=_rows([0.11, 0.13, 0.15], [0.06, 0.19, 0.17], [0.41, 0.46, 0.39], [0.02, 0.29, 0.26]),
         unserved=_rows([0, 0, 0], [0.5, 0, 0], [0, 2.2, 0], [0, 0, 0]),  # without the sign
         gap=_rows(0.001, 0.002, 0.003, 0.005),

@@ -159,19 +159,19 @@ READ = {
     "total_cost_eur": {
         "no_storage_no_trade": _rows(20, 24, 28, 32),
         "no_storage": _rows(16, 18, 20, 26),
-        "lyapunov": _rows(10, 12, 14, 28),
+        "lyapunov": _rows(10, 12, 14, 29),
         "perfect_foresight": _rows(8, 8),
     },
     "unserved_kwh": {"lyapunov": _rows(0, 0, 0, 0.2)},
     "spilled_kwh": {"lyapunov": _rows(0.4, 0, 0, 0)},
     "unserved_cost_eur": {"lyapunov": _rows(0.5, 0.5, 0.5, 0.7)},
-    "violation_cost_eur": {"lyapunov": _rows(0.5, 0.5, 0.5, 0.3)},
+    "violation_cost_eur": {"lyapunov": _rows(0.5, 0.5, 0.5, 1.3)},
     "voltage_violation_pu": {"lyapunov": _rows(0, 0.00009, 0.0002, 0.01)},
     "line_violation_kw": {"lyapunov": _rows(0.06, 0.04, 0, 3)},
     "soc_violation_kwh": {"lyapunov": _rows(0, 0.001, 0.003, 0.002)},
     "balance_error_kw": {"lyapunov": _rows(0, 0.0004, 0.0001, 0.0002)},
     "p2p_kwh": {"lyapunov": _rows(70, 80, 90, 104)},
-    "unsolved_slots": {"lyapunov": _rows(0, 1, 0, 2)},
+    "unsolved_slots": {"lyapunov": _rows(0, 1, 0, 4)},
     "gap_eur": {"lyapunov": _rows(0.01, 0.02, 0.03, 0.08), "perfect_foresight": _rows(0, 0)},
     "iterations_total": {"lyapunov": _rows(100, 200, 300, 500)},
 }
@@ -217,12 +217,12 @@ def test_every_column_of_the_summary(statistics):
 
 def test_every_column_of_the_savings(statistics):
     assert len(statistics.savings) == 4 * 3
-    # in all: 20 - 10, 24 - 12, 28 - 14, 32 - 28: mean 10, squares 0 + 4 + 16 + 36 = 56
+    # in all: 20 - 10, 24 - 12, 28 - 14, 32 - 29: mean 9.75, squares 68.75, se sqrt(68.75 / 3 / 4)
     found = row(statistics.savings, policy="lyapunov", against="no_storage_no_trade")
-    expected = {"count": 4, "mean": 10, "se": 2.1602469, "min": 4, "p5": 4.9, "p25": 8.5, "p50": 11}
+    expected = {"count": 4, "mean": 9.75, "se": 2.3935678, "min": 3, "p5": 4.05, "p25": 8.25, "p50": 11}
     expected |= {"p75": 12.5, "p95": 13.7, "max": 14, "better": 1}
     assert found == pytest.approx(expected)
-    # 6, 6, 6, -2 against no storage
+    # 6, 6, 6, -3 against no storage
     assert row(statistics.savings, policy="lyapunov", against="no_storage")["better"] == 0.75
 
 
@@ -252,9 +252,9 @@ def test_every_column_of_the_convergence(statistics):
     frame = statistics.convergence[statistics.convergence["policy"] == "lyapunov"]
     assert list(frame.columns) == ["policy", "scenarios", "mean_eur", "se_eur"]
     assert list(frame["scenarios"]) == [2, 3, 4]
-    np.testing.assert_allclose(frame["mean_eur"], [11, 12, 16])
-    # 10, 12: sqrt(2 / 1 / 2); 10, 12, 14: sqrt(8 / 2 / 3); and 28: squares 36 + 16 + 4 + 144
-    np.testing.assert_allclose(frame["se_eur"], [1, 1.1547005, 4.0824829])
+    np.testing.assert_allclose(frame["mean_eur"], [11, 12, 16.25])
+    # 10, 12: sqrt(2 / 1 / 2); 10, 12, 14: sqrt(8 / 2 / 3); and 29: squares 224.75
+    np.testing.assert_allclose(frame["se_eur"], [1, 1.1547005, 4.3277207])
 
 
 HEADLINE = {
@@ -265,21 +265,21 @@ HEADLINE = {
     "cost_p50_eur": 12,
     "cost_p95_eur": 24.9,
     "cost_cvar95_eur": 27,
-    "total_mean_eur": 16,
-    "total_se_eur": 4.0824829,
+    "total_mean_eur": 16.25,
+    "total_se_eur": 4.3277207,
     "total_p5_eur": 10.3,
     "total_p50_eur": 13,
-    "total_p95_eur": 25.9,
-    "total_cvar95_eur": 28,
+    "total_p95_eur": 26.75,
+    "total_cvar95_eur": 29,
     "unserved_kwh": 0.05,
     "spilled_kwh": 0.1,
     "unserved_cost_eur": 0.55,
-    "violation_cost_eur": 0.45,
-    "unsolved_slots": 0.75,
+    "violation_cost_eur": 0.7,
+    "unsolved_slots": 1.25,
     "gap_eur": 0.035,
-    "saving_mean_eur": 10,
-    "saving_se_eur": 2.1602469,
-    "saving_p5_eur": 4.9,
+    "saving_mean_eur": 9.75,
+    "saving_se_eur": 2.3935678,
+    "saving_p5_eur": 4.05,
     "saving_p50_eur": 11,
     "saving_p95_eur": 13.7,
     "capture": 0.6666667,
@@ -294,6 +294,8 @@ HEADLINE = {
 def test_every_figure_of_the_headline(statistics):
     headline = statistics.headline()
     assert headline["lyapunov"] == pytest.approx(HEADLINE, rel=1e-6)
+    for figures in (HEADLINE, POLICY_JSON):
+        assert len(set(figures.values())) == len(figures), "two figures are alike: a swap would not be seen"
     assert headline["perfect_foresight"]["scenarios"] == 2
     assert headline["perfect_foresight"]["gap_eur"] is None
     assert headline["no_storage_no_trade"]["saving_mean_eur"] is None
@@ -303,9 +305,9 @@ def test_every_column_of_the_printed_table(statistics):
     lines = study_table(statistics.headline()).splitlines()
     line = next(line for line in lines if line.startswith("lyapunov"))
     assert line.split() == [
-        *("lyapunov", "15.00", "±", "4.08", "0.05", "0.10", "0.55", "0.45"),  # paid, and what was left undone
-        *("16.00", "±", "4.08", "10.30", "25.90", "28.00"),  # in all, p5, p95, CVaR95
-        *("10.00", "±", "2.16", "66.7", "±", "7.4", "75.0", "(30.1-95.4)", "0.035", "4"),
+        *("lyapunov", "15.00", "±", "4.08", "0.05", "0.10", "0.55", "0.70"),  # paid, and what was left undone
+        *("16.25", "±", "4.33", "10.30", "26.75", "29.00"),  # in all, p5, p95, CVaR95
+        *("9.75", "±", "2.39", "66.7", "±", "7.4", "75.0", "(30.1-95.4)", "0.035", "4"),
     ]
     titles = ["policy", "paid", "unserved", "spilled", "unserved", "limits", "in all", "p5", "p95", "CVaR95"]
     titles += ["saving", "capture", "out of limits", "gap", "scenarios"]
@@ -334,15 +336,15 @@ POLICY_JSON = {
     "unserved_kwh_mean": 0.05,
     "spilled_kwh_mean": 0.1,
     "unserved_cost_mean": 0.55,
-    "violation_cost_mean": 0.45,
-    "total_mean": 16,
-    "total_se": 4.0824829,
+    "violation_cost_mean": 0.7,
+    "total_mean": 16.25,
+    "total_se": 4.3277207,
     "total_p5": 10.3,
     "total_p50": 13,
-    "total_p95": 25.9,
-    "total_cvar95": 28,
-    "saving_mean": 10,
-    "saving_se": 2.1602469,
+    "total_p95": 26.75,
+    "total_cvar95": 29,
+    "saving_mean": 9.75,
+    "saving_se": 2.3935678,
     "capture": 0.6666667,
     "capture_se": 0.0740741,
     "soc_violations": 0.003,  # the worst
@@ -352,7 +354,7 @@ POLICY_JSON = {
     "violation_probability_low": 0.1500390,
     "violation_probability_high": 0.8499610,
     "p2p_kwh_mean": 86,
-    "unsolved_slots_mean": 0.75,
+    "unsolved_slots_mean": 1.25,
     "gap_mean": 0.035,
     "scenarios": 4,
 }
@@ -372,7 +374,7 @@ def written(tmp_path_factory):
         if number < chosen.count(name)
     ]
     made = SimpleNamespace(
-        slots=96,
+        slots=1000,
         community=SimpleNamespace(size=28),
         horizon=SimpleNamespace(slot_hours=0.25),
         first_slot_of_week=0,
@@ -403,7 +405,7 @@ def test_every_number_of_the_studys_json(written):
     assert report == {
         "version": "0.1.0",
         "scenarios": 4,
-        "slots": 96,
+        "slots": 1000,
         "prosumers": 28,
         "chunks": 1,
         "scenarios_resumed": 3,
@@ -432,7 +434,7 @@ def test_every_table_of_a_studys_folder(written, statistics):
 
 
 def test_the_exit_code_of_a_study_says_what_was_left_undone(written):
-    assert written[1] == 5  # 3 unsolved slots of 384 are less than one in a hundred
+    assert written[1] == 5  # 5 unsolved slots of 4,000 are less than one in a hundred
 
 
 def test_memory_is_given_in_bytes(monkeypatch):
