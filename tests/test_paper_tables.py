@@ -12,7 +12,7 @@ from jaxp2p.data import Tables, check, densify, write_tables
 from jaxp2p.lyapunov.tuned import FEATURES, TunedValue
 from jaxp2p.tuning.controller_file import read_controller, write_controller
 
-TIME = pd.date_range("2016-07-05 12:00", periods=2, freq="h")
+TIME = pd.date_range("2016-07-05 12:00", periods=2, freq="30min")
 
 PROSUMERS = {
     "prosumer_id": ["A", "B"],
@@ -109,8 +109,8 @@ def test_every_column_of_the_members(community):
     }
     for name, values in cells.items():
         close(getattr(battery, name), values)
-    # half is lost in 24 hours: 0.5^(1/24) is kept in one
-    np.testing.assert_allclose(battery.retention, [1, 0.9715319412], rtol=1e-9)
+    # half is lost in 24 hours: 0.5^(1/48) is kept in half an hour
+    np.testing.assert_allclose(battery.retention, [1, 0.985663199], rtol=1e-8)
     assert set(cells) | {"retention"} == set(battery.__dict__)
     assert set(fields) | {"bus", "battery", "elastic", "limited", "ids"} == set(homes.__dict__)
 
@@ -155,7 +155,7 @@ def test_every_series_of_the_horizon(community, tables):
     # v^2 at n1: 1.0404 - 2 (0.00125 * 2.35 + 0.0005 * 0.47), then of 4.45 and 0.98; at n2:
     # 1.0404 - 2 (0.00125 * 0.25 + 0.00425 * 2.1 + 0.0005 * 0.12 + 0.0025 * 0.35), and so on
     expected = {
-        "slot_hours": 1,
+        "slot_hours": 0.5,
         "load": [[1.5, 0.8], [3, 1.8]],
         "pv": [[0, 1.2], [0, 4.8]],
         "price_buy": [0.30, 0.36],
@@ -180,7 +180,7 @@ def test_every_column_of_the_exported_tables(tables, tmp_path):
         for column, values in columns.items():
             found = list(frame[column])
             if column == "time":
-                assert found == ["2016-07-05T12:00:00", "2016-07-05T13:00:00"]
+                assert found == ["2016-07-05T12:00:00", "2016-07-05T12:30:00"]
             elif all(isinstance(value, str) for value in values):
                 assert [str(text) for text in found] == values, column
             else:
@@ -231,22 +231,22 @@ def test_every_number_of_a_controller_file(tmp_path):
 
 
 def test_every_line_of_the_summary_of_check(tables):
-    """Loads of 0.8 + 1.5 and 1.8 + 3 kW in two hours, a twelfth of a day; PV of 1.2 and 4.8 kW.
+    """Loads of 0.8 + 1.5 and 1.8 + 3 kW for half an hour each, in a 24th of a day; PV of 1.2 and 4.8 kW.
 
     The background is 0.6 + 0.25 and 1.2 + 0.25 kW.
     """
     assert summary_lines(tables) == [
         "p: no faults found",
         "  members      2 on 2 buses",
-        "  load         7 kWh (85 a day), peak 4.8 kW",
-        "  PV           1 plants, 6.0 kW, 6 kWh",
+        "  load         4 kWh (85 a day), peak 4.8 kW",
+        "  PV           1 plants, 6.0 kW, 3 kWh",
         "  batteries    1, 10.0 kWh, 3.5 kW",
         "  elastic      1 members with elastic load",
         "  buses        3 at 0.4 kV",
         "  branches     1 line, 1 transformer, ratings 40 to 63 kVA",
         "  voltage      0.9 to 1.1 p.u. allowed",
-        "  background   2 kWh on the buses besides the members",
-        "  time         2016-07-05 12:00 to 2016-07-05 14:00, 2 slots of 60 min",
+        "  background   1 kWh on the buses besides the members",
+        "  time         2016-07-05 12:00 to 2016-07-05 13:00, 2 slots of 30 min",
         "  prices       buy 0.300 to 0.360, sell 0.070 to 0.080 EUR/kWh",
         "  trades       1 pairs",
     ]
