@@ -27,6 +27,8 @@ class Mutant(NamedTuple):
 PAPER_RUN = "tests/test_paper_figures.py"
 PAPER_STUDY = "tests/test_paper_study.py"
 PAPER_SLOT = "tests/test_paper_slot.py"
+PAPER_VERDICT = "tests/test_paper_verdict.py"
+PAPER_POLICY = "tests/test_paper_policy.py"
 PAPER_TABLES = "tests/test_paper_tables.py"
 PAPER_LIBRARY = "tests/test_paper_library.py"
 PAPER_FORESIGHT = "tests/test_paper_foresight.py"
@@ -586,7 +588,7 @@ KERNEL = (
         "slot/execute.py",
         "(gap <= answer.tolerance * scale)",
         "(gap <= 10 * answer.tolerance * scale)",
-        PAPER_SLOT,
+        PAPER_VERDICT,
         "SOLVED is said of answers that are ten times too far from the optimum",
     ),
     _mutant(
@@ -594,7 +596,7 @@ KERNEL = (
         "slot/execute.py",
         "jnp.where(jnp.max(beyond, initial=0) > 1, Status.NETWORK_VIOLATED, Status.SOLVED)",
         "jnp.where(jnp.max(beyond, initial=0) > 10, Status.NETWORK_VIOLATED, Status.SOLVED)",
-        PAPER_SLOT,
+        PAPER_VERDICT,
         "a violated limit is called kept up to ten times its tolerance",
     ),
     _mutant(
@@ -602,7 +604,7 @@ KERNEL = (
         "slot/execute.py",
         "jnp.abs(answer.row_price) >= SATURATED * problem.row_penalty",
         "jnp.abs(answer.row_price) >= 0 * problem.row_penalty",
-        PAPER_SLOT,
+        PAPER_VERDICT,
         "a violated limit need not be priced at its penalty to be excused",
     ),
     _mutant(
@@ -642,7 +644,7 @@ KERNEL = (
         "slot/gap.py",
         "lost = lost + short * jnp.maximum(problem.unserved_price - dear, 0)",
         "lost = lost + short * jnp.maximum(dear - problem.unserved_price, 0)",
-        PAPER_SLOT,
+        PAPER_VERDICT,
         "energy that need not be short is not in the gap",
     ),
     _mutant(
@@ -666,7 +668,7 @@ KERNEL = (
         "slot/polish.py",
         "nodal_price=_answered(devices, injection, market_price - surcharge)",
         "nodal_price=_answered(devices, injection, market_price + surcharge)",
-        PAPER_SLOT,
+        PAPER_VERDICT,
         "devices are said to see a price with the network's share added",
     ),
     _mutant(
@@ -674,7 +676,7 @@ KERNEL = (
         "slot/polish.py",
         "row_price = jnp.clip(raw.row_price, -problem.row_penalty, problem.row_penalty)",
         "row_price = raw.row_price",
-        PAPER_SLOT,
+        PAPER_VERDICT,
         "row prices may be beyond the penalty",
     ),
     _mutant(
@@ -682,7 +684,7 @@ KERNEL = (
         "slot/problem.py",
         "drop = self.value_slope * dt * eta_c",
         "drop = self.value_slope * dt",
-        PAPER_SLOT,
+        PAPER_VERDICT,
         "a charged kW lowers the value as if all of it reached the cells",
     ),
     _mutant(
@@ -690,7 +692,7 @@ KERNEL = (
         "slot/problem.py",
         "end.append(2 * self.load_cost * (self.load - self.load_min))",
         "end.append(self.load_cost * (self.load - self.load_min))",
-        PAPER_SLOT,
+        PAPER_VERDICT,
         "the slope of the discomfort without the 2",
     ),
     _mutant(
@@ -698,7 +700,7 @@ KERNEL = (
         "slot/problem.py",
         "jnp.where(self.market.fee < self.price_buy - self.price_sell, limit, 0)",
         "jnp.where(self.market.fee < self.price_buy, limit, 0)",
-        PAPER_SLOT,
+        PAPER_VERDICT,
         "trades that cannot pay stay open",
     ),
 )
@@ -896,7 +898,7 @@ CONTROL = (
         "policy.py",
         "room = jnp.maximum(battery.energy_max - kept, 0) / (dt * battery.charge_efficiency)",
         "room = jnp.maximum(battery.energy_max - kept, 0) / dt",
-        PAPER_SLOT,
+        PAPER_POLICY,
         "the loss of charging is forgotten where a battery is nearly full",
     ),
     _mutant(
@@ -904,7 +906,7 @@ CONTROL = (
         "policy.py",
         "battery.energy_min, 0) * battery.discharge_efficiency / dt",
         "battery.energy_min, 0) / dt",
-        PAPER_SLOT,
+        PAPER_POLICY,
         "the loss of discharging is forgotten where a battery is nearly empty",
     ),
     _mutant(
@@ -912,7 +914,7 @@ CONTROL = (
         "policy.py",
         "kept = battery.retention * energy",
         "kept = energy",
-        PAPER_SLOT,
+        PAPER_POLICY,
         "self-discharge is forgotten by the policies",
     ),
     _mutant(
@@ -920,7 +922,7 @@ CONTROL = (
         "policy.py",
         "policy.theta[slot_of_week % policy.theta.shape[0]]",
         "policy.theta[(slot_of_week + 1) % policy.theta.shape[0]]",
-        PAPER_SLOT,
+        PAPER_POLICY,
         "theta by the time of day is a slot early",
     ),
     _mutant(
@@ -1011,7 +1013,7 @@ PLANS = (
         "baselines/rules.py",
         "return jnp.clip(surplus, 0, charge_max), jnp.clip(-surplus, 0, discharge_max)",
         "return jnp.clip(-surplus, 0, charge_max), jnp.clip(surplus, 0, discharge_max)",
-        PAPER_SLOT,
+        PAPER_POLICY,
         "charge and discharge are swapped",
     ),
     _mutant(
@@ -1019,7 +1021,7 @@ PLANS = (
         "baselines/rules.py",
         "surplus = jnp.sum(pv - load)",
         "surplus = jnp.sum(pv)",
-        PAPER_SLOT,
+        PAPER_POLICY,
         "the community stores what it needs itself",
     ),
 )
@@ -1265,7 +1267,7 @@ DATA = (
         "community/network.py",
         "spread(network.rating[branch]) ** 2 - flow_reactive[..., branch] ** 2",
         "spread(network.rating[branch]) ** 2",
-        PAPER_SLOT,
+        PAPER_POLICY,
         "reactive power takes no room in a branch",
     ),
     _mutant(
@@ -1308,7 +1310,7 @@ OUTSIDE = (
         "verification.py",
         "GAP, POWER_KW, VOLTAGE_PU, STORAGE_KWH = 1e-3, 0.05, 1e-4, 1e-5",
         "GAP, POWER_KW, VOLTAGE_PU, STORAGE_KWH = 1e-2, 0.5, 1e-3, 1e-4",
-        PAPER_SLOT,
+        PAPER_VERDICT,
         "verify passes what is ten times too far off",
     ),
     _mutant(
@@ -1316,7 +1318,7 @@ OUTSIDE = (
         "verification.py",
         "return abs(self.gap_rel) < GAP and within",
         "return self.gap_rel < GAP and within",
-        PAPER_SLOT,
+        PAPER_VERDICT,
         "an answer that beats the optimum passes",
     ),
     _mutant(

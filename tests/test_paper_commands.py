@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pandas as pd
 import paper_village as paper
 import pytest
-from test_paper_slot import RESULT, problem
+from paper_slot import RESULT, problem
 
 from jaxp2p import verification
 from jaxp2p.cli import console, tuning

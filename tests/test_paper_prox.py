@@ -5,7 +5,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_paper_slot import problem
+from paper_slot import problem
 
 from jaxp2p.community.market import market_from_edges, pool_market
 from jaxp2p.newton import solver as newton
@@ -136,7 +136,7 @@ def test_the_shares_of_the_devices(price, power, shares):
 
 
 def open_pool():
-    """The homes of `test_paper_slot` with their PV alone, without limits: A 6 - 1, B 1 - 2, C -0.7 kW."""
+    """The homes of `paper_slot` with their PV alone, without limits: A 6 - 1, B 1 - 2, C -0.7 kW."""
     posed = problem()
     none = row(0, 0, 0)
     names = ("charge_min", "charge_max", "discharge_max", "value_slope")
