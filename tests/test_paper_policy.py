@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import paper_village as paper
@@ -41,10 +42,12 @@ SLOT = Slot(
 )
 
 
+pose = jax.jit(slot_problem, compiler_options={"xla_backend_optimization_level": 0})
+
+
 def posed(policy=POLICY, energy=(9, 1.75, 0), slot_of_week=3) -> SlotProblem:
-    community = paper.community()
     penalties = Penalties(row=jnp.array(5.0), unserved=jnp.array(10.0))
-    return slot_problem(community, penalties, policy, SLOT, row(*energy), jnp.array(slot_of_week))
+    return pose(paper.community(), penalties, policy, SLOT, row(*energy), jnp.array(slot_of_week))
 
 
 def test_every_field_of_the_slot_that_a_policy_asks_for():

@@ -1,7 +1,9 @@
 """How a home and the market answer in one step of the solvers, by hand."""
 
 from dataclasses import replace
+from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from jaxp2p.prox.response import Pieces, Response, power_range, prices_at, respo
 from jaxp2p.prox.trades import project_trades, reciprocal_trades, share_out
 
 row = lambda *values: jnp.array(values, float)
+QUICK = {"xla_backend_optimization_level": 0}  # programs are there sooner
 
 
 def close(found, expected):
@@ -36,21 +39,27 @@ def test_a_trade(target, limit, expected):
     close(trade_response(0.2, target, 0.1, 0.04, limit), expected)
 
 
-def test_a_home_that_decides_nothing():
-    """It lacks 1 kW and buys it at 0.30; its anchor is 1.5 kW away: 0.1 * 1.5 EUR/kWh on top."""
+@partial(jax.jit, compiler_options=QUICK)
+def idle_home(target, anchor, limit):
+    """A home that lacks 1 kW and has nothing to decide, at tariffs of 0.30 and 0.05, with one partner."""
     zero = jnp.zeros((1, 1))
     devices = response(Pieces(start=zero, end=zero, gain=zero, level=jnp.array(0.3)), row(-1))
-    found = prosumer_update(
+    return prosumer_update(
         curve(devices, jnp.array(0.1)),
         Tariff(jnp.array(0.30), jnp.array(0.05), None, None, None),
-        target=jnp.array([[4.0]]),
-        anchor=row(0.5),
+        target=target,
+        anchor=anchor,
         rho=jnp.array(0.2),
         rho_injection=jnp.array(0.1),
         fee=jnp.array([[0.02]]),
-        limit=jnp.array([[0.0]]),
+        limit=limit,
         start=row(0.1),
     )
+
+
+def test_a_home_that_decides_nothing():
+    """It buys at 0.30; its anchor is 1.5 kW away: 0.1 * 1.5 EUR/kWh on top."""
+    found = idle_home(row(4)[None], row(0.5), row(0)[None])
     close(found.injection, [-1])
     close(found.trades, [[0]])
     close(found.market_price, [0.30])
@@ -58,20 +67,8 @@ def test_a_home_that_decides_nothing():
 
 
 def test_a_home_that_buys_from_peers_to_sell():
-    """It lacks 1 kW and is to buy 3. Even at the sell price, 0.05, it would: the rest is sold on."""
-    zero = jnp.zeros((1, 1))
-    devices = response(Pieces(start=zero, end=zero, gain=zero, level=jnp.array(0.3)), row(-1))
-    found = prosumer_update(
-        curve(devices, jnp.array(0.1)),
-        Tariff(jnp.array(0.30), jnp.array(0.05), None, None, None),
-        target=jnp.array([[-3.0]]),
-        anchor=row(-1),
-        rho=jnp.array(0.2),
-        rho_injection=jnp.array(0.1),
-        fee=jnp.array([[0.02]]),
-        limit=jnp.array([[jnp.inf]]),
-        start=row(0.1),
-    )
+    """It is to buy 3 kW. Even at the sell price, 0.05, it would: the rest is sold on."""
+    found = idle_home(row(-3)[None], row(-1), row(np.inf)[None])
     close(found.trades, [[-3.2]])  # -3 - 0.05 / 0.2 + 0.01 / 0.2
     close(found.market_price, [0.05])
     close(found.nodal_price, [0.05])
@@ -152,6 +149,13 @@ def open_pool():
     )
 
 
+@partial(jax.jit, compiler_options=QUICK)
+def asked(prices, centre):
+    """What the homes answer, and the range of prices."""
+    posed = open_pool()
+    return newton._evaluate(posed, newton._setup(posed, Newton()), prices, centre), newton.price_range(posed)
+
+
 @pytest.mark.parametrize(
     ("row_price", "injection", "market_price"),
     [
@@ -162,14 +166,11 @@ def open_pool():
 )
 def test_what_newton_asks_the_homes_at_a_pool_price(row_price, injection, market_price):
     """0.15 EUR/kWh in the pool, and a price of the row that all of A and B is in."""
-    posed = open_pool()
-    setup = newton._setup(posed, Newton())
-    found = newton._evaluate(posed, setup, row(0.15, 0, row_price), row(*injection))
+    found, (half, lowest, highest) = asked(row(0.15, 0, row_price), row(*injection))
     close(found.injection, injection)
     close(found.market_price, market_price)
     # the gradient of the pool's price is what is lacking in the pool; row 1 adds A and B to -0.3
     close(found.rows[1], injection[0] + injection[1] - 0.3)
-    half, lowest, highest = newton.price_range(posed)
     close(half, 0.01)
     close(lowest, [0.06, -5, -5])
     close(highest, [0.29, 5, 5])
