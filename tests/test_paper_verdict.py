@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from jaxp2p.slot.polish import polish
 from jaxp2p.slot.status import Status
 from jaxp2p.verification import Comparison
 
+QUICK = {"xla_backend_optimization_level": 0}  # programs are there sooner
 EXCUSED, MISSED = (5.0, 0), (4.9, 0)  # of the penalty of 5 EUR/kWh at least 99 %: 4.95
 
 
@@ -60,6 +62,8 @@ def ended(monkeypatch, posed, bound, excess, row_price, market_price):
     devices = execute.Devices(DISPATCH.load, DISPATCH.pv_used, DISPATCH.charge, DISPATCH.discharge)
     nothing = jnp.array(0.0)
     monkeypatch.setattr(execute, "devices_of", lambda *args: devices)
+    for name in ("shares_at", "shares_of"):  # nobody asks for them here
+        monkeypatch.setattr(execute, name, lambda *args, **more: None)
     monkeypatch.setattr(execute, "slot_gap", lambda *args, **more: Gap(jnp.array(bound), *[nothing] * 4))
     monkeypatch.setattr(execute, "gap_scale", lambda *args: jnp.array(1.0))
     monkeypatch.setattr(execute, "row_excess", lambda *args: row(*excess))
@@ -143,7 +147,7 @@ def test_the_gap_is_the_sum_of_its_parts():
     """Rows: 0.05 kW from 0.5 kW at 0.6 EUR/kWh, and none at 0.7; times a quarter hour: 0.0825 EUR."""
     posed = replace(problem(), load_cost=None)
     pieces = posed.pieces()
-    found = gap.slot_gap(
+    found = jax.jit(gap.slot_gap, compiler_options=QUICK)(
         posed,
         pieces,
         jnp.zeros_like(pieces.gain).at[2].set(1),
@@ -186,10 +190,11 @@ def test_the_nodal_price_is_the_market_price_less_what_the_network_takes():
         iterations=jnp.array(7),
         tolerance=jnp.array(1e-3),
     )
-    found = polish(idle, raw)
+    polished = jax.jit(polish, compiler_options=QUICK)
+    found = polished(idle, raw)
     close(found.nodal_price, [0.14 - 1.0, 0.16 - 1.3, 0.17])
     close(found.market_price, [0.14, 0.16, 0.17])
-    found = polish(idle, raw._replace(row_price=row(-7, 0.7)))
+    found = polished(idle, raw._replace(row_price=row(-7, 0.7)))
     close(found.row_price, [-5, 0.7])
     close(found.nodal_price, [0.14 + 2.5 - 0.7, 0.16 + 5 - 0.7, 0.17])
 
