@@ -188,6 +188,16 @@ def test_prices(kind):
         assert (buy.to_numpy().reshape(-1, 4) == buy.to_numpy()[::4, None]).all()
 
 
+def test_the_hours_of_the_tariff():
+    """Night until 6 and from 22 h, evening from 17 to 21 h; Monday 4 July 2016, and the Saturday after it."""
+    night, dear = [0.22] * 6, [0.40] * 4
+    for day, by_day, evening in (("2016-07-04", 0.30, dear), ("2016-07-09", 0.27, [0.32] * 4)):
+        prices = make_prices(pd.Series(pd.date_range(day, periods=24, freq="h")), "tou")
+        expected = [*night, *[by_day] * 11, *evening, by_day, 0.22, 0.22]
+        assert prices["buy_eur_per_kwh"].tolist() == expected
+        assert prices["sell_eur_per_kwh"].tolist() == [0.08] * 24
+
+
 def test_hourly_prices():
     time = pd.Series(pd.date_range("1969-12-30", periods=96, freq="h"))
     for kind in PRICES:

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from jaxp2p.data import InputError, Tables, check, load_case, read_tables, validate, window, write_tables
+from jaxp2p.data.faults import Fault, row_faults
 
 CASE = window(load_case("rural1"), days=1)
 BUS, HOME = "LV1.101 Bus 1", "LV1.101 Load 1"
@@ -311,3 +313,13 @@ def test_allowed_extremes():
         cell("buses", "background_kw", -20.0),
     )(CASE)
     assert validate(case) == []
+
+
+def test_a_fault_says_its_row_and_its_line():
+    """Row 1 is the first below the head, so line 2 of a CSV file, unless the line is known to be another."""
+    fault = Fault("prosumers", "load_kw", 3, "too much")
+    assert str(fault) == "prosumers.load_kw, row 3 (line 4 of a CSV file): too much"
+    assert "row 3 (line 9 of a CSV file)" in str(replace(fault, line=9))
+    assert str(Fault("prices", "", None, "empty", "name")) == "prices: empty [name]"
+    found = row_faults("prices", "time", [False, True, False, True], lambda i: f"cell {i}")
+    assert [(fault.row, fault.message) for fault in found] == [(2, "cell 1"), (4, "cell 3")]

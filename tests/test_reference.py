@@ -86,6 +86,21 @@ def test_the_certificate_of_a_golden_slot_holds(name, dtype, solver):
     assert 0 <= result["gap"] <= record["tolerances"][dtype] * best.scale
 
 
+def test_peers_agree_on_a_price_between_theirs():
+    """The seller's market price plus half the fee, the buyer's less half the fee, where nothing limits it."""
+    counted = 0
+    for record in layouts()["bilateral"]:
+        _, problem, result = solved(record["name"], "float64", "admm")
+        d, market = result["dispatch"], problem.market
+        mine, theirs = np.asarray(d.market_price), np.asarray(d.market_price)[np.asarray(market.partner)]
+        traded = np.abs(np.asarray(d.trades))
+        free = (traded > 1e-2) & (traded < 0.99 * np.asarray(market.limit))
+        away = np.where(free, np.asarray(d.trade_price) - (mine + theirs) / 2, 0)
+        assert np.abs(away).max() < 1e-3, record["name"]
+        counted += free.sum()
+    assert counted > 20
+
+
 @pytest.mark.parametrize(("name", "dtype", "solver"), [run for run in runs() if run[1] == "float64"])
 def test_ten_times_the_row_penalty_keeps_the_limits_that_can_be_kept(name, dtype, solver):
     record, _, result = solved(name, dtype, solver, penalty=10.0)

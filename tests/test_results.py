@@ -59,6 +59,10 @@ def test_round_trip(made, tmp_path, format):
         slots = back.tables[f"slots_{name}"]
         pd.testing.assert_series_equal(slots["time"], time, check_dtype=False, check_names=False)
         assert slots["cost_eur"].sum() == pytest.approx(evaluation.kpis["energy_cost_eur"], rel=1e-12)
+        for side in ("buy", "sell"):
+            np.testing.assert_array_equal(
+                slots[f"price_{side}_eur_per_kwh"], getattr(horizon, f"price_{side}")
+            )
         assert slots["p2p_kw"].sum() * 0.25 == pytest.approx(evaluation.kpis["p2p_kwh"], rel=1e-12)
         homes = back.tables[f"homes_{name}"]
         assert len(homes) == horizon.slots * community.size

@@ -14,7 +14,13 @@ from jaxp2p.data import load_case, window
 from jaxp2p.grid import grid_state
 from jaxp2p.policy import Slot
 from jaxp2p.scenarios.catalogue import DEFAULT_MODEL, EFFECTS, EFFECTS_HELP
-from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key, slots_of_scenario
+from jaxp2p.scenarios.model import (
+    ScenarioModel,
+    _stream,
+    materialise,
+    scenario_key,
+    slots_of_scenario,
+)
 from jaxp2p.scenarios.parse import CLASSES, describe, parse_model
 
 DEVICES = {"pv_share": 0.6, "battery_share": 0.4}
@@ -78,6 +84,18 @@ def test_without_effects_the_scenario_is_the_horizon_bit_for_bit():
     np.testing.assert_array_equal(battery, np.tile(has, (50, 1)))
     with pytest.raises(ValueError, match="without bootstrap there are 192"):
         materialise(model, community, horizon, KEY, 100, first=100)
+
+
+def test_every_effect_draws_numbers_of_its_own():
+    """The same effect twice: other levels at the start, and other noise in every slot."""
+    community, horizon = village()
+    level = parse_model("level(load=0.3, pv=0.3)", horizon=horizon, community=community).effects
+    model = ScenarioModel(effects=2 * level)
+    one, two = model.start(community, horizon, scenario_key(KEY, 0)).effects
+    assert abs(float(one.load - two.load)) > 1e-3 and abs(float(one.pv - two.pv)) > 1e-3
+    data = jax.random.key_data(KEY)
+    streams = [jax.random.key_data(_stream(data, number, kind)) for number in range(3) for kind in (0, 1)]
+    assert len({tuple(np.asarray(stream).tolist()) for stream in streams}) == 6
 
 
 def test_a_scenario_is_the_same_in_every_chunk():

@@ -1,0 +1,207 @@
+"""One slot worked out by hand: what a dispatch costs, and what is written down of it."""
+
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import paper_village as paper
+import pytest
+from paper_slot import DISPATCH, GAP, RESULT, close, problem, row
+
+from jaxp2p import solvers
+from jaxp2p.policy import (
+    suggest_penalties,
+)
+from jaxp2p.simulation import Cleared, RunState, carry_out, next_energy, record
+from jaxp2p.slot import execute
+from jaxp2p.slot.gap import gap_scale
+from jaxp2p.slot.rows import row_excess, row_tolerance
+from jaxp2p.study import engine
+from jaxp2p.trajectory import Trajectory
+
+
+def test_what_a_slot_costs():
+    """A: sale -0.06, fee 0.015, wear 0.02 * 0.4, curtailed 0.01 * 1.5, moved load 0.4 * 0.1^2 EUR/h.
+
+    B: purchase 0.27, fee 0.005, wear 0.04 * 0.5, curtailed 0.03 * 0.7, moved load 0.6 * 0.4^2.
+    C: purchase 0.12, fee 0.01.
+    """
+    a = -0.06 + 0.015 + 0.008 + 0.015 + 0.004
+    b = 0.27 + 0.005 + 0.02 + 0.021 + 0.096
+    close(execute.slot_cost(problem(), DISPATCH), [a / 4, b / 4, 0.13 / 4])
+
+
+def test_what_stored_energy_is_given_up():
+    """A gains 0.25 * 0.8 * 0.5 = 0.1 kWh worth 0.2 falling by 0.1 a kWh: -(0.2 - 0.005) 0.1.
+
+    B loses 0.25 * 0.4 / 0.8 = 0.125 kWh worth 0.1 rising by 0.16 a kWh: (0.1 + 0.01) 0.125.
+    """
+    close(execute.storage_drift(problem(), DISPATCH), [-0.0195, 0.01375, 0])
+
+
+def test_what_lies_beyond_the_connections_counts():
+    """A spills 0.2 kW at 10 - 0.05, B lacks 0.3 kW at 0.30 + 10 EUR/kWh."""
+    close(execute.beyond_connections(problem(), DISPATCH), [0.4975, 0.7725, 0])
+
+
+def test_what_peers_pay():
+    """0.15 EUR/kWh for a quarter hour of 1.5, -0.5 and -1 kW."""
+    close(execute.payments(problem(), DISPATCH), [0.05625, -0.01875, -0.0375])
+
+
+def test_the_utility_takes_the_rest_up_to_the_connection():
+    """A has 2.9 - 1.5 = 1.4 kW left and may sell 1.2; B lacks 1.2 kW and may buy 0.9; C lacks 0.4 kW."""
+    devices = execute.Devices(DISPATCH.load, DISPATCH.pv_used, DISPATCH.charge, DISPATCH.discharge)
+    answer = SimpleNamespace(
+        trades=DISPATCH.trades,
+        trade_price=jnp.array([[0.15]]),
+        market_price=DISPATCH.market_price,
+        nodal_price=DISPATCH.nodal_price,
+        row_price=DISPATCH.row_price,
+    )
+    done = execute.settle(problem(), answer, devices)
+    lone = {"injection": [2.9, -1.7, -0.7], "buy": [0, 0.9, 0], "sell": [1.2, 0, 0.3]}
+    for name in execute.Dispatch._fields:
+        close(getattr(done, name), lone.get(name, getattr(DISPATCH, name)))
+
+
+def test_the_energy_after_a_slot():
+    """A: 0.9 * 5 + 0.25 * 0.8 * 0.5; B: 2 - 0.25 * 0.4 / 0.8."""
+    battery = paper.community().prosumers.battery
+    close(next_energy(battery, row(5, 2, 0), jnp.array(0.25), DISPATCH), [4.6, 1.875, 0])
+
+
+def test_rows_and_what_counts_as_violated():
+    """Row 0: 0.5 * 2.9 - 1.7 + 0.2 = -0.05 of 0.5 kW, row 1: 2.9 - 1.7 - 0.3 = 0.9 of 0.9 kW."""
+    posed = problem()
+    close(row_excess(posed, row(2.9, -1.7, -1.4)), [0, 0])
+    close(row_excess(posed, row(2.9, 0.3, -1.4)), [1.45, 2.0])
+    close(row_excess(posed, row(-5, -4, 9)), [2.3, 6.3])
+    # 1e-4 p.u. are 2e-4 p.u.^2, by 0.005 of them a kW: 0.04 kW
+    close(row_tolerance(posed, flow=0.05, voltage=1e-4), [0.04, 0.05])
+    assert (execute.POWER_TOLERANCE, execute.VOLTAGE_TOLERANCE) == (0.05, 1e-4)
+
+
+def test_what_a_gap_is_measured_by():
+    """Installed: loads 3.7, PV 7, charging 4.5, discharging 4.5 kW: 0.1 * 0.25 h * 0.25 EUR/kWh * 19.7 kW."""
+    close(gap_scale(problem(), jnp.array(0.01)), 0.123125)
+    close(gap_scale(problem(), jnp.array(-3.0)), 3.0)
+
+
+def test_penalties():
+    """20 times the largest price, 0.40, and twice that; next to nothing counts as 0.05."""
+    row_price, unserved = suggest_penalties(paper.horizon())
+    close([row_price, unserved], [8, 16])
+
+
+def test_every_field_that_is_written_down_of_a_slot():
+    assert float(GAP.total) == pytest.approx(0.031)
+    expected = {
+        "injection": [2.9, -1.7, -1.4],
+        "load": [1.1, 2.4, 0.7],
+        "pv_used": [4.5, 0.3, 0],
+        "charge": [0.5, 0, 0],
+        "discharge": [0, 0.4, 0],
+        "energy": [4.6, 1.875, 0],
+        "trade": [1.5, -0.5, -1],
+        "trade_volume": [1.5, 0.5, 1],
+        "buy": [0, 0.9, 0.4],
+        "sell": [1.2, 0, 0],
+        "cost": [-0.0045, 0.103, 0.0325],
+        "payment": [0.05625, -0.01875, -0.0375],
+        "price_market": [0.14, 0.16, 0.17],
+        "price_nodal": [0.11, 0.12, 0.13],
+        "unserved": [-0.2, 0.3, 0],
+        "gap": 0.031,
+        "violation": 0.6,
+        "violation_row": 1,
+        "status": 3,
+        "iterations": 17,
+        "prim_res": 0.019,
+        "dual_res": 0.0023,
+    }
+    kept = record(problem(), RESULT, row(4.6, 1.875, 0))
+    assert set(Trajectory._fields) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(getattr(kept, name), values, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_the_next_slot_begins_where_this_one_ends(monkeypatch):
+    """Energies as above, the solver's state, the memory, and one slot more of the week."""
+    monkeypatch.setattr(execute, "finish", lambda posed, answer: RESULT)
+    outcome = SimpleNamespace(answer=None, state="warm")
+    before = RunState(row(5, 2, 0), "cold", jnp.array(671), "before")
+    after, kept = carry_out(paper.community(), before, Cleared("after", problem(), outcome))
+    close(after.energy, [4.6, 1.875, 0])
+    close(kept.energy, [4.6, 1.875, 0])
+    assert (after.solver, int(after.slot_of_week), after.memory) == ("warm", 672, "after")
+
+
+def test_every_series_that_a_study_keeps_of_a_slot(monkeypatch):
+    """The village of `paper_village` in its slot 1; dispatch and verdict are those above."""
+    community = paper.community()
+    monkeypatch.setattr(engine, "_unpack", lambda task, packed: packed)
+    monkeypatch.setattr(engine, "_first", lambda task, number: (None, row(0, 0, 0)))
+    monkeypatch.setattr(engine, "_open", lambda *args: (None, row(1, 1, 0), None, SimpleNamespace(), None))
+    monkeypatch.setattr(engine, "_pack", lambda posed: {})
+    monkeypatch.setattr(engine, "remember", lambda *args: None)
+    monkeypatch.setattr(execute, "finish", lambda posed, answer: RESULT)
+    monkeypatch.setattr(solvers, "end", lambda *args: SimpleNamespace(answer=None, state=row(0)))
+    for name, found in (("init", row(0)), ("warm", row(0)), ("begin", None)):
+        monkeypatch.setattr(solvers, name, lambda *args, found=found: found)
+    task = SimpleNamespace(
+        community=community,
+        model=SimpleNamespace(community=lambda community, carry: community),
+        solver=None,
+        slots=4,
+        policy=None,
+    )
+    # v^2 at n1: 1.0404 + 0.0025 (2.9 - 1.7); at n2: 1.21 + 0.0025 * 2.9 - 0.005 * 1.7
+    # T: 9 + 1.2 = 10.2 of sqrt(100 - 36) kW; L: -1.7 - 4 = -5.7 of 5 kW
+    lane = SimpleNamespace(
+        problem=problem(),
+        search=None,
+        carry=None,
+        energy=row(5, 2, 0),
+        grid=(row(1, 1.0404 - 0.003, 1.21 + 0.00125), row(9, -4), row(6, 0)),
+        slot=jnp.array(1),
+        row=jnp.array(0),
+        memory=None,
+    )
+    _, kept = engine._close(task, lane, jnp.array(0), jnp.array(0))
+    expected = {
+        "cost_eur": 0.131,  # -0.0045 + 0.103 + 0.0325
+        "import_kw": 1.3,
+        "export_kw": 1.2,
+        "trade_kw": 1.5,
+        "stored_kwh": 6.475,  # 4.6 + 1.875
+        "unserved_kw": 0.3,
+        "spilled_kw": 0.2,
+        "unserved_cost_eur": 1.27,  # 0.4975 + 0.7725
+        "violation_cost_eur": 0,  # rows -0.05 and 0.9 of 0.5 and 0.9
+        "price_eur_per_kwh": 0.47 / 3,
+        "voltage_violation_pu": 0.04,  # n2: 1.10 - 1.06; n1: 1.02
+        "line_violation_kw": 2.2,  # T: 10.2 - 8; L: 0.7
+        "soc_violation_kwh": 0,
+        "balance_error_kw": 0,
+        "gap_eur": 0.031,
+        "status": 3,
+        "iterations": 17,
+    }
+    assert set(engine.Series._fields) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(kept, name), value, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+def test_violated_rows_count_in_a_study_as_elsewhere():
+    """B feeds in 0.3 kW in place of -1.7: rows 1.45 and 2 kW beyond, at 5 EUR/kWh for a quarter hour."""
+    undone = engine._undone(problem(), DISPATCH._replace(injection=row(2.9, 0.3, -1.4)))
+    assert float(undone["violation_cost_eur"]) == pytest.approx(4.3125)
+    # 0.03 kW in row 0 and 0.045 kW in row 1 count as kept, being within 0.04 and 0.05 kW; then row 0 is not
+    posed = problem()
+    within, beyond = row(1.83, -0.585, 0), row(1.8, -0.555, 0)
+    close(row_excess(posed, within), [0.03, 0.045])
+    assert engine._undone(posed, DISPATCH._replace(injection=within))["violation_cost_eur"] == 0
+    close(row_excess(posed, beyond), [0.045, 0.045])
+    undone = engine._undone(posed, DISPATCH._replace(injection=beyond))
+    assert float(undone["violation_cost_eur"]) == pytest.approx(0.25 * 5 * 0.045)
