@@ -796,7 +796,7 @@ SOLVERS = (
     ),
     _mutant(
         "newton_fee_sign",
-        "newton/solver.py",
+        "newton/dual.py",
         "sell = jnp.maximum(problem.price_sell, prices[0] - setup.half_fee)",
         "sell = jnp.maximum(problem.price_sell, prices[0] + setup.half_fee)",
         "tests/test_paper_prox.py",
@@ -804,7 +804,7 @@ SOLVERS = (
     ),
     _mutant(
         "newton_row_price_sign",
-        "newton/solver.py",
+        "newton/dual.py",
         "shift = setup.eps * centre - nodal_surcharge(problem, prices[1:])",
         "shift = setup.eps * centre + nodal_surcharge(problem, prices[1:])",
         "tests/test_paper_prox.py",

@@ -10,7 +10,7 @@ import pytest
 from paper_slot import problem
 
 from jaxp2p.community.market import market_from_edges, pool_market
-from jaxp2p.newton import solver as newton
+from jaxp2p.newton import dual
 from jaxp2p.newton.solver import Newton, suits
 from jaxp2p.prox.prosumer import Tariff, curve, prosumer_update, trade_response
 from jaxp2p.prox.response import Pieces, Response, power_range, prices_at, response, shares_at
@@ -153,7 +153,7 @@ def open_pool():
 def asked(prices, centre):
     """What the homes answer, and the range of prices."""
     posed = open_pool()
-    return newton._evaluate(posed, newton._setup(posed, Newton()), prices, centre), newton.price_range(posed)
+    return dual.evaluate(posed, dual.make_setup(posed, Newton()), prices, centre), dual.price_range(posed)
 
 
 @pytest.mark.parametrize(
