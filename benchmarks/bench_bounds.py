@@ -39,9 +39,9 @@ def check(seed: int, *, policies: bool = True, shapes: int | None = None) -> dic
     from rivals import random_communities
     from rivals.horizon import horizon_optimum
 
-    from jaxp2p.baselines.perfect_foresight import perfect_foresight
-    from jaxp2p.lyapunov.lower_bound import lower_bound
-    from jaxp2p.policy import suggest_penalties
+    from jaxp2p.control.policy import suggest_penalties
+    from jaxp2p.hindsight.lower_bound import lower_bound
+    from jaxp2p.hindsight.perfect_foresight import perfect_foresight
 
     community, horizon, terminal_price = random_communities.random_community(
         seed, shapes=shapes or random_communities.SHAPES
@@ -85,13 +85,13 @@ def policy_costs(community, horizon, penalties, terminal_price: float) -> dict[s
     import jax
     import numpy as np
 
-    from jaxp2p.baselines.horizon_settlement import row_excess
-    from jaxp2p.baselines.merit import unserved_cost
-    from jaxp2p.baselines.perfect_foresight import horizon_data
-    from jaxp2p.runner import make_policies
-    from jaxp2p.simulation import simulate_in_pieces
-    from jaxp2p.solvers import choose_solver
-    from jaxp2p.trajectory import net_cost
+    from jaxp2p.hindsight.horizon_settlement import row_excess
+    from jaxp2p.hindsight.merit import unserved_cost
+    from jaxp2p.hindsight.perfect_foresight import horizon_data
+    from jaxp2p.model.trajectory import net_cost
+    from jaxp2p.runs.runner import make_policies
+    from jaxp2p.simulation.forward import simulate_in_pieces
+    from jaxp2p.slot.solvers import choose_solver
 
     row, unserved = float(penalties.row), float(penalties.unserved)
     data, _ = horizon_data(

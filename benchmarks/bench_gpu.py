@@ -147,7 +147,7 @@ class Tasks:
 
         from rivals.study_case import PARTNERS, matchings, scaled
 
-        from jaxp2p.solvers import choose_solver
+        from jaxp2p.slot.solvers import choose_solver
 
         if homes not in self.made:
             self.made = {homes: scaled(homes, "pool", slots=4)} | (self.made if homes < 1_000_000 else {})
@@ -163,8 +163,8 @@ def one_problem(task):
     import jax
     import jax.numpy as jnp
 
-    from jaxp2p.policy import slot_problem
-    from jaxp2p.simulation import slots
+    from jaxp2p.control.policy import slot_problem
+    from jaxp2p.simulation.forward import slots
 
     row = jax.tree.map(lambda x: x[0], slots(task.horizon))
     energy = task.community.prosumers.battery.energy_start
@@ -176,9 +176,9 @@ def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -
     import jax
     import jax.numpy as jnp
 
-    from jaxp2p.admm import solver as admm
-    from jaxp2p.newton import solver as newton
-    from jaxp2p.prox.prosumer import curve
+    from jaxp2p.slot.admm import solver as admm
+    from jaxp2p.slot.newton import solver as newton
+    from jaxp2p.slot.prox.prosumer import curve
 
     problem = one_problem(task)
     shared = {name: getattr(problem, name) for name in ("market", "feeder")}
@@ -309,10 +309,10 @@ def reference(source: str, target: str) -> None:
     from rivals.judge import objective
     from rivals.lean import host
 
-    from jaxp2p import solvers
-    from jaxp2p.community.types import Feeder, Market
+    from jaxp2p.model.types import Feeder, Market
+    from jaxp2p.slot import solvers
     from jaxp2p.slot.problem import SlotProblem
-    from jaxp2p.solvers import ADMM, Newton, scale_tolerances
+    from jaxp2p.slot.solvers import ADMM, Newton, scale_tolerances
 
     job = pickle.loads(Path(source).read_bytes())
     wide = lambda v: jnp.asarray(v, jnp.float64) if np.issubdtype(v.dtype, np.floating) else jnp.asarray(v)

@@ -52,8 +52,8 @@ def main(argv=None) -> None:
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxp2p.community.build import build_community, build_horizon
     from jaxp2p.data import load_case, window
+    from jaxp2p.model.build import build_community, build_horizon
     from jaxp2p.tuning.objective import course
     from jaxp2p.tuning.reduce import merged, without_network
     from jaxp2p.tuning.windows import Window, start_value

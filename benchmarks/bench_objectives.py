@@ -62,13 +62,13 @@ def main(argv=None) -> None:
     import numpy as np
     import pandas as pd
 
-    from jaxp2p.community.build import build_community, build_horizon
+    from jaxp2p.control.policy import follow, suggest_penalties
     from jaxp2p.data import load_case, window
     from jaxp2p.data.calendar import slot_of_week
-    from jaxp2p.policy import follow, suggest_penalties
-    from jaxp2p.runner import suggest_terminal_price
+    from jaxp2p.model.build import build_community, build_horizon
+    from jaxp2p.runs.runner import suggest_terminal_price
     from jaxp2p.scenarios.parse import parse_model
-    from jaxp2p.solvers import choose_solver
+    from jaxp2p.slot.solvers import choose_solver
     from jaxp2p.study.engine import Task, run_batch
     from jaxp2p.study.statistics import cvar
     from jaxp2p.tuning.stages import Plan, tune_stages

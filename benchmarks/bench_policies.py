@@ -110,7 +110,7 @@ class Window:
     def __init__(self, case: str, options, *, start: str, days: float, price: str, network=True, **devices):
         from jaxp2p import POLICIES, build_community, build_horizon, evaluate, load_case, run, window
         from jaxp2p.data import days_before
-        from jaxp2p.runner import HISTORY_DAYS, MPC_POLICIES
+        from jaxp2p.runs.runner import HISTORY_DAYS, MPC_POLICIES
 
         whole = load_case(case, price=price, **devices)
         tables = window(whole, start=start, days=days)
@@ -174,7 +174,7 @@ class Window:
 
     def summary(self, **labels) -> dict:
         """The bounds around the policies: is everything in order, is the certificate worth something."""
-        from jaxp2p.runner import make_certificate
+        from jaxp2p.runs.runner import make_certificate
 
         best, bound, possible = self.run.perfect_foresight_eur, self.run.lower_bound_eur, self.possible
         line = {"summary": True, **labels, **self.about, "terminal_price": self.run.terminal_price}

@@ -116,7 +116,7 @@ def run_ours(case, *, solver, repeats: int = REPEATS):
     import numpy as np
     from rivals.case import cast
 
-    from jaxp2p import solvers
+    from jaxp2p.slot import solvers
 
     problems = [cast(p, "float32") for p in case.problems]
 
@@ -272,7 +272,7 @@ def bench_case(market: str, homes: int, options, put) -> None:
     from rivals.judge import binding, judge
     from rivals.lean import lean
 
-    from jaxp2p.solvers import ADMM, Newton
+    from jaxp2p.slot.solvers import ADMM, Newton
 
     begin = time.perf_counter()
     large = (

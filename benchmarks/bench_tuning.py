@@ -66,11 +66,11 @@ def cell(options, whole, case: str, season: str, price: str) -> list[dict]:
     """All policies in one season."""
     import pandas as pd
 
-    from jaxp2p.community.build import build_community, build_horizon
+    from jaxp2p.control.tuned import stage
     from jaxp2p.data import window
     from jaxp2p.data.calendar import slot_of_week
-    from jaxp2p.lyapunov.tuned import stage
-    from jaxp2p.runner import run, suggest_terminal_price
+    from jaxp2p.model.build import build_community, build_horizon
+    from jaxp2p.runs.runner import run, suggest_terminal_price
     from jaxp2p.tuning.stages import Plan, tune_stages
     from jaxp2p.tuning.train import Settings
 
@@ -149,8 +149,8 @@ def planners(options, made, worth: float, line, forecasts: dict[str, str]) -> li
     import jax.numpy as jnp
     import numpy as np
 
-    from jaxp2p.predictive import mpc
-    from jaxp2p.runner import run
+    from jaxp2p.planning.predictive import mpc
+    from jaxp2p.runs.runner import run
     from jaxp2p.tuning.reduce import merged, without_network
 
     if not forecasts:
@@ -186,7 +186,7 @@ def planners(options, made, worth: float, line, forecasts: dict[str, str]) -> li
 
 def cost(community, row, worth: float) -> float:
     """EUR, less the worth of the energy gained."""
-    from jaxp2p.trajectory import net_cost
+    from jaxp2p.model.trajectory import net_cost
 
     return net_cost(row, community.prosumers.battery, worth)
 

@@ -48,7 +48,7 @@ def _mutant(
 FIGURES = (
     _mutant(
         "overload_hours",
-        "kpis.py",
+        "report/kpis.py",
         "(grid.excess > 0.05)",
         "(grid.excess > 0.5)",
         PAPER_RUN,
@@ -56,7 +56,7 @@ FIGURES = (
     ),
     _mutant(
         "overload_hours_of_slots",
-        "kpis.py",
+        "report/kpis.py",
         ".any(1).sum() * run.hours)",
         ".any(1).sum())",
         PAPER_RUN,
@@ -64,7 +64,7 @@ FIGURES = (
     ),
     _mutant(
         "voltage_slots",
-        "kpis.py",
+        "report/kpis.py",
         "(beyond.max(1) > 1e-4)",
         "(beyond.max(1) > 1e-3)",
         PAPER_RUN,
@@ -72,7 +72,7 @@ FIGURES = (
     ),
     _mutant(
         "self_sufficiency",
-        "kpis.py",
+        "report/kpis.py",
         "else 1 - bought / served",
         "else bought / served",
         PAPER_RUN,
@@ -80,7 +80,7 @@ FIGURES = (
     ),
     _mutant(
         "served_energy",
-        "kpis.py",
+        "report/kpis.py",
         "served = load - short",
         "served = load",
         PAPER_RUN,
@@ -88,7 +88,7 @@ FIGURES = (
     ),
     _mutant(
         "peak_export",
-        "kpis.py",
+        "report/kpis.py",
         "np.maximum(-exchange, 0).max()",
         "np.maximum(exchange, 0).max()",
         PAPER_RUN,
@@ -96,7 +96,7 @@ FIGURES = (
     ),
     _mutant(
         "peak_of_members",
-        "kpis.py",
+        "report/kpis.py",
         "exchange = (run.buy - run.sell).sum(1)",
         "exchange = run.buy.sum(1)",
         PAPER_RUN,
@@ -104,7 +104,7 @@ FIGURES = (
     ),
     _mutant(
         "traded_twice",
-        "kpis.py",
+        "report/kpis.py",
         "traded = run.kwh(run.trade_volume) / 2",
         "traded = run.kwh(run.trade_volume)",
         PAPER_RUN,
@@ -112,7 +112,7 @@ FIGURES = (
     ),
     _mutant(
         "throughput_at_the_meter",
-        "kpis.py",
+        "report/kpis.py",
         "into = _f64(battery.charge_efficiency) * run.charge",
         "into = run.charge",
         PAPER_RUN,
@@ -120,7 +120,7 @@ FIGURES = (
     ),
     _mutant(
         "storage_check_without_leakage",
-        "kpis.py",
+        "report/kpis.py",
         "- _f64(battery.retention) * before",
         "- before",
         PAPER_RUN,
@@ -128,7 +128,7 @@ FIGURES = (
     ),
     _mutant(
         "benefit_sign",
-        "kpis.py",
+        "report/kpis.py",
         "benefit = reference - bill",
         "benefit = bill - reference",
         PAPER_RUN,
@@ -136,7 +136,7 @@ FIGURES = (
     ),
     _mutant(
         "capture_denominator",
-        "kpis.py",
+        "report/kpis.py",
         "possible = possible_saving(idle, total.get(OPTIMUM, perfect_foresight_eur))",
         "possible = possible_saving(total.get(REFERENCE), total.get(OPTIMUM, perfect_foresight_eur))",
         "tests/test_kpis.py::test_capture_and_saving",
@@ -144,7 +144,7 @@ FIGURES = (
     ),
     _mutant(
         "saving_sign",
-        "kpis.py",
+        "report/kpis.py",
         "total[REFERENCE] - total[name]",
         "total[name] - total[REFERENCE]",
         PAPER_RUN,
@@ -152,7 +152,7 @@ FIGURES = (
     ),
     _mutant(
         "unsolved_statuses",
-        "kpis.py",
+        "report/kpis.py",
         "UNSOLVED = (Status.MAX_ITER, Status.NUMERICAL_ERROR)",
         "UNSOLVED = (Status.NUMERICAL_ERROR,)",
         (PAPER_RUN, PAPER_STUDY),
@@ -160,7 +160,7 @@ FIGURES = (
     ),
     _mutant(
         "iterations_quantile",
-        "kpis.py",
+        "report/kpis.py",
         "np.percentile(iterations, 95)",
         "np.percentile(iterations, 50)",
         PAPER_RUN,
@@ -168,7 +168,7 @@ FIGURES = (
     ),
     _mutant(
         "transformer_is_a_line",
-        "kpis.py",
+        "report/kpis.py",
         '"line_loading_max": worst(kinds != "transformer")',
         '"line_loading_max": worst(kinds == "transformer")',
         PAPER_RUN,
@@ -176,7 +176,7 @@ FIGURES = (
     ),
     _mutant(
         "end_value_forgotten",
-        "accounting.py",
+        "simulation/accounting.py",
         "return paid - terminal_price * gained",
         "return paid",
         PAPER_RUN,
@@ -184,7 +184,7 @@ FIGURES = (
     ),
     _mutant(
         "payments_added",
-        "accounting.py",
+        "simulation/accounting.py",
         "_f64(trajectory.cost).sum(0) - _f64(trajectory.payment).sum(0)",
         "_f64(trajectory.cost).sum(0) + _f64(trajectory.payment).sum(0)",
         PAPER_RUN,
@@ -192,7 +192,7 @@ FIGURES = (
     ),
     _mutant(
         "unserved_without_tariff",
-        "accounting.py",
+        "simulation/accounting.py",
         "(buy + unserved_price) * short",
         "unserved_price * short",
         PAPER_RUN,
@@ -200,7 +200,7 @@ FIGURES = (
     ),
     _mutant(
         "spilled_plus_tariff",
-        "accounting.py",
+        "simulation/accounting.py",
         "(unserved_price - sell) * spilled",
         "(unserved_price + sell) * spilled",
         PAPER_RUN,
@@ -208,7 +208,7 @@ FIGURES = (
     ),
     _mutant(
         "short_is_spilled",
-        "accounting.py",
+        "simulation/accounting.py",
         "np.where(real & (balance < 0), beyond, 0.0), np.where(real & (balance >= 0), beyond, 0.0)",
         "np.where(real & (balance >= 0), beyond, 0.0), np.where(real & (balance < 0), beyond, 0.0)",
         PAPER_RUN,
@@ -216,7 +216,7 @@ FIGURES = (
     ),
     _mutant(
         "least_saving",
-        "accounting.py",
+        "simulation/accounting.py",
         "LEAST_SAVING_EUR, LEAST_SAVING_SHARE = 0.01, 1e-3",
         "LEAST_SAVING_EUR, LEAST_SAVING_SHARE = 0.01, 1e-2",
         PAPER_RUN,
@@ -224,7 +224,7 @@ FIGURES = (
     ),
     _mutant(
         "end_value_quantiles",
-        "accounting.py",
+        "simulation/accounting.py",
         "CHEAP, DEAR = 0.1, 0.9",
         "CHEAP, DEAR = 0.4, 0.6",
         "tests/test_accounting.py::test_the_end_value_is_between_cost_and_earnings_and_nothing_without_batteries",
@@ -232,7 +232,7 @@ FIGURES = (
     ),
     _mutant(
         "grid_counts_fixed_homes_twice",
-        "grid.py",
+        "simulation/grid.py",
         "moved = np.where(_flexible(community), injection, 0.0)",
         "moved = np.asarray(injection)",
         PAPER_RUN,
@@ -240,7 +240,7 @@ FIGURES = (
     ),
     _mutant(
         "violated_row_tolerance",
-        "grid.py",
+        "simulation/grid.py",
         "beyond > 2 * VOLTAGE_TOLERANCE",
         "beyond > 20 * VOLTAGE_TOLERANCE",
         PAPER_RUN,
@@ -248,7 +248,7 @@ FIGURES = (
     ),
     _mutant(
         "rating_without_reactive_power",
-        "grid.py",
+        "simulation/grid.py",
         "_f64(network.rating) ** 2 - _f64(horizon.flow_reactive) ** 2",
         "_f64(network.rating) ** 2",
         PAPER_RUN,
@@ -339,7 +339,7 @@ TABLES = (
     ),
     _mutant(
         "slot_minutes",
-        "results.py",
+        "report/results.py",
         '"slot_minutes": 60 * float(horizon.slot_hours)',
         '"slot_minutes": float(horizon.slot_hours)',
         PAPER_RUN,
@@ -347,7 +347,7 @@ TABLES = (
     ),
     _mutant(
         "compare_sign",
-        "results.py",
+        "report/results.py",
         "float(right) - float(left)",
         "float(left) - float(right)",
         "tests/test_results.py::test_compare",
@@ -355,7 +355,7 @@ TABLES = (
     ),
     _mutant(
         "bound_is_foresight",
-        "results.py",
+        "report/results.py",
         '"lower_bound_eur": run.lower_bound_eur',
         '"lower_bound_eur": run.perfect_foresight_eur',
         PAPER_RUN,
@@ -708,7 +708,7 @@ KERNEL = (
 SOLVERS = (
     _mutant(
         "pool_shares",
-        "prox/trades.py",
+        "slot/prox/trades.py",
         "volume = jnp.minimum(supply, demand)",
         "volume = jnp.maximum(supply, demand)",
         "tests/test_paper_prox.py",
@@ -716,7 +716,7 @@ SOLVERS = (
     ),
     _mutant(
         "reciprocity",
-        "prox/trades.py",
+        "slot/prox/trades.py",
         'return (trades - jnp.take(trades.reshape(-1), market.reverse, mode="clip")) / 2',
         'return trades - jnp.take(trades.reshape(-1), market.reverse, mode="clip")',
         f"{COSTS}[bilateral.day-float64-admm]",
@@ -724,7 +724,7 @@ SOLVERS = (
     ),
     _mutant(
         "soft_threshold_of_fees",
-        "prox/prosumer.py",
+        "slot/prox/prosumer.py",
         "soft_threshold(target - price / rho, fee / (2 * rho))",
         "soft_threshold(target - price / rho, fee / rho)",
         "tests/test_paper_prox.py",
@@ -732,7 +732,7 @@ SOLVERS = (
     ),
     _mutant(
         "trades_summed",
-        "prox/prosumer.py",
+        "slot/prox/prosumer.py",
         "half, reach = fee[k] * (per_rho / 2), limit[k]",
         "half, reach = fee[k] * per_rho, limit[k]",
         "tests/test_prosumer.py::test_root_is_exact",
@@ -740,7 +740,7 @@ SOLVERS = (
     ),
     _mutant(
         "staircase_of_sales",
-        "prox/prosumer.py",
+        "slot/prox/prosumer.py",
         "off = jnp.where(price < tariff.sell, rest - sell_max, off)",
         "off = jnp.where(price < tariff.sell, rest + sell_max, off)",
         "tests/test_prosumer.py::test_equals_brute_force",
@@ -748,7 +748,7 @@ SOLVERS = (
     ),
     _mutant(
         "nodal_price_of_the_update",
-        "prox/prosumer.py",
+        "slot/prox/prosumer.py",
         "nodal_price=price - (rho_injection * power - anchor_price)",
         "nodal_price=price + (rho_injection * power - anchor_price)",
         "tests/test_paper_prox.py",
@@ -756,7 +756,7 @@ SOLVERS = (
     ),
     _mutant(
         "piece_slack",
-        "prox/response.py",
+        "slot/prox/response.py",
         "lost = (wanted - shares) * (at - (wanted + shares) * width / 2)",
         "lost = (wanted - shares) * (at - (wanted + shares) * width)",
         f"{HOLDS}[pool.day-float64-newton]",
@@ -764,7 +764,7 @@ SOLVERS = (
     ),
     _mutant(
         "jumps_shared",
-        "prox/response.py",
+        "slot/prox/response.py",
         "shares = low + part[None, :] * (high - low)",
         "shares = low + part[None, :] * high",
         "tests/test_paper_prox.py",
@@ -772,7 +772,7 @@ SOLVERS = (
     ),
     _mutant(
         "admm_trade_price_sign",
-        "admm/solver.py",
+        "slot/admm/solver.py",
         "trade_price=-state.rho[0] * state.trade_dual",
         "trade_price=state.rho[0] * state.trade_dual",
         f"{GOLDEN}test_peers_agree_on_a_price_between_theirs",
@@ -780,7 +780,7 @@ SOLVERS = (
     ),
     _mutant(
         "admm_stops_early",
-        "admm/residuals.py",
+        "slot/admm/residuals.py",
         "return (self.gap <= 1) & (self.row_excess <= 1)",
         "return self.gap <= 10",
         f"{ENDS}[bilateral.curtailed_at_a_cost-float64-admm]",
@@ -788,7 +788,7 @@ SOLVERS = (
     ),
     _mutant(
         "admm_row_price_of_homes",
-        "admm/solver.py",
+        "slot/admm/solver.py",
         "anchor=state.injection - surcharge / state.rho[1]",
         "anchor=state.injection + surcharge / state.rho[1]",
         f"{ENDS}[pool.tight_voltage-float64-admm]",
@@ -796,7 +796,7 @@ SOLVERS = (
     ),
     _mutant(
         "newton_fee_sign",
-        "newton/dual.py",
+        "slot/newton/dual.py",
         "sell = jnp.maximum(problem.price_sell, prices[0] - setup.half_fee)",
         "sell = jnp.maximum(problem.price_sell, prices[0] + setup.half_fee)",
         "tests/test_paper_prox.py",
@@ -804,7 +804,7 @@ SOLVERS = (
     ),
     _mutant(
         "newton_row_price_sign",
-        "newton/dual.py",
+        "slot/newton/dual.py",
         "shift = setup.eps * centre - nodal_surcharge(problem, prices[1:])",
         "shift = setup.eps * centre + nodal_surcharge(problem, prices[1:])",
         "tests/test_paper_prox.py",
@@ -812,7 +812,7 @@ SOLVERS = (
     ),
     _mutant(
         "newton_suits_limits",
-        "newton/solver.py",
+        "slot/newton/solver.py",
         'return market.kind != "bilateral" and not market.limited and not connection_limits',
         'return market.kind != "bilateral" and not market.limited',
         "tests/test_paper_prox.py",
@@ -823,7 +823,7 @@ SOLVERS = (
 CONTROL = (
     _mutant(
         "least_cost_of_storing",
-        "lyapunov/bounds.py",
+        "control/bounds.py",
         "cost_least = low / battery.charge_efficiency + battery.wear_cost",
         "cost_least = low / battery.charge_efficiency - battery.wear_cost",
         "tests/test_bounds.py",
@@ -831,7 +831,7 @@ CONTROL = (
     ),
     _mutant(
         "most_earned",
-        "lyapunov/bounds.py",
+        "control/bounds.py",
         "earn_most = battery.discharge_efficiency * high - battery.wear_cost",
         "earn_most = high - battery.wear_cost",
         "tests/test_bounds.py",
@@ -839,7 +839,7 @@ CONTROL = (
     ),
     _mutant(
         "theta_range",
-        "lyapunov/bounds.py",
+        "control/bounds.py",
         "battery.energy_min + v * floor, battery.energy_max + v * cost_least",
         "battery.energy_min + v * floor, battery.energy_max + v * floor",
         "tests/test_bounds.py",
@@ -847,7 +847,7 @@ CONTROL = (
     ),
     _mutant(
         "lower_bound_of_storage",
-        "lyapunov/lower_bound.py",
+        "hindsight/lower_bound.py",
         "(terminal_price - sigma * m[0]) * start",
         "(sigma * m[0] - terminal_price) * start",
         PAPER_FORESIGHT,
@@ -855,7 +855,7 @@ CONTROL = (
     ),
     _mutant(
         "lower_bound_without_leakage",
-        "lyapunov/lower_bound.py",
+        "hindsight/lower_bound.py",
         "[sigma[None, :] * m[1:], jnp.broadcast_to",
         "[m[1:], jnp.broadcast_to",
         PAPER_FORESIGHT,
@@ -863,7 +863,7 @@ CONTROL = (
     ),
     _mutant(
         "lower_bound_takes_the_worse_end",
-        "lyapunov/lower_bound.py",
+        "hindsight/lower_bound.py",
         "held = jnp.minimum(weight * battery.energy_min",
         "held = jnp.maximum(weight * battery.energy_min",
         PAPER_FORESIGHT,
@@ -871,7 +871,7 @@ CONTROL = (
     ),
     _mutant(
         "dead_battery_decay",
-        "lyapunov/lower_bound.py",
+        "hindsight/lower_bound.py",
         "terminal_price * (1 - sigma ** m.shape[0]) * start",
         "terminal_price * (1 - sigma) * start",
         PAPER_FORESIGHT,
@@ -879,7 +879,7 @@ CONTROL = (
     ),
     _mutant(
         "tuned_value_falls",
-        "lyapunov/tuned.py",
+        "control/tuned.py",
         "return middle - spread * fallen, spread * slope / safe",
         "return middle + spread * fallen, spread * slope / safe",
         "tests/test_tuned_certificate.py::test_it_says_what_the_lines_of_the_slots_say",
@@ -887,7 +887,7 @@ CONTROL = (
     ),
     _mutant(
         "weekend",
-        "lyapunov/tuned.py",
+        "control/tuned.py",
         "day = (slot // tuned.slots_per_day) % DAYS_OF_WEEK",
         "day = (slot // tuned.slots_per_day + 1) % DAYS_OF_WEEK",
         "tests/test_paper_tuned.py",
@@ -895,7 +895,7 @@ CONTROL = (
     ),
     _mutant(
         "room_of_a_battery",
-        "policy.py",
+        "control/policy.py",
         "room = jnp.maximum(battery.energy_max - kept, 0) / (dt * battery.charge_efficiency)",
         "room = jnp.maximum(battery.energy_max - kept, 0) / dt",
         PAPER_POLICY,
@@ -903,7 +903,7 @@ CONTROL = (
     ),
     _mutant(
         "stock_of_a_battery",
-        "policy.py",
+        "control/policy.py",
         "battery.energy_min, 0) * battery.discharge_efficiency / dt",
         "battery.energy_min, 0) / dt",
         PAPER_POLICY,
@@ -911,7 +911,7 @@ CONTROL = (
     ),
     _mutant(
         "leakage_of_the_energy_at_hand",
-        "policy.py",
+        "control/policy.py",
         "kept = battery.retention * energy",
         "kept = energy",
         PAPER_POLICY,
@@ -919,7 +919,7 @@ CONTROL = (
     ),
     _mutant(
         "theta_of_the_next_slot",
-        "policy.py",
+        "control/policy.py",
         "policy.theta[slot_of_week % policy.theta.shape[0]]",
         "policy.theta[(slot_of_week + 1) % policy.theta.shape[0]]",
         PAPER_POLICY,
@@ -927,7 +927,7 @@ CONTROL = (
     ),
     _mutant(
         "suggested_penalty",
-        "policy.py",
+        "control/policy.py",
         "row = 20 * jnp.maximum(largest, 0.05)",
         "row = 2 * jnp.maximum(largest, 0.05)",
         PAPER_SLOT,
@@ -935,7 +935,7 @@ CONTROL = (
     ),
     _mutant(
         "energy_after_a_slot",
-        "simulation.py",
+        "simulation/forward.py",
         "moved = d.charge * battery.charge_efficiency - d.discharge / battery.discharge_efficiency",
         "moved = d.charge * battery.charge_efficiency - d.discharge",
         PAPER_SLOT,
@@ -943,7 +943,7 @@ CONTROL = (
     ),
     _mutant(
         "leakage_of_a_slot",
-        "simulation.py",
+        "simulation/forward.py",
         "kept = battery.retention * energy",
         "kept = energy",
         PAPER_SLOT,
@@ -951,7 +951,7 @@ CONTROL = (
     ),
     _mutant(
         "slots_are_counted",
-        "simulation.py",
+        "simulation/forward.py",
         "after = RunState(energy, outcome.state, state.slot_of_week + 1, cleared.memory)",
         "after = RunState(energy, outcome.state, state.slot_of_week, cleared.memory)",
         PAPER_SLOT,
@@ -962,7 +962,7 @@ CONTROL = (
 PLANS = (
     _mutant(
         "foresight_end_value",
-        "baselines/horizon_qp.py",
+        "hindsight/horizon_qp.py",
         "qp.add_cost(energy[-1], -data.terminal_price)",
         "qp.add_cost(energy[-1], 0 * data.terminal_price)",
         PAPER_FORESIGHT,
@@ -970,7 +970,7 @@ PLANS = (
     ),
     _mutant(
         "foresight_leakage",
-        "baselines/horizon_qp.py",
+        "hindsight/horizon_qp.py",
         "qp.put(storage_rows[1:], energy[:-1], -data.retention)",
         "qp.put(storage_rows[1:], energy[:-1], -1.0)",
         PAPER_FORESIGHT,
@@ -978,7 +978,7 @@ PLANS = (
     ),
     _mutant(
         "foresight_wear",
-        "baselines/horizon_settlement.py",
+        "hindsight/horizon_settlement.py",
         "+ data.wear_cost * moved",
         "- data.wear_cost * moved",
         PAPER_FORESIGHT,
@@ -986,7 +986,7 @@ PLANS = (
     ),
     _mutant(
         "foresight_fee",
-        "baselines/horizon_settlement.py",
+        "hindsight/horizon_settlement.py",
         "+ data.fee / 2 * np.abs(trade)",
         "+ data.fee * np.abs(trade)",
         "tests/test_perfect_foresight.py::test_without_batteries_it_is_the_sum_of_the_slots",
@@ -994,7 +994,7 @@ PLANS = (
     ),
     _mutant(
         "persistence",
-        "baselines/forecasts.py",
+        "planning/forecasts.py",
         '"persistence": Forecast(1, 1)',
         '"persistence": Forecast(2, 2)',
         "tests/test_mpc.py::test_persistence_is_yesterday",
@@ -1002,7 +1002,7 @@ PLANS = (
     ),
     _mutant(
         "forecast_an_hour_early",
-        "baselines/forecasts.py",
+        "planning/forecasts.py",
         "ahead = np.arange(1, slots)",
         "ahead = np.arange(0, slots - 1)",
         "tests/test_mpc.py::test_persistence_is_yesterday",
@@ -1010,7 +1010,7 @@ PLANS = (
     ),
     _mutant(
         "own_meter",
-        "baselines/rules.py",
+        "control/rules.py",
         "return jnp.clip(surplus, 0, charge_max), jnp.clip(-surplus, 0, discharge_max)",
         "return jnp.clip(-surplus, 0, charge_max), jnp.clip(surplus, 0, discharge_max)",
         PAPER_POLICY,
@@ -1018,7 +1018,7 @@ PLANS = (
     ),
     _mutant(
         "community_meter",
-        "baselines/rules.py",
+        "control/rules.py",
         "surplus = jnp.sum(pv - load)",
         "surplus = jnp.sum(pv)",
         PAPER_POLICY,
@@ -1216,7 +1216,7 @@ DATA = (
     ),
     _mutant(
         "ohms_per_watt",
-        "community/build.py",
+        "model/build.py",
         "base = np.minimum(volts[tail], volts[head]) ** 2 * 1000",
         "base = np.minimum(volts[tail], volts[head]) ** 2",
         PAPER_TABLES,
@@ -1224,7 +1224,7 @@ DATA = (
     ),
     _mutant(
         "retention_of_an_hour",
-        "community/build.py",
+        "model/build.py",
         ") ** (hours / 24)",
         ") ** hours",
         PAPER_TABLES,
@@ -1232,7 +1232,7 @@ DATA = (
     ),
     _mutant(
         "charge_power_column",
-        "community/build.py",
+        "model/build.py",
         'charge_max=power("battery_charge_kw")',
         'charge_max=power("battery_discharge_kw")',
         PAPER_TABLES,
@@ -1240,7 +1240,7 @@ DATA = (
     ),
     _mutant(
         "voltage_limits_swapped",
-        "community/build.py",
+        "model/build.py",
         'voltage_min=array(buses["v_min_pu"].to_numpy(float))',
         'voltage_min=array(buses["v_max_pu"].to_numpy(float))',
         PAPER_TABLES,
@@ -1248,7 +1248,7 @@ DATA = (
     ),
     _mutant(
         "background_generates",
-        "community/build.py",
+        "model/build.py",
         "-scaled(profiles, buses",
         "scaled(profiles, buses",
         PAPER_TABLES,
@@ -1256,7 +1256,7 @@ DATA = (
     ),
     _mutant(
         "fixed_homes_left_out",
-        "community/build.py",
+        "model/build.py",
         "at_bus=~np.asarray(community.prosumers.flexible)",
         "at_bus=np.asarray(community.prosumers.flexible)",
         PAPER_TABLES,
@@ -1264,7 +1264,7 @@ DATA = (
     ),
     _mutant(
         "room_beside_reactive_power",
-        "community/network.py",
+        "model/network.py",
         "spread(network.rating[branch]) ** 2 - flow_reactive[..., branch] ** 2",
         "spread(network.rating[branch]) ** 2",
         PAPER_POLICY,
@@ -1307,7 +1307,7 @@ OUTSIDE = (
     ),
     _mutant(
         "pass_rule",
-        "verification.py",
+        "runs/verification.py",
         "GAP, POWER_KW, VOLTAGE_PU, STORAGE_KWH = 1e-3, 0.05, 1e-4, 1e-5",
         "GAP, POWER_KW, VOLTAGE_PU, STORAGE_KWH = 1e-2, 0.5, 1e-3, 1e-4",
         PAPER_VERDICT,
@@ -1315,7 +1315,7 @@ OUTSIDE = (
     ),
     _mutant(
         "verified_by_the_sign",
-        "verification.py",
+        "runs/verification.py",
         "return abs(self.gap_rel) < GAP and within",
         "return self.gap_rel < GAP and within",
         PAPER_VERDICT,
@@ -1342,7 +1342,7 @@ OUTSIDE = (
 BETWEEN = (
     _mutant(
         "range_of_the_tariffs",
-        "runner.py",
+        "runs/runner.py",
         "return float(jnp.min(horizon.price_sell)), float(jnp.max(horizon.price_buy))",
         "return float(jnp.min(horizon.price_sell)), float(jnp.min(horizon.price_buy))",
         PAPER_LIBRARY,
@@ -1350,7 +1350,7 @@ BETWEEN = (
     ),
     _mutant(
         "names_of_rows",
-        "runner.py",
+        "runs/runner.py",
         "return tuple(volts + flows)",
         "return tuple(flows + volts)",
         PAPER_LIBRARY,
@@ -1358,7 +1358,7 @@ BETWEEN = (
     ),
     _mutant(
         "least_unserved_price",
-        "runner.py",
+        "runs/runner.py",
         "least = max(abs(low), abs(high))",
         "least = abs(high)",
         PAPER_LIBRARY,
@@ -1366,7 +1366,7 @@ BETWEEN = (
     ),
     _mutant(
         "unserved_penalty",
-        "policy.py",
+        "control/policy.py",
         "return Penalties(row=row, unserved=2 * row)",
         "return Penalties(row=row, unserved=row)",
         PAPER_LIBRARY,
@@ -1374,7 +1374,7 @@ BETWEEN = (
     ),
     _mutant(
         "scaled_tolerances",
-        "solvers.py",
+        "slot/solvers.py",
         "getattr(solver, name) * factor",
         "getattr(solver, name) / factor",
         PAPER_LIBRARY,
@@ -1382,7 +1382,7 @@ BETWEEN = (
     ),
     _mutant(
         "tuning_base",
-        "trajectory.py",
+        "model/trajectory.py",
         "- terminal_price * gained.sum())",
         "+ terminal_price * gained.sum())",
         PAPER_LIBRARY,
@@ -1390,7 +1390,7 @@ BETWEEN = (
     ),
     _mutant(
         "diagnosis_by_the_same_penalty",
-        "diagnose.py",
+        "slot/diagnosis.py",
         "FACTOR = 10",
         "FACTOR = 1",
         PAPER_LIBRARY,
@@ -1414,7 +1414,7 @@ BETWEEN = (
     ),
     _mutant(
         "certified_gap",
-        "lyapunov/certificate.py",
+        "control/certificate.py",
         "square = (up + down) * leak * mean_energy - up * down",
         "square = (up + down) * leak * mean_energy + up * down",
         PAPER_LIBRARY,
@@ -1422,7 +1422,7 @@ BETWEEN = (
     ),
     _mutant(
         "certified_start",
-        "lyapunov/certificate.py",
+        "control/certificate.py",
         "turn = parameters.theta - terminal_price / jnp.where(slope > 0, slope, 1.0)",
         "turn = parameters.theta + terminal_price / jnp.where(slope > 0, slope, 1.0)",
         "tests/test_bounds.py",
@@ -1446,7 +1446,7 @@ BETWEEN = (
     ),
     _mutant(
         "derivative_by_the_price",
-        "costate.py",
+        "simulation/costate.py",
         "return x + by_energy * denergy + by_price * dprice[:, None]",
         "return x + by_energy * denergy - by_price * dprice[:, None]",
         "tests/test_tuning.py::test_the_costate_has_the_derivative_of_slot_after_slot",
@@ -1454,7 +1454,7 @@ BETWEEN = (
     ),
     _mutant(
         "slots_of_a_day",
-        "predictive.py",
+        "planning/predictive.py",
         "slots = round(24 / float(horizon.slot_hours))",
         "slots = round(12 / float(horizon.slot_hours))",
         "tests/test_mpc.py::test_a_missing_history_is_named",
@@ -1479,7 +1479,7 @@ BETWEEN = (
     ),
     _mutant(
         "memory_of_the_running_means",
-        "lyapunov/tuned.py",
+        "control/tuned.py",
         "keep = jnp.exp(-slot_hours / tuned.hours)",
         "keep = jnp.exp(-slot_hours / (2 * tuned.hours))",
         "tests/test_paper_tuned.py",

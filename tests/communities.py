@@ -5,8 +5,8 @@ from functools import cache
 import jax
 import numpy as np
 
-from jaxp2p.community.build import build_community, build_horizon
 from jaxp2p.data import load_case, window
+from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.tuning.windows import Window
 
 

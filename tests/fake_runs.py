@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxp2p.trajectory import Trajectory
+from jaxp2p.model.trajectory import Trajectory
 
 POLICIES = (
     "no_storage_no_trade",
@@ -20,7 +20,7 @@ POLICIES = (
 
 
 class FakeRun(NamedTuple):
-    """The fields of jaxp2p.runner.Run."""
+    """The fields of jaxp2p.runs.runner.Run."""
 
     trajectories: dict
     seconds: dict

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from slot_judge import Optimum
 
-from jaxp2p.community.types import Feeder, Market
+from jaxp2p.model.types import Feeder, Market
 from jaxp2p.slot.problem import SlotProblem
 
 FOLDER = Path(__file__).parent / "reference"

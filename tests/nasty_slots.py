@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from slot_recipes import RECIPES
 
-from jaxp2p.community.market import complete_graph, market_from_edges, no_market, pool_market, regular_graph
-from jaxp2p.community.network import controllable_rows, radial_matrices, row_limits
-from jaxp2p.community.types import Market, Network
+from jaxp2p.model.market import complete_graph, market_from_edges, no_market, pool_market, regular_graph
+from jaxp2p.model.network import controllable_rows, radial_matrices, row_limits
+from jaxp2p.model.types import Market, Network
 from jaxp2p.slot.problem import SlotProblem
 
 COMPLETE = 10**6  # partners: everybody with everybody

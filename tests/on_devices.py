@@ -19,12 +19,12 @@ import numpy as np
 from communities import small
 from jax.sharding import PartitionSpec as P
 
-from jaxp2p.policy import suggest_penalties
-from jaxp2p.runner import make_policies
+from jaxp2p.control.policy import suggest_penalties
+from jaxp2p.runs.runner import make_policies
 from jaxp2p.scenarios.model import materialise, scenario_key
 from jaxp2p.scenarios.parse import parse_model
-from jaxp2p.simulation import simulate
-from jaxp2p.solvers import choose_solver, scale_tolerances
+from jaxp2p.simulation.forward import simulate
+from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 from jaxp2p.study.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
 from jaxp2p.study.engine import Batch, Task, run_batch
 

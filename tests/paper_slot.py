@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.community.types import Feeder, Market
+from jaxp2p.model.types import Feeder, Market
 from jaxp2p.slot import execute
 from jaxp2p.slot.gap import Gap
 from jaxp2p.slot.problem import SlotProblem

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from fake_runs import FakeRun
 
-from jaxp2p.community.types import Battery, Community, Feeder, Horizon, Market, Network, Prosumers
-from jaxp2p.trajectory import Trajectory
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Market, Network, Prosumers
 
 TIME = pd.Series(pd.date_range("2016-07-05 10:15", periods=4, freq="15min"), name="time")
 ROWS = ("voltage at bus n1", "voltage at bus n2", "transformer T", "line L")

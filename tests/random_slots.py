@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.community.market import market_from_edges, no_market, pool_market, regular_graph
-from jaxp2p.community.network import controllable_rows, radial_matrices, row_limits
-from jaxp2p.community.types import Network
+from jaxp2p.model.market import market_from_edges, no_market, pool_market, regular_graph
+from jaxp2p.model.network import controllable_rows, radial_matrices, row_limits
+from jaxp2p.model.types import Network
 from jaxp2p.slot.problem import SlotProblem
 
 

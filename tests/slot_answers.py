@@ -4,10 +4,9 @@ import jax
 import numpy as np
 from slot_judge import judge, optimum
 
-from jaxp2p import solvers
-from jaxp2p.admm.solver import ADMM
-from jaxp2p.newton.solver import Newton, suits
-from jaxp2p.slot import execute
+from jaxp2p.slot import execute, solvers
+from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.newton.solver import Newton, suits
 
 SOLVERS = {"admm": ADMM(), "newton": Newton()}
 

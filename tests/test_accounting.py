@@ -10,11 +10,11 @@ import pytest
 from communities import small
 from fake_runs import trajectory
 
-from jaxp2p.accounting import costs, end_value, possible_saving, unserved_power, usual_prices
-from jaxp2p.grid import grid_state, violated_kw
-from jaxp2p.kpis import compare, evaluate
+from jaxp2p.report.kpis import compare, evaluate
 from jaxp2p.report.tables import legend, notes, text_tables
-from jaxp2p.runner import make_policies, penalties_of, run
+from jaxp2p.runs.runner import make_policies, penalties_of, run
+from jaxp2p.simulation.accounting import costs, end_value, possible_saving, unserved_power, usual_prices
+from jaxp2p.simulation.grid import grid_state, violated_kw
 from jaxp2p.slot.status import Status
 from jaxp2p.study.run import make_study, run_chunk
 
@@ -96,8 +96,8 @@ def test_rounding_is_not_unserved(day):
 
 def test_a_violated_row_costs_what_the_slot_pays_for_it(day):
     """Against the rows of the slot problem itself."""
-    from jaxp2p.policy import slot_problem, suggest_penalties
-    from jaxp2p.simulation import slots
+    from jaxp2p.control.policy import slot_problem, suggest_penalties
+    from jaxp2p.simulation.forward import slots
     from jaxp2p.slot.execute import POWER_TOLERANCE, VOLTAGE_TOLERANCE, row_excess, row_tolerance
 
     community, horizon = small("rural1", days=1, pv_scale=4.0)

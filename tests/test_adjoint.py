@@ -9,9 +9,9 @@ import pytest
 from random_slots import random_slot
 from test_clearing import pool
 
-from jaxp2p.admm import adjoint, solver
-from jaxp2p.admm.solver import ADMM
 from jaxp2p.slot import execute
+from jaxp2p.slot.admm import adjoint, solver
+from jaxp2p.slot.admm.solver import ADMM
 from jaxp2p.slot.clearing import clear_pool
 
 pytestmark = pytest.mark.slow

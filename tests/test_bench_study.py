@@ -99,7 +99,7 @@ def test_cut_lines_keeps_the_feeder():
     from rivals.case import make_tables
     from rivals.study_case import cut_lines
 
-    from jaxp2p.community.build import build_community
+    from jaxp2p.model.build import build_community
 
     tables = make_tables(200, length=2)
     more = cut_lines(tables, 123)

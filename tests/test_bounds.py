@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxp2p.community.types import Battery, Feeder
-from jaxp2p.lyapunov.bounds import (
+from jaxp2p.control.bounds import (
     can_earn,
     lyapunov_parameters,
     nodal_price_bounds,
@@ -18,7 +17,8 @@ from jaxp2p.lyapunov.bounds import (
     value_at,
     value_line,
 )
-from jaxp2p.lyapunov.certificate import certificate
+from jaxp2p.control.certificate import certificate
+from jaxp2p.model.types import Battery, Feeder
 
 LOW, HIGH, HOURS = 0.1, 0.4, 0.25
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from random_slots import random_slot
 
-from jaxp2p.admm import solver
-from jaxp2p.admm.solver import ADMM
-from jaxp2p.community.market import pool_market
+from jaxp2p.model.market import pool_market
+from jaxp2p.runs.verification import executed_cost, optimum
 from jaxp2p.slot import execute
+from jaxp2p.slot.admm import solver
+from jaxp2p.slot.admm.solver import ADMM
 from jaxp2p.slot.clearing import clear_pool
-from jaxp2p.verification import executed_cost, optimum
 
 
 def pool(seed):

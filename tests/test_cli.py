@@ -13,11 +13,11 @@ from fake_runs import POLICIES, fake_run
 from typer.testing import CliRunner
 from villages import village, write_raw
 
-import jaxp2p.runner
+import jaxp2p.runs.runner
 from jaxp2p.cli import app
 from jaxp2p.cli.source import CASE_NAMES
 from jaxp2p.data import CASES, load_case, window, write_tables
-from jaxp2p.results import JSON_FIGURES, load_results
+from jaxp2p.report.results import JSON_FIGURES, load_results
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def asked(monkeypatch):
             progress(name, horizon.slots, horizon.slots)
         return fake_run(community, horizon, policies=policies)
 
-    monkeypatch.setattr(jaxp2p.runner, "run", run)
+    monkeypatch.setattr(jaxp2p.runs.runner, "run", run)
     return calls
 
 
@@ -83,7 +83,7 @@ def test_cases():
 
 
 def test_policies_are_those_of_the_library():
-    assert jaxp2p.runner.POLICIES == POLICIES
+    assert jaxp2p.runs.runner.POLICIES == POLICIES
     text = call("run", "--help").output
     assert all(name in text for name in POLICIES)
 
@@ -123,7 +123,7 @@ def test_run_passes_its_options_on(asked):
     assert float(one.community.market.fee[0, 0]) == pytest.approx(0.02)
     assert one.horizon.slots == 48
     assert one.slot_of_week == 24
-    from jaxp2p.solvers import Newton, scale_tolerances
+    from jaxp2p.slot.solvers import Newton, scale_tolerances
 
     assert one.solver == scale_tolerances(Newton(), 0.5)
     tables = load_results("here").tables
@@ -192,7 +192,7 @@ def test_quiet_and_json_to_stdout(asked):
     ],
 )
 def test_wrong_usage(arguments, message, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jaxp2p.verification", fake_verify(passed=True))
+    monkeypatch.setitem(sys.modules, "jaxp2p.runs.verification", fake_verify(passed=True))
     done = call(*arguments)
     assert done.exit_code == 2, done.output
     assert message in " ".join(done.output.split())
@@ -277,7 +277,7 @@ def test_file_trouble(asked, tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jaxp2p.results.write_results", full)
+    monkeypatch.setattr("jaxp2p.report.results.write_results", full)
     done = call("run", "rural1", "--days", 0.5, "--out", "here")
     assert done.exit_code == 4
     assert "No space left" in done.stderr
@@ -291,7 +291,7 @@ def test_unsolved_slots_have_an_exit_code(monkeypatch):
             t.status[:2] = 1
         return result
 
-    monkeypatch.setattr(jaxp2p.runner, "run", run)
+    monkeypatch.setattr(jaxp2p.runs.runner, "run", run)
     done = call("run", "rural1", "--days", 0.5, "--policies", "greedy", "--no-pictures", "--out", "here")
     assert done.exit_code == 3
     assert "greedy: 2 of 48 slots were not solved" in done.stderr
@@ -302,7 +302,7 @@ def test_a_failed_reference_has_an_exit_code(monkeypatch, tmp_path):
     def run(*arguments, **options):
         raise RuntimeError("3 network rows still violated after 20 rounds")
 
-    monkeypatch.setattr(jaxp2p.runner, "run", run)
+    monkeypatch.setattr(jaxp2p.runs.runner, "run", run)
     done = call("run", "rural1", "--days", 0.5)
     assert done.exit_code == 3
     assert "still violated" in done.stderr
@@ -328,7 +328,7 @@ def test_columns_are_documented():
 
 
 def fake_verify(*, passed: bool) -> ModuleType:
-    module = ModuleType("jaxp2p.verification")
+    module = ModuleType("jaxp2p.runs.verification")
 
     def verify(community, horizon, *, slots, seed, solver):
         rows = {"slot": range(slots), "gap_rel": 1e-5, "status": "SOLVED", "reference": "Solved"}
@@ -341,7 +341,7 @@ def fake_verify(*, passed: bool) -> ModuleType:
 
 @pytest.mark.parametrize("passed", [True, False])
 def test_verify(passed, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jaxp2p.verification", fake_verify(passed=passed))
+    monkeypatch.setitem(sys.modules, "jaxp2p.runs.verification", fake_verify(passed=passed))
     done = call("verify", "rural1", "--slots", 4, "--days", 1, "--market", "pool")
     assert done.exit_code == (0 if passed else 1), done.output
     assert f"{4 * passed} of 4 slots passed" in done.stdout

@@ -7,9 +7,9 @@ import pytest
 from finite_differences import compare, executed, quickly
 from nasty_slots import draw
 
-from jaxp2p.newton import adjoint, solver
-from jaxp2p.newton.dual import price_range
-from jaxp2p.newton.state import Newton
+from jaxp2p.slot.newton import adjoint, solver
+from jaxp2p.slot.newton.dual import price_range
+from jaxp2p.slot.newton.state import Newton
 
 pytestmark = pytest.mark.slow
 

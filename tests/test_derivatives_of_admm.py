@@ -9,9 +9,9 @@ from finite_differences import LIMITS, NAMES, compare, executed, quickly
 from nasty_slots import draw
 from random_slots import random_slot
 
-from jaxp2p.admm import adjoint, solver
-from jaxp2p.admm.solver import ADMM
 from jaxp2p.slot import execute
+from jaxp2p.slot.admm import adjoint, solver
+from jaxp2p.slot.admm.solver import ADMM
 
 pytestmark = pytest.mark.slow
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from fake_runs import fake_run, trajectory
 
-from jaxp2p.accounting import member_bills
-from jaxp2p.community.build import build_community, build_horizon
-from jaxp2p.community.network import network_state
 from jaxp2p.data import load_case, window
-from jaxp2p.grid import grid_state
-from jaxp2p.kpis import compare, evaluate, gini, policy_kpis
+from jaxp2p.model.build import build_community, build_horizon
+from jaxp2p.model.network import network_state
+from jaxp2p.report.kpis import compare, evaluate, gini, policy_kpis
+from jaxp2p.simulation.accounting import member_bills
+from jaxp2p.simulation.grid import grid_state
 from jaxp2p.slot.status import Status
 
 

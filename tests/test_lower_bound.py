@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from jaxp2p.community.market import market_from_edges, no_market, pool_market
-from jaxp2p.community.network import controllable_rows, radial_matrices, row_limits
-from jaxp2p.community.types import Battery, Community, Horizon, Network, Prosumers
-from jaxp2p.lyapunov.lower_bound import _lower_bound, best_lower_bound, lower_bound
+from jaxp2p.hindsight.lower_bound import _lower_bound, best_lower_bound, lower_bound
+from jaxp2p.model.market import market_from_edges, no_market, pool_market
+from jaxp2p.model.network import controllable_rows, radial_matrices, row_limits
+from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 TERMINAL = 0.2
 HOURS = 0.5

@@ -9,18 +9,18 @@ import pytest
 from communities import small
 from scipy.optimize import linprog
 
-from jaxp2p.baselines.forecasts import FORECASTS, foresee, make_forecast
-from jaxp2p.baselines.perfect_foresight import horizon_data, perfect_foresight
-from jaxp2p.baselines.quadratic_program import QuadraticProgram, RepeatedProgram
-from jaxp2p.baselines.rolling_horizon import rolling_schedule
-from jaxp2p.community.types import Horizon
+from jaxp2p.control.policy import greedy, suggest_penalties
 from jaxp2p.data import days_before, load_case, window
-from jaxp2p.kpis import evaluate
-from jaxp2p.policy import greedy, suggest_penalties
-from jaxp2p.predictive import mpc
-from jaxp2p.runner import MPC_POLICIES, run
-from jaxp2p.simulation import Schedule, simulate
-from jaxp2p.solvers import choose_solver
+from jaxp2p.hindsight.perfect_foresight import horizon_data, perfect_foresight
+from jaxp2p.hindsight.quadratic_program import QuadraticProgram, RepeatedProgram
+from jaxp2p.model.types import Horizon
+from jaxp2p.planning.forecasts import FORECASTS, foresee, make_forecast
+from jaxp2p.planning.predictive import mpc
+from jaxp2p.planning.rolling_horizon import rolling_schedule
+from jaxp2p.report.kpis import evaluate
+from jaxp2p.runs.runner import MPC_POLICIES, run
+from jaxp2p.simulation.forward import Schedule, simulate
+from jaxp2p.slot.solvers import choose_solver
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxp2p.community.build import build_community
-from jaxp2p.community.network import controllable_rows, radial_matrices
 from jaxp2p.data import load_case, window
+from jaxp2p.model.build import build_community
+from jaxp2p.model.network import controllable_rows, radial_matrices
 
 AC = json.loads((Path(__file__).parent / "data" / "ac_reference.json").read_text())
 # LinDistFlow leaves out losses: p.u. and share of the flow seen against AC, rounded up

@@ -8,13 +8,13 @@ from communities import small
 from nasty_slots import draw
 from random_slots import random_slot
 
-from jaxp2p.admm import solver
-from jaxp2p.admm.solver import ADMM
-from jaxp2p.diagnose import diagnose
-from jaxp2p.policy import slot_problem, suggest_penalties
-from jaxp2p.runner import make_policies, row_names
-from jaxp2p.simulation import slots
+from jaxp2p.control.policy import slot_problem, suggest_penalties
+from jaxp2p.runs.runner import make_policies, row_names
+from jaxp2p.simulation.forward import slots
 from jaxp2p.slot import execute
+from jaxp2p.slot.admm import solver
+from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.diagnosis import diagnose
 from jaxp2p.slot.status import Status
 
 

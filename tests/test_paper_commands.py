@@ -11,11 +11,11 @@ import paper_village as paper
 import pytest
 from paper_slot import RESULT, problem
 
-from jaxp2p import verification
 from jaxp2p.cli import console, tuning
 from jaxp2p.cli.inspecting import _verify_verdict
-from jaxp2p.results import Results, compare_results
-from jaxp2p.verification import Comparison, NoReference
+from jaxp2p.report.results import Results, compare_results
+from jaxp2p.runs import verification
+from jaxp2p.runs.verification import Comparison, NoReference
 
 
 def test_the_exit_codes():
@@ -30,7 +30,12 @@ WRITERS = {  # where tables and JSON are written, how often, and which test look
     "cli/tuning.py": {"json_text": 1, "write_json": 1},  # here
     "data/embed.py": {"to_csv": 1},  # makes the embedded cases, for developers
     "data/tables.py": {"to_csv": 1, "to_parquet": 1},  # test_paper_tables
-    "results.py": {"json_text": 1, "to_csv": 1, "to_parquet": 1, "write_json": 1},  # test_paper_figures
+    "report/results.py": {
+        "json_text": 1,
+        "to_csv": 1,
+        "to_parquet": 1,
+        "write_json": 1,
+    },  # test_paper_figures
     "study/folder.py": {"write_json": 1, "write_table": 1},  # test_paper_library, test_study_folder
 }
 

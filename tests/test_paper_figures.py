@@ -8,10 +8,10 @@ import paper_village as paper
 import pytest
 
 from jaxp2p.cli.running import verdict
-from jaxp2p.kpis import evaluate
 from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table
+from jaxp2p.report.kpis import evaluate
+from jaxp2p.report.results import json_report, load_results, save_results
 from jaxp2p.report.tables import notes, text_tables
-from jaxp2p.results import json_report, load_results, save_results
 
 COMMUNITY, HORIZON, RUN = paper.community(), paper.horizon(), paper.run()
 NAMES = ["no_storage_no_trade", "no_storage", "lyapunov", "perfect_foresight"]

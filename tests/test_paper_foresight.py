@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxp2p.baselines.perfect_foresight import perfect_foresight
-from jaxp2p.community.market import no_market
-from jaxp2p.community.types import Battery, Community, Horizon, Network, Prosumers
-from jaxp2p.lyapunov.lower_bound import lower_bound
+from jaxp2p.hindsight.lower_bound import lower_bound
+from jaxp2p.hindsight.perfect_foresight import perfect_foresight
+from jaxp2p.model.market import no_market
+from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 row = lambda *values: jnp.array(values)
 

@@ -10,24 +10,24 @@ import paper_village as paper
 import pytest
 from test_paper_study import SERIES
 
-from jaxp2p import runner
-from jaxp2p.accounting import end_value, usual_prices
-from jaxp2p.admm.solver import ADMM
+from jaxp2p.control.bounds import LyapunovParameters
+from jaxp2p.control.certificate import certificate
+from jaxp2p.control.policy import suggest_penalties
 from jaxp2p.data.calendar import slot_of_week
-from jaxp2p.kpis import evaluate
-from jaxp2p.lyapunov.bounds import LyapunovParameters
-from jaxp2p.lyapunov.certificate import certificate
-from jaxp2p.newton.solver import Newton
-from jaxp2p.policy import suggest_penalties
+from jaxp2p.model.trajectory import net_cost
+from jaxp2p.report.kpis import evaluate
 from jaxp2p.report.money import running_cost
+from jaxp2p.runs import runner
+from jaxp2p.simulation.accounting import end_value, usual_prices
+from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.newton.solver import Newton
+from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
-from jaxp2p.solvers import choose_solver, scale_tolerances
 from jaxp2p.study import engine
 from jaxp2p.study import run as study_run
 from jaxp2p.study.engine import Batch, Series
-from jaxp2p.trajectory import net_cost
 
-diagnosis = import_module("jaxp2p.diagnose")  # the package gives the function of this name
+diagnosis = import_module("jaxp2p.slot.diagnosis")  # the package gives the function of this name
 row = lambda *values: jnp.array(values, float)
 
 

@@ -8,8 +8,7 @@ import numpy as np
 import paper_village as paper
 from paper_slot import close, row
 
-from jaxp2p.community.network import row_limits
-from jaxp2p.policy import (
+from jaxp2p.control.policy import (
     BY_COMMUNITY,
     BY_OWN_METER,
     BY_VALUE,
@@ -18,6 +17,7 @@ from jaxp2p.policy import (
     Slot,
     slot_problem,
 )
+from jaxp2p.model.network import row_limits
 from jaxp2p.slot.problem import SlotProblem
 
 POLICY = Policy(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from paper_slot import problem
 
-from jaxp2p.community.market import market_from_edges, pool_market
-from jaxp2p.newton import dual
-from jaxp2p.newton.solver import Newton, suits
-from jaxp2p.prox.prosumer import Tariff, curve, prosumer_update, trade_response
-from jaxp2p.prox.response import Pieces, Response, power_range, prices_at, response, shares_at
-from jaxp2p.prox.trades import project_trades, reciprocal_trades, share_out
+from jaxp2p.model.market import market_from_edges, pool_market
+from jaxp2p.slot.newton import dual
+from jaxp2p.slot.newton.solver import Newton, suits
+from jaxp2p.slot.prox.prosumer import Tariff, curve, prosumer_update, trade_response
+from jaxp2p.slot.prox.response import Pieces, Response, power_range, prices_at, response, shares_at
+from jaxp2p.slot.prox.trades import project_trades, reciprocal_trades, share_out
 
 row = lambda *values: jnp.array(values, float)
 QUICK = {"xla_backend_optimization_level": 0}  # programs are there sooner

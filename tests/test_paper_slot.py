@@ -8,16 +8,15 @@ import paper_village as paper
 import pytest
 from paper_slot import DISPATCH, GAP, RESULT, close, problem, row
 
-from jaxp2p import solvers
-from jaxp2p.policy import (
+from jaxp2p.control.policy import (
     suggest_penalties,
 )
-from jaxp2p.simulation import Cleared, RunState, carry_out, next_energy, record
-from jaxp2p.slot import execute
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.simulation.forward import Cleared, RunState, carry_out, next_energy, record
+from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.gap import gap_scale
 from jaxp2p.slot.rows import row_excess, row_tolerance
 from jaxp2p.study import engine
-from jaxp2p.trajectory import Trajectory
 
 
 def test_what_a_slot_costs():

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from jaxp2p.cli.inspecting import summary_lines
-from jaxp2p.community.build import build_community, build_horizon
+from jaxp2p.control.tuned import FEATURES, TunedValue
 from jaxp2p.data import Tables, check, densify, write_tables
-from jaxp2p.lyapunov.tuned import FEATURES, TunedValue
+from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.tuning.controller_file import read_controller, write_controller
 
 TIME = pd.date_range("2016-07-05 12:00", periods=2, freq="30min")

@@ -8,8 +8,7 @@ import numpy as np
 import paper_village as paper
 import pytest
 
-from jaxp2p import simulation
-from jaxp2p.lyapunov.tuned import (
+from jaxp2p.control.tuned import (
     FEATURES,
     Memory,
     TunedValue,
@@ -19,6 +18,7 @@ from jaxp2p.lyapunov.tuned import (
     time_basis,
     value_line,
 )
+from jaxp2p.simulation import forward as simulation
 from jaxp2p.tuning import objective
 
 row = lambda *values: jnp.array(values, float)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from paper_slot import DISPATCH, close, problem, row
 
-from jaxp2p.prox.response import Pieces, piece_slack
+from jaxp2p.runs.verification import Comparison
 from jaxp2p.slot import execute, gap
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import Gap
 from jaxp2p.slot.polish import polish
+from jaxp2p.slot.prox.response import Pieces, piece_slack
 from jaxp2p.slot.status import Status
-from jaxp2p.verification import Comparison
 
 QUICK = {"xla_backend_optimization_level": 0}  # programs are there sooner
 EXCUSED, MISSED = (5.0, 0), (4.9, 0)  # of the penalty of 5 EUR/kWh at least 99 %: 4.95

@@ -8,12 +8,12 @@ import pytest
 from scipy import sparse
 from scipy.optimize import linprog
 
-from jaxp2p.baselines.horizon_data import NetworkRows
-from jaxp2p.baselines.horizon_qp import solve_horizon
-from jaxp2p.baselines.horizon_settlement import row_excess
-from jaxp2p.baselines.perfect_foresight import horizon_data, perfect_foresight
-from jaxp2p.community.network import row_limits
-from jaxp2p.community.types import Battery, Community, Feeder, Horizon, Market, Network, Prosumers
+from jaxp2p.hindsight.horizon_data import NetworkRows
+from jaxp2p.hindsight.horizon_qp import solve_horizon
+from jaxp2p.hindsight.horizon_settlement import row_excess
+from jaxp2p.hindsight.perfect_foresight import horizon_data, perfect_foresight
+from jaxp2p.model.network import row_limits
+from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Market, Network, Prosumers
 
 pytestmark = pytest.mark.slow
 

@@ -14,12 +14,12 @@ from fake_runs import fake_run
 from typer.testing import CliRunner
 from villages import village
 
-import jaxp2p.runner
+import jaxp2p.runs.runner
 from jaxp2p.cli import app
 from jaxp2p.cli.console import EXIT_CODES
 from jaxp2p.cli.source import Source
 from jaxp2p.data import write_tables
-from jaxp2p.results import load_results
+from jaxp2p.report.results import load_results
 from jaxp2p.slot.status import Status
 
 LOCKED = Path("/proc")  # a folder into which nobody can write, root included
@@ -40,7 +40,7 @@ def asked(monkeypatch):
         calls.append(SimpleNamespace(community=community, horizon=horizon, **options))
         return fake_run(community, horizon, policies=policies)
 
-    monkeypatch.setattr(jaxp2p.runner, "run", run)
+    monkeypatch.setattr(jaxp2p.runs.runner, "run", run)
     return calls
 
 
@@ -210,7 +210,7 @@ def test_unserved_energy_has_an_exit_code_of_its_own(monkeypatch):
             t.status[slot] = Status.UNSERVED
         return result
 
-    monkeypatch.setattr(jaxp2p.runner, "run", run)
+    monkeypatch.setattr(jaxp2p.runs.runner, "run", run)
     write_tables(village(), "homes")
     done = run_village("homes", "--json", "x.json")
     assert done.exit_code == 5, done.output
@@ -228,7 +228,7 @@ def test_unsolved_slots_are_named_with_their_statuses_and_the_limit(monkeypatch)
             t.status[:3] = Status.MAX_ITER
         return result
 
-    monkeypatch.setattr(jaxp2p.runner, "run", run)
+    monkeypatch.setattr(jaxp2p.runs.runner, "run", run)
     write_tables(village(), "homes")
     done = run_village("homes")
     words = " ".join(done.stderr.split())
@@ -242,12 +242,12 @@ def test_a_study_says_why_it_ends_with_another_code(monkeypatch):
     """With an iteration limit that nothing can keep."""
     from dataclasses import replace
 
-    import jaxp2p.solvers
+    import jaxp2p.slot.solvers
 
     write_tables(village(), "homes")
-    choose = jaxp2p.solvers.choose_solver
+    choose = jaxp2p.slot.solvers.choose_solver
     monkeypatch.setattr(
-        jaxp2p.solvers, "choose_solver", lambda *given: replace(choose(*given, "admm"), max_iter=5)
+        jaxp2p.slot.solvers, "choose_solver", lambda *given: replace(choose(*given, "admm"), max_iter=5)
     )
     words = (
         "--scenarios",
@@ -271,7 +271,7 @@ def test_a_study_says_why_it_ends_with_another_code(monkeypatch):
 
 
 def fake_verification(table) -> ModuleType:
-    module = ModuleType("jaxp2p.verification")
+    module = ModuleType("jaxp2p.runs.verification")
     module.verify = lambda *given, **options: SimpleNamespace(table=table)  # type: ignore[attr-defined]
     return module
 
@@ -289,7 +289,7 @@ def test_verify_names_slots_without_a_reference(monkeypatch, passed, code):
             "passed": pd.Series(passed, dtype=object),
         }
     )
-    monkeypatch.setitem(sys.modules, "jaxp2p.verification", fake_verification(table))
+    monkeypatch.setitem(sys.modules, "jaxp2p.runs.verification", fake_verification(table))
     write_tables(village(), "homes")
     done = call("verify", "homes", "--slots", 2)
     assert done.exit_code == code, done.output

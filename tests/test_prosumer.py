@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from random_slots import random_slot
 
-from jaxp2p.prox.prosumer import UNROLL_LIMIT, curve, prosumer_update, staircase, trade_response
+from jaxp2p.slot.prox.prosumer import UNROLL_LIMIT, curve, prosumer_update, staircase, trade_response
 
 RHO, RHO_INJECTION = 0.07, 0.11
 

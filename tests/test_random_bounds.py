@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from jaxp2p import Tables, build_community, build_horizon, run
-from jaxp2p.baselines.perfect_foresight import perfect_foresight
 from jaxp2p.cli.console import UsageError
 from jaxp2p.cli.studying import foresight_sample
-from jaxp2p.policy import suggest_penalties
-from jaxp2p.runner import make_policies
-from jaxp2p.simulation import simulate_in_pieces
-from jaxp2p.solvers import choose_solver
+from jaxp2p.control.policy import suggest_penalties
+from jaxp2p.hindsight.perfect_foresight import perfect_foresight
+from jaxp2p.runs.runner import make_policies
+from jaxp2p.simulation.forward import simulate_in_pieces
+from jaxp2p.slot.solvers import choose_solver
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -124,7 +124,7 @@ def test_perfect_foresight_is_left_out_where_it_would_take_too_long(monkeypatch)
     assert found.perfect_foresight_eur is not None and not found.left_out
     assert any("round 1 with" in stage for stage in told)
     assert run(*parts, policies=names, foresight_mode="off").perfect_foresight_eur is None
-    monkeypatch.setattr("jaxp2p.runner.estimate_seconds", lambda *_: 1e6)
+    monkeypatch.setattr("jaxp2p.runs.runner.estimate_seconds", lambda *_: 1e6)
     left = run(*parts, policies=names, foresight_mode="auto")
     assert "perfect_foresight" not in left.trajectories and "--foresight on" in left.left_out
     assert left.lower_bound_eur <= found.perfect_foresight_eur + 1e-9

@@ -16,8 +16,8 @@ from slot_answers import SOLVERS, solve_many, suiting
 from slot_judge import judge
 
 from jaxp2p.data.cases import CASES
+from jaxp2p.slot.solvers import scale_tolerances
 from jaxp2p.slot.status import Status
-from jaxp2p.solvers import scale_tolerances
 
 pytestmark = pytest.mark.slow
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from fake_runs import fake_run
 
-from jaxp2p import results
-from jaxp2p.community.build import build_community, build_horizon
 from jaxp2p.data import load_case, window
-from jaxp2p.kpis import evaluate
-from jaxp2p.results import (
+from jaxp2p.model.build import build_community, build_horizon
+from jaxp2p.report import results
+from jaxp2p.report.kpis import evaluate
+from jaxp2p.report.results import (
     JSON_FIGURES,
     check_target,
     compare_results,

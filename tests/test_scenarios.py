@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from communities import small
 
-from jaxp2p.community.build import build_community, build_horizon
+from jaxp2p.control.policy import Slot
 from jaxp2p.data import load_case, window
-from jaxp2p.grid import grid_state
-from jaxp2p.policy import Slot
+from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.scenarios.catalogue import DEFAULT_MODEL, EFFECTS, EFFECTS_HELP
 from jaxp2p.scenarios.model import (
     ScenarioModel,
@@ -22,6 +21,7 @@ from jaxp2p.scenarios.model import (
     slots_of_scenario,
 )
 from jaxp2p.scenarios.parse import CLASSES, describe, parse_model
+from jaxp2p.simulation.grid import grid_state
 
 DEVICES = {"pv_share": 0.6, "battery_share": 0.4}
 ALL = (

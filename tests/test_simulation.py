@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from communities import small
 
-from jaxp2p import policy as policies
-from jaxp2p import simulation
-from jaxp2p.admm.solver import ADMM
-from jaxp2p.policy import Policy, suggest_penalties
-from jaxp2p.runner import POLICIES, make_policies, run
-from jaxp2p.trajectory import Trajectory
+from jaxp2p.control import policy as policies
+from jaxp2p.control.policy import Policy, suggest_penalties
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.runs.runner import POLICIES, make_policies, run
+from jaxp2p.simulation import forward as simulation
+from jaxp2p.slot.admm.solver import ADMM
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ from slot_judge import _Program as Program
 from slot_judge import _Slot as Slot
 from slot_judge import by_clarabel, by_piqp, judge, optimum
 
+from jaxp2p.runs.verification import optimum as reference
 from jaxp2p.slot.clearing import clear_pool
 from jaxp2p.slot.status import Status
-from jaxp2p.verification import optimum as reference
 
 
 @pytest.mark.parametrize("family", range(24))

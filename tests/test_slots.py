@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from random_slots import random_slot
 
-from jaxp2p import solvers
-from jaxp2p.admm.solver import ADMM
-from jaxp2p.newton.solver import Newton, suits
-from jaxp2p.slot import execute
+from jaxp2p.runs.verification import compare, optimum
+from jaxp2p.slot import execute, solvers
+from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.newton.solver import Newton, suits
 from jaxp2p.slot.status import Status
-from jaxp2p.verification import compare, optimum
 
 pytestmark = pytest.mark.slow
 

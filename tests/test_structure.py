@@ -10,54 +10,58 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "jaxp2p"
 # data flows one way: a module may import from rooms to its left, and from its own
 ORDER = [
-    {"_pytree", "data"},
-    {"community"},
-    {"prox"},
+    {"_pytree", "_once"},
+    {"data"},
+    {"model"},
+    {"slot.prox"},
     {"slot"},
-    {"admm", "newton"},
-    {"solvers"},
-    {"diagnose", "grid", "lyapunov", "trajectory"},
-    {"accounting"},
-    {"baselines"},
-    {"policy"},
+    {"slot.admm", "slot.newton"},
+    {"slot.solvers", "slot.diagnosis"},
+    {"control"},
     {"simulation"},
-    {"costate"},
-    {"predictive"},
-    {"scenarios"},
-    {"tuning"},
-    {"runner"},
-    {"verification", "kpis"},
+    {"hindsight"},
+    {"planning", "scenarios"},
+    {"tuning", "runs"},
     {"report"},
-    {"results"},
     {"study"},
     {"cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
 
+def rank(parts: list[str]) -> int:
+    """Of a module, by its dotted path below the package."""
+    return RANK.get(".".join(parts[:2]), RANK.get(parts[0], -1))
+
+
 def imports(path: Path) -> set[str]:
+    """Modules of the package that a file names in its imports, without the package's own name."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("jaxp2p"):
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("jaxp2p.")}
-    return found
+            found |= {a.name for a in node.names if a.name.startswith("jaxp2p.")}
+    return {name.removeprefix("jaxp2p.") for name in found}
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_one_way(path):
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    if room == "__init__":
+    parts = list(path.relative_to(PACKAGE).with_suffix("").parts)
+    if parts == ["__init__"]:
         return
-    later = {name for name in imports(path) if RANK.get(name, -1) > RANK[room]}
-    assert not later, f"{room} must not import {', '.join(sorted(later))}"
+    later = {name for name in imports(path) if rank(name.split(".")) > rank(parts)}
+    assert not later, f"{'.'.join(parts)} must not import {', '.join(sorted(later))}"
+
+
+def test_every_room_has_its_place_in_the_order():
+    rooms = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+    assert rooms <= {name.split(".")[0] for name in RANK}
 
 
 def test_every_public_name_exists_and_is_what_it_says():
     code = (
-        "import jaxp2p, jaxp2p.runner, jaxp2p.simulation, jaxp2p.verification\n"
+        "import jaxp2p, jaxp2p.runs.runner, jaxp2p.simulation.forward, jaxp2p.runs.verification\n"
         "bad = [n for n in jaxp2p.__all__ if not hasattr(jaxp2p, n)]\n"
         "assert not bad, bad\n"
         "assert callable(jaxp2p.run) and callable(jaxp2p.simulate) and callable(jaxp2p.verify)\n"

@@ -13,9 +13,9 @@ from communities import small
 from jax.sharding import Mesh
 from on_devices import DRAWN, SERIES, SLOTS, draws, make_task, numbered, numbers, simulated, start
 
-from jaxp2p.runner import make_policies
+from jaxp2p.runs.runner import make_policies
+from jaxp2p.slot.solvers import scale_tolerances
 from jaxp2p.slot.status import Status
-from jaxp2p.solvers import scale_tolerances
 from jaxp2p.study import engine
 from jaxp2p.study.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
 from jaxp2p.study.engine import Task, run_batch

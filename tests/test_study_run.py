@@ -17,8 +17,8 @@ from communities import as_window, small
 from typer.testing import CliRunner
 
 from jaxp2p.cli.app import app
-from jaxp2p.kpis import evaluate
-from jaxp2p.runner import run
+from jaxp2p.report.kpis import evaluate
+from jaxp2p.runs.runner import run
 from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.study.folder import read_study
 from jaxp2p.study.run import make_study, run_chunk, run_study

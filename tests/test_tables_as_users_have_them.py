@@ -9,9 +9,6 @@ import pandas as pd
 import pytest
 from villages import village, write_raw
 
-from jaxp2p.community.build import build_community, build_horizon
-from jaxp2p.community.limits import impossible_limits, summary
-from jaxp2p.community.network import network_state
 from jaxp2p.data import (
     JUDGEMENTS,
     InputError,
@@ -23,6 +20,9 @@ from jaxp2p.data import (
     write_tables,
 )
 from jaxp2p.data.parallel import together
+from jaxp2p.model.build import build_community, build_horizon
+from jaxp2p.model.limits import impossible_limits, summary
+from jaxp2p.model.network import network_state
 
 
 def with_prices(buy, sell, **options):
@@ -56,7 +56,7 @@ def test_names_are_text_whatever_they_look_like(format, tmp_path):
 
 
 def test_results_keep_names_as_text(tmp_path):
-    from jaxp2p.results import _read_table
+    from jaxp2p.report.results import _read_table
 
     file = tmp_path / "members.csv"
     file.write_text("member,bus,load_kwh\n0012,01,1.5\n12,1,2.5\nNA,1e5,\n")

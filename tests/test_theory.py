@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from jaxp2p.community.types import Battery
-from jaxp2p.lyapunov.bounds import LyapunovParameters, lyapunov_parameters, slot_energy, theta_range
-from jaxp2p.lyapunov.certificate import certificate
+from jaxp2p.control.bounds import LyapunovParameters, lyapunov_parameters, slot_energy, theta_range
+from jaxp2p.control.certificate import certificate
+from jaxp2p.model.types import Battery
 
 HOURS = 0.25
 KINDS = ("lossless_retention", "leaking_from_zero", "leaking_above_zero")

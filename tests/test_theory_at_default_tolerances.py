@@ -16,15 +16,14 @@ import numpy as np
 import pytest
 from test_theory import HOURS, KINDS, mixed_batteries
 
-from jaxp2p import solvers
-from jaxp2p.admm.solver import ADMM
-from jaxp2p.community.market import market_from_edges, no_market, pool_market, regular_graph
-from jaxp2p.community.types import Community, Prosumers
-from jaxp2p.lyapunov.bounds import lyapunov_parameters
-from jaxp2p.lyapunov.certificate import certificate
-from jaxp2p.newton.solver import Newton
-from jaxp2p.policy import Penalties, Slot, lyapunov, slot_problem
-from jaxp2p.slot import execute
+from jaxp2p.control.bounds import lyapunov_parameters
+from jaxp2p.control.certificate import certificate
+from jaxp2p.control.policy import Penalties, Slot, lyapunov, slot_problem
+from jaxp2p.model.market import market_from_edges, no_market, pool_market, regular_graph
+from jaxp2p.model.types import Community, Prosumers
+from jaxp2p.slot import execute, solvers
+from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.newton.solver import Newton
 
 pytestmark = pytest.mark.slow
 

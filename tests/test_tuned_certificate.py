@@ -9,10 +9,10 @@ import pytest
 from communities import as_window, small
 from test_bounds import battery
 
-from jaxp2p.lyapunov.bounds import slot_energy, stored_value_range, value_at_empty
-from jaxp2p.lyapunov.certificate import tuned_certificate
-from jaxp2p.lyapunov.tuned import Memory, value_line
-from jaxp2p.runner import price_bounds, run
+from jaxp2p.control.bounds import slot_energy, stored_value_range, value_at_empty
+from jaxp2p.control.certificate import tuned_certificate
+from jaxp2p.control.tuned import Memory, value_line
+from jaxp2p.runs.runner import price_bounds, run
 from jaxp2p.tuning.train import in_turn
 from jaxp2p.tuning.windows import start_value
 

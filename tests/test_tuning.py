@@ -11,15 +11,16 @@ import pytest
 from communities import as_window, small
 from random_slots import random_slot
 
-from jaxp2p import costate, simulation
-from jaxp2p.lyapunov.bounds import lyapunov_parameters
-from jaxp2p.lyapunov.tuned import FEATURES, Memory, features, stage_at
-from jaxp2p.newton import adjoint, solver
-from jaxp2p.newton.solver import Newton
-from jaxp2p.policy import follow, lyapunov, suggest_penalties
-from jaxp2p.runner import price_bounds
+from jaxp2p.control.bounds import lyapunov_parameters
+from jaxp2p.control.policy import follow, lyapunov, suggest_penalties
+from jaxp2p.control.tuned import FEATURES, Memory, features, stage_at
+from jaxp2p.runs.runner import price_bounds
 from jaxp2p.scenarios.parse import parse_model
+from jaxp2p.simulation import costate
+from jaxp2p.simulation import forward as simulation
 from jaxp2p.slot import execute
+from jaxp2p.slot.newton import adjoint, solver
+from jaxp2p.slot.newton.solver import Newton
 from jaxp2p.tuning import train
 from jaxp2p.tuning.controller_file import read_controller, write_controller
 from jaxp2p.tuning.objective import Course, Objective, course, courses, cvar, measure

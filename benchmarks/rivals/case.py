@@ -11,17 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.admm import solver
-from jaxp2p.admm.solver import ADMM
-from jaxp2p.community.build import build_community, build_horizon
-from jaxp2p.community.types import Community
+from jaxp2p.control.bounds import lyapunov_parameters
+from jaxp2p.control.policy import Slot, lyapunov, slot_problem, suggest_penalties
 from jaxp2p.data.cases import load_case, window
 from jaxp2p.data.populate import PV_PROFILES, densify, generate_homes
 from jaxp2p.data.tables import complete
-from jaxp2p.lyapunov.bounds import lyapunov_parameters
-from jaxp2p.policy import Slot, lyapunov, slot_problem, suggest_penalties
-from jaxp2p.simulation import RunState, init, slots
+from jaxp2p.model.build import build_community, build_horizon
+from jaxp2p.model.types import Community
+from jaxp2p.simulation.forward import RunState, init, slots
 from jaxp2p.slot import execute
+from jaxp2p.slot.admm import solver
+from jaxp2p.slot.admm.solver import ADMM
 from jaxp2p.slot.problem import SlotProblem
 
 HOMES = 3000  # that the feeder carries as it is

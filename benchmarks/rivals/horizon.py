@@ -1,13 +1,13 @@
 """The horizon as a quadratic program with every variable of every member, from the model alone, by Clarabel.
 
-It shares nothing with `jaxp2p.baselines`: no sums, no rounds of rows, no variable left out. Slow, and right.
+It shares nothing with `jaxp2p.hindsight`: no sums, no rounds of rows, no variable left out. Slow, and right.
 """
 
 import clarabel
 import numpy as np
 from scipy import sparse
 
-from jaxp2p.community.types import Community, Horizon
+from jaxp2p.model.types import Community, Horizon
 
 
 class _Program:

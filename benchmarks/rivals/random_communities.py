@@ -6,9 +6,9 @@ leak below a lower limit, elastic load, negative prices, tariffs without a sprea
 
 import numpy as np
 
-from jaxp2p.community.market import market_from_edges, no_market, pool_market, regular_graph
-from jaxp2p.community.network import controllable_rows, radial_matrices
-from jaxp2p.community.types import Battery, Community, Horizon, Network, Prosumers
+from jaxp2p.model.market import market_from_edges, no_market, pool_market, regular_graph
+from jaxp2p.model.network import controllable_rows, radial_matrices
+from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 SHAPES = 24  # seeds that are equal modulo this share their shapes, and with them the compiled programs
 MARKETS = ("pool", "none", "bilateral")

@@ -13,17 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p import runner, simulation
 from jaxp2p.cli.running import verdict
 from jaxp2p.cli.source import Source, load
-from jaxp2p.community.build import build_community, build_horizon
-from jaxp2p.community.limits import impossible_limits, summary
-from jaxp2p.kpis import evaluate
-from jaxp2p.policy import slot_problem, suggest_penalties
+from jaxp2p.control.policy import slot_problem, suggest_penalties
+from jaxp2p.model.build import build_community, build_horizon
+from jaxp2p.model.limits import impossible_limits, summary
+from jaxp2p.report.kpis import evaluate
+from jaxp2p.runs import runner
+from jaxp2p.simulation import forward as simulation
 from jaxp2p.slot.execute import POWER_TOLERANCE, VOLTAGE_TOLERANCE
 from jaxp2p.slot.rows import row_tolerance, row_values
+from jaxp2p.slot.solvers import choose_solver
 from jaxp2p.slot.status import Status
-from jaxp2p.solvers import choose_solver
 
 REPEATS, LONG_ENOUGH = 30, 4.0  # runs of each kind at most, and seconds after which there are enough
 TOLD = 10  # unsolved slots in a line

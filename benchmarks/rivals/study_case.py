@@ -11,16 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxp2p import solvers
-from jaxp2p.community.build import build_community, build_horizon
-from jaxp2p.community.types import Community, Horizon, Market
+from jaxp2p.control.bounds import lyapunov_parameters
+from jaxp2p.control.policy import lyapunov, suggest_penalties
 from jaxp2p.data.cases import load_case, window
 from jaxp2p.data.tables import Tables
-from jaxp2p.lyapunov.bounds import lyapunov_parameters
-from jaxp2p.policy import lyapunov, suggest_penalties
+from jaxp2p.model.build import build_community, build_horizon
+from jaxp2p.model.types import Community, Horizon, Market
 from jaxp2p.scenarios.parse import parse_model
+from jaxp2p.slot import solvers
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.solvers import choose_solver
+from jaxp2p.slot.solvers import choose_solver
 from jaxp2p.study import engine
 from rivals.case import PARTNERS, make_tables
 

@@ -158,7 +158,7 @@ class RunProgress:
         self._bar.update(self._task, description=text)
 
     def __call__(self, name: str, done: int, total: int) -> None:
-        """What `jaxp2p.runner.run` reports: a policy's name (or a stage) and its slots."""
+        """What `jaxp2p.runs.runner.run` reports: a policy's name (or a stage) and its slots."""
         if name in self._done:
             self._done[name] = done
         text = name.replace("_", " ")

@@ -65,9 +65,9 @@ def limit_remarks(tables: "Tables") -> list[str]:
     """Limits of the grid that no dispatch can keep, over all of the data, four weeks at a time."""
     import pandas as pd
 
-    from jaxp2p.community.build import build_community, build_horizon
-    from jaxp2p.community.limits import impossible_limits, merged, summary
     from jaxp2p.data import window
+    from jaxp2p.model.build import build_community, build_horizon
+    from jaxp2p.model.limits import impossible_limits, merged, summary
 
     community = build_community(tables, market="none", network=False)
     time = tables.profiles["time"]
@@ -163,8 +163,8 @@ def verify(source: Source, options: VerifyOptions) -> int:
 
     one_of(options.dtype, DTYPES, option="--dtype")
     use_dtype(options.dtype)
-    from jaxp2p.solvers import SOLVERS, choose_solver, scale_tolerances
-    from jaxp2p.verification import verify as compare_slots
+    from jaxp2p.runs.verification import verify as compare_slots
+    from jaxp2p.slot.solvers import SOLVERS, choose_solver, scale_tolerances
 
     check_tolerance(options.tolerance, options.dtype)
     one_of(options.solver, SOLVERS, option="--solver")
@@ -218,7 +218,7 @@ def _verify_verdict(table: Any) -> int:
 
 def compare(first: Path, second: Path, *, everything: bool) -> None:
     """Print the figures that differ."""
-    from jaxp2p.results import compare_results, load_results
+    from jaxp2p.report.results import compare_results, load_results
 
     with user_input():
         one, two = load_results(first), load_results(second)

@@ -49,7 +49,7 @@ def free_folder(wanted: Path, record: Mapping[str, Any]) -> tuple[Path, str | No
 
     Also a remark where it is not the first. Raises as `results.check_target` for anything that is no result.
     """
-    from jaxp2p.results import check_target, differences
+    from jaxp2p.report.results import check_target, differences
 
     for number in range(1, 1000):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")

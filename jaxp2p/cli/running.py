@@ -72,7 +72,7 @@ def run(source: Source, options: Options) -> int:
         record = places.made_from(source, options)
         out, moved = _target(source, options, local_time(tables), record)  # before the work, not after it
         use_dtype(options.dtype)
-        from jaxp2p.runner import (
+        from jaxp2p.runs.runner import (
             FORESIGHT,
             MPC_POLICIES,
             POLICIES,
@@ -82,7 +82,7 @@ def run(source: Source, options: Options) -> int:
             penalties_of,
             tuned_policy,
         )
-        from jaxp2p.solvers import SOLVERS, choose_solver, scale_tolerances
+        from jaxp2p.slot.solvers import SOLVERS, choose_solver, scale_tolerances
 
         names = named_policies(options.policies, POLICIES, besides=tuple(MPC_POLICIES))
         check_tolerance(options.tolerance, options.dtype)
@@ -100,8 +100,8 @@ def run(source: Source, options: Options) -> int:
     say_remarks(tables, quiet=options.quiet)
     if options.network:
         say_impossible(community, horizon, quiet=options.quiet)
-    from jaxp2p.kpis import evaluate
-    from jaxp2p.runner import run as run_policies
+    from jaxp2p.report.kpis import evaluate
+    from jaxp2p.runs.runner import run as run_policies
 
     shown = names if controller is None else (*names, TUNED)
     with RunProgress(shown, horizon.slots, quiet=options.quiet) as progress:
@@ -149,7 +149,7 @@ def _target(source: Source, options: Options, time: Any, record: dict[str, Any])
 
     `time` has the starts of the slots by the clock on the wall.
     """
-    from jaxp2p.results import check_target
+    from jaxp2p.report.results import check_target
 
     if options.out is not None:
         check_target(options.out, None if options.replace else record)
@@ -163,7 +163,7 @@ def _target(source: Source, options: Options, time: Any, record: dict[str, Any])
 
 def say_impossible(community: Any, horizon: Any, *, quiet: bool = False) -> None:
     """Limits of the grid that no dispatch keeps, on stderr, before any work."""
-    from jaxp2p.community.limits import impossible_limits, summary
+    from jaxp2p.model.limits import impossible_limits, summary
 
     for line in () if quiet else summary(impossible_limits(community, horizon)):
         typer.echo(f"remark: {line}", err=True)
@@ -198,7 +198,7 @@ def check_tolerance(tolerance: float, dtype: str) -> None:
 
 def build_both(tables: "Tables", source: Source, options: Any) -> tuple[Any, Any]:
     """Community and horizon; options has the attributes market, graph, fee, partners, network and dtype."""
-    from jaxp2p.community.build import GRAPHS, MARKETS, build_community, build_horizon
+    from jaxp2p.model.build import GRAPHS, MARKETS, build_community, build_horizon
 
     one_of(options.market, MARKETS, option="--market")
     if options.graph is not None:
@@ -219,9 +219,9 @@ def build_both(tables: "Tables", source: Source, options: Any) -> tuple[Any, Any
 
 def history_of(community: Any, tables: "Tables", start: Any) -> Any:
     """The days before the window that forecasts may look back on, as a Horizon; None: there are none."""
-    from jaxp2p.community.build import build_horizon
     from jaxp2p.data import days_before
-    from jaxp2p.runner import HISTORY_DAYS
+    from jaxp2p.model.build import build_horizon
+    from jaxp2p.runs.runner import HISTORY_DAYS
 
     before = days_before(tables, start, HISTORY_DAYS)
     return None if before is None else build_horizon(community, before)
@@ -278,7 +278,7 @@ def _save(
     made: tuple[Any, Any, Any, Any],
 ) -> list[str]:
     """Write the folder and the JSON file; returns the names of the pictures."""
-    from jaxp2p.results import PICTURES, json_report, results_folder, write_json, write_results
+    from jaxp2p.report.results import PICTURES, json_report, results_folder, write_json, write_results
 
     settings = (
         asdict(source)
@@ -310,7 +310,7 @@ def _save(
     if options.json is not None:
         report = json_report(*made, case=case)
         if options.json == "-":
-            from jaxp2p.results import json_text
+            from jaxp2p.report.results import json_text
 
             echo_json(json_text(report))
         else:
@@ -366,7 +366,7 @@ def verdict(kpis: dict[str, dict[str, Any]], slots: int) -> int:
 
 def unsolved_text(name: str, missing: float, slots: float, counts: "dict[str, Any]") -> str:
     """How many slots of a policy were not solved, how they ended, and what is allowed."""
-    from jaxp2p.kpis import UNSOLVED as KINDS
+    from jaxp2p.report.kpis import UNSOLVED as KINDS
 
     how = ", ".join(f"{counts[kind.name]:,.0f} {kind.name}" for kind in KINDS if counts.get(kind.name))
     allowed = f"more than {100 * UNSOLVED_SHARE:g} % or a NUMERICAL_ERROR gives exit code {UNSOLVED}"

@@ -80,7 +80,7 @@ def foresight_sample(text: str) -> int:
 
 def _affordable(made: "Study", wanted: int) -> int:
     """As many of the wanted scenarios as perfect foresight is done with in FORESIGHT_SECONDS, or so."""
-    from jaxp2p.baselines.perfect_foresight import estimate_seconds
+    from jaxp2p.hindsight.perfect_foresight import estimate_seconds
 
     each = estimate_seconds(made.community, made.slots)
     affordable = min(wanted, int(FORESIGHT_SECONDS / max(each, 1e-9)))
@@ -123,7 +123,7 @@ def study(source: Source, options: Options) -> int:
 
     from jaxp2p import __version__
     from jaxp2p.data import local_time
-    from jaxp2p.runner import POLICIES, TUNED
+    from jaxp2p.runs.runner import POLICIES, TUNED
     from jaxp2p.study.errors import StudyError
     from jaxp2p.study.folder import open_study
     from jaxp2p.study.settings import StudySettings, fingerprint
@@ -188,9 +188,9 @@ def build(settings: "StudySettings", mesh: Any = None, controller: str | None = 
     Raises ValueError and UsageError.
     """
     from jaxp2p.cli.running import build_both
-    from jaxp2p.runner import TUNED
+    from jaxp2p.runs.runner import TUNED
     from jaxp2p.scenarios.parse import parse_model
-    from jaxp2p.solvers import choose_solver, scale_tolerances
+    from jaxp2p.slot.solvers import choose_solver, scale_tolerances
     from jaxp2p.study.run import make_study
     from jaxp2p.tuning.controller_file import parse_controller
 
@@ -356,9 +356,9 @@ def _report(
     import textwrap
 
     from jaxp2p.report.canvas import plain
+    from jaxp2p.report.results import json_text, whole_file, write_json
     from jaxp2p.report.study import StudyPictureData, write_study_pictures
     from jaxp2p.report.study_tables import study_legend, study_notes, study_table
-    from jaxp2p.results import json_text, whole_file, write_json
     from jaxp2p.study.statistics import study_statistics
 
     statistics = study_statistics(folder.read_figure, folder.figures())
@@ -414,7 +414,7 @@ def _report(
 
 def _verdict(headline: dict[str, dict[str, Any]], statistics: Any, slots: int) -> int:
     """The exit code of a study, its reason on stderr."""
-    from jaxp2p.kpis import UNSOLVED as KINDS
+    from jaxp2p.report.kpis import UNSOLVED as KINDS
 
     mean = statistics.summary.set_index(["policy", "figure"])["mean"]
     code = OK

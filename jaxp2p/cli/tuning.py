@@ -67,9 +67,9 @@ def tune(source: Source, options: Options) -> int:
         progress.say("reading the community")
         whole = load_whole(source)
         tables = choose_days(whole, source)
+        from jaxp2p.control.tuned import stage
         from jaxp2p.data import window
-        from jaxp2p.lyapunov.tuned import stage
-        from jaxp2p.runner import check_end_value, run, suggest_terminal_price
+        from jaxp2p.runs.runner import check_end_value, run, suggest_terminal_price
         from jaxp2p.scenarios.parse import parse_model
         from jaxp2p.tuning.controller_file import write_controller
         from jaxp2p.tuning.stages import flat, steps_in_all, tune_stages
@@ -203,7 +203,7 @@ def _remove(files: list[Path]) -> None:
 
 def _costs(community: Any, horizon: Any, found: Any) -> dict[str, float]:
     """EUR of every policy in all: less the worth of the energy gained, with what was left undone."""
-    from jaxp2p.kpis import evaluate
+    from jaxp2p.report.kpis import evaluate
 
     return {name: row.kpis["total_cost_eur"] for name, row in evaluate(community, horizon, found).items()}
 
@@ -212,7 +212,7 @@ def _verdict(runs: list[Any]) -> int:
     """The exit code: whether the slots behind the captures are solved; its reason on stderr."""
     import numpy as np
 
-    from jaxp2p.kpis import UNSOLVED as KINDS
+    from jaxp2p.report.kpis import UNSOLVED as KINDS
 
     code = OK
     for part, found in zip(("train", "train", "test", "test"), runs, strict=True):
@@ -229,7 +229,7 @@ def _verdict(runs: list[Any]) -> int:
 
 def _captures(costs: dict[str, float]) -> dict[str, float | None]:
     """Share of the possible saving that each policy keeps; null where nothing can be saved."""
-    from jaxp2p.kpis import compare
+    from jaxp2p.report.kpis import compare
 
     figures = compare({name: {"total_cost_eur": cost} for name, cost in costs.items()})
     return {name: row["capture"] for name, row in figures.items()}
@@ -256,7 +256,7 @@ def _report(
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()},
     }
     if options.json is not None:
-        from jaxp2p.results import json_text, write_json
+        from jaxp2p.report.results import json_text, write_json
 
         if options.json == "-":
             echo_json(json_text(report))

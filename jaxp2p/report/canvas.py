@@ -16,9 +16,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from jaxp2p.community.types import Community, Horizon
-from jaxp2p.kpis import OPTIMUM, Evaluation
-from jaxp2p.trajectory import Trajectory
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.types import Community, Horizon
+from jaxp2p.report.kpis import OPTIMUM, Evaluation
 
 DPI = 120
 # Okabe and Ito 2008, and three of Tol 2021 for the plans: can be told apart with any colour vision; grey and

@@ -3,7 +3,6 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxp2p.kpis import OPTIMUM
 from jaxp2p.report.canvas import (
     COLOURS,
     LIMIT,
@@ -15,6 +14,7 @@ from jaxp2p.report.canvas import (
     plain,
     time_axis,
 )
+from jaxp2p.report.kpis import OPTIMUM
 
 EXAMPLES = 4  # homes shown one by one
 

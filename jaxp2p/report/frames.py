@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxp2p.accounting import unserved_power
-from jaxp2p.community.types import Community, Horizon
-from jaxp2p.kpis import Evaluation
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.types import Community, Horizon
+from jaxp2p.report.kpis import Evaluation
+from jaxp2p.simulation.accounting import unserved_power
 from jaxp2p.slot.status import Status
-from jaxp2p.trajectory import Trajectory
 
 
 def kpi_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
-from jaxp2p.community.types import Network
+from jaxp2p.model.types import Network
 from jaxp2p.report.canvas import LIMIT, PictureData, canvas, label, line_style, outside_legend, time_axis
 
 # without the palest yellows, which vanish on white

@@ -3,7 +3,6 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxp2p.kpis import OPTIMUM, REFERENCE, TRADE_ONLY
 from jaxp2p.report.canvas import (
     COLOURS,
     LIMIT,
@@ -14,6 +13,7 @@ from jaxp2p.report.canvas import (
     outside_legend,
     time_axis,
 )
+from jaxp2p.report.kpis import OPTIMUM, REFERENCE, TRADE_ONLY
 
 
 def running_cost(data: PictureData, policy: str) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxp2p.kpis import OPTIMUM
+from jaxp2p.report.kpis import OPTIMUM
 
 Figures = Mapping[str, Any]
 MISSING = "-"
@@ -133,7 +133,7 @@ def markdown_table(kpis: Mapping[str, Figures]) -> str:
 def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
     """Remarks that belong under the table: end value, bounds, what was left undone, what is not comparable.
 
-    run is a `jaxp2p.runner.Run`.
+    run is a `jaxp2p.runs.runner.Run`.
     """
     remarks = [f"energy stored at the end is counted at {run.terminal_price:.4g} EUR/kWh for every policy"]
     included = ", penalties included" if undone(kpis) else ""

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxp2p.community.types import Prosumers
-from jaxp2p.lyapunov.tuned import TunedValue, remember, value_line
+from jaxp2p.control.tuned import TunedValue, remember, value_line
+from jaxp2p.model.types import Prosumers
 from jaxp2p.report.canvas import COLOURS, DPI
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record
-from jaxp2p.community.types import Community, Horizon
+from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import Effect, SlotDraw
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from jaxp2p._pytree import record, static
-from jaxp2p.community.types import Community, Horizon
+from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import Effect
 
 DAYS_OF_WEEK = 7

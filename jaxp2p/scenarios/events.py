@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record, static
-from jaxp2p.community.types import Community, Horizon
+from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import Effect, SlotDraw
 
 HOURS_PER_YEAR = 8760

@@ -20,8 +20,8 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p._pytree import record
-from jaxp2p.community.types import Community, Horizon
-from jaxp2p.policy import Slot
+from jaxp2p.control.policy import Slot
+from jaxp2p.model.types import Community, Horizon
 
 _START, _SLOTS = 0, 1  # the two streams of an effect: what it draws once, and what it draws slot by slot
 

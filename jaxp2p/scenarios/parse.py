@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.community.types import Community, Horizon
 from jaxp2p.data.frames import near
+from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.adoption import Adoption
 from jaxp2p.scenarios.catalogue import EFFECTS, NOTHING, Parameter
 from jaxp2p.scenarios.days import Bootstrap, slots_per_day

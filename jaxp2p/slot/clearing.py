@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxp2p.prox.response import Pieces, corners, price_on_polyline, ramp, shares_at
-from jaxp2p.prox.sensitivity import device_motion, with_derivative_of
 from jaxp2p.slot.execute import Dispatch, devices_of, slot_cost, storage_drift
 from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.prox.response import Pieces, corners, price_on_polyline, ramp, shares_at
+from jaxp2p.slot.prox.sensitivity import device_motion, with_derivative_of
 
 
 class PoolClearing(NamedTuple):

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.prox.response import Pieces, shares_at
-from jaxp2p.prox.trades import reciprocal_trades
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import Gap, gap_scale, price_limits, slot_gap
 from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.prox.response import Pieces, shares_at
+from jaxp2p.slot.prox.trades import reciprocal_trades
 from jaxp2p.slot.rows import row_excess, row_tolerance
 from jaxp2p.slot.status import Status
 

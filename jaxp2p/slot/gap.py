@@ -1,7 +1,7 @@
 """How far a dispatch may be from the optimum of its slot: executed cost less a dual value, term by term.
 
 For any market prices mu and row prices y the dual value of the slot is a lower bound on its optimum
-(`lyapunov.lower_bound` has the same for a horizon). Executed cost less dual value, the duality gap, is a sum
+(`hindsight.lower_bound` has the same for a horizon). Executed cost less dual value, the duality gap, is a sum
 of what each decision leaves on the table at these prices, and no term is negative:
 
     device piece   g (t - x) ((nu - start) - (t + x)(end - start)/2)    x: share in use, t: wanted at nu
@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.prox.response import Pieces, piece_slack
 from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.prox.response import Pieces, piece_slack
 from jaxp2p.slot.rows import excess_of, nodal_surcharge, row_values
 
 AT_LIMIT = 0.999  # share of its limit from which a trade has no room to grow

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.prox.response import Response, corners, power_range, prices_at
-from jaxp2p.prox.sensitivity import with_derivative_of
-from jaxp2p.prox.trades import reciprocal_trades, share_out
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import price_limits
 from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.prox.response import Response, corners, power_range, prices_at
+from jaxp2p.slot.prox.sensitivity import with_derivative_of
+from jaxp2p.slot.prox.trades import reciprocal_trades, share_out
 from jaxp2p.slot.rows import nodal_surcharge
 
 NEARLY = 0.01  # of the price of unserved energy: so near to its own limit a price counts as there

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record
-from jaxp2p.community.types import Feeder, Market
-from jaxp2p.prox.prosumer import Tariff
-from jaxp2p.prox.response import Pieces, Response, response
+from jaxp2p.model.types import Feeder, Market
+from jaxp2p.slot.prox.prosumer import Tariff
+from jaxp2p.slot.prox.response import Pieces, Response, response
 
 
 @record

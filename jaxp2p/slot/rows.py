@@ -4,8 +4,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from jaxp2p.prox.feeder import at_homes, bus_sum
 from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.prox.feeder import at_homes, bus_sum
 
 
 def row_values(problem: SlotProblem, injection: Array) -> Array:

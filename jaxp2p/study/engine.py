@@ -29,17 +29,16 @@ from jax.lax import Precision
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxp2p import solvers
 from jaxp2p._pytree import record, static
-from jaxp2p.accounting import ROUNDING_KW
-from jaxp2p.community.types import Community, Horizon
-from jaxp2p.lyapunov.tuned import Memory
-from jaxp2p.policy import Penalties, Policy, observe, remember, slot_problem
+from jaxp2p.control.policy import Penalties, Policy, observe, remember, slot_problem
+from jaxp2p.control.tuned import Memory
+from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
-from jaxp2p.simulation import next_energy
-from jaxp2p.slot import execute
+from jaxp2p.simulation.accounting import ROUNDING_KW
+from jaxp2p.simulation.forward import next_energy
+from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.solvers import Newton, Solver
+from jaxp2p.slot.solvers import Newton, Solver
 
 SHARED = ("market", "feeder")  # parts of a slot that all scenarios have in common
 TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished theirs
@@ -59,7 +58,7 @@ class Series(NamedTuple):
     stored_kwh: Array  # at the end of the slot
     unserved_kw: Array  # short of the load, beyond the connection limits
     spilled_kw: Array  # generated beyond the connection limits
-    unserved_cost_eur: Array  # of both, see `jaxp2p.accounting`
+    unserved_cost_eur: Array  # of both, see `jaxp2p.simulation.accounting`
     violation_cost_eur: Array  # of the network rows that count as violated
     price_eur_per_kwh: Array  # mean of the members' market prices
     voltage_violation_pu: Array  # worst bus

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxp2p.results import whole_file, write_json
+from jaxp2p.report.results import whole_file, write_json
 from jaxp2p.study.errors import StudyError
 from jaxp2p.study.lock import locked
 from jaxp2p.study.settings import StudySettings, continues

@@ -12,14 +12,13 @@ import pandas as pd
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxp2p.accounting import costs, unserved_power
-from jaxp2p.baselines.perfect_foresight import perfect_foresight
-from jaxp2p.community.types import Community, Horizon
-from jaxp2p.grid import grid_state
-from jaxp2p.kpis import REFERENCE, UNSOLVED
-from jaxp2p.lyapunov.tuned import TunedValue
-from jaxp2p.policy import Penalties, Policy
-from jaxp2p.runner import (
+from jaxp2p.control.policy import Penalties, Policy
+from jaxp2p.control.tuned import TunedValue
+from jaxp2p.hindsight.perfect_foresight import perfect_foresight
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.types import Community, Horizon
+from jaxp2p.report.kpis import REFERENCE, UNSOLVED
+from jaxp2p.runs.runner import (
     POLICIES,
     check_end_value,
     make_policies,
@@ -28,12 +27,13 @@ from jaxp2p.runner import (
     tuned_policy,
 )
 from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key, slots_of_scenario
+from jaxp2p.simulation.accounting import costs, unserved_power
+from jaxp2p.simulation.grid import grid_state
+from jaxp2p.slot.solvers import Solver, choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
-from jaxp2p.solvers import Solver, choose_solver, scale_tolerances
 from jaxp2p.study.engine import Batch, Series, Task, run_batch
 from jaxp2p.study.schedule import ChunkResult
 from jaxp2p.study.statistics import StudyStatistics, study_statistics
-from jaxp2p.trajectory import Trajectory
 
 TRACED = 128  # scenarios whose slots are kept, the first ones: enough for the quantile fans
 
@@ -97,7 +97,7 @@ def make_study(
 ) -> Study:
     """A study of the named policies; scenarios of `slots` slots are drawn by `model` from the horizon.
 
-    Policy parameters, penalties and the terminal price (as in `jaxp2p.runner.run` where they are not given)
+    Policy parameters, penalties and the terminal price (as in `jaxp2p.run` where they are not given)
     follow from the tariffs of the horizon, the same for every scenario. A tuned `controller` runs last, as
     the policy "tuned"; it counts first_slot_of_week from midnight of a Monday, and the days of every scenario
     from there, whatever days they are drawn from.
@@ -249,7 +249,7 @@ def run_study(
 
 
 def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price: float) -> pd.DataFrame:
-    """A row per scenario, summed in float64; the names are those of `jaxp2p.kpis`."""
+    """A row per scenario, summed in float64; the names are those of `jaxp2p.report.kpis`."""
     x = Series(*(np.asarray(values, float) for values in series))
     paid = x.cost_eur.sum(1) - terminal_price * (x.stored_kwh[:, -1] - start_kwh)
     unserved, violation = x.unserved_cost_eur.sum(1), x.violation_cost_eur.sum(1)

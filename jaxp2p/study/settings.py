@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.data import Tables
-from jaxp2p.kpis import OPTIMUM
+from jaxp2p.report.kpis import OPTIMUM
 from jaxp2p.study.errors import StudyError
 
 # what a field is called in messages; "source." marks the parts of the source

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxp2p.lyapunov.tuned import FEATURES, STAGED, TunedValue
+from jaxp2p.control.tuned import FEATURES, STAGED, TunedValue
 
 VERSION = 2
 SHAPES: dict[str, tuple[int | None, ...]] = {  # the others are single numbers

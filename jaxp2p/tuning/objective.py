@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p import costate, simulation
-from jaxp2p.community.types import Community, Horizon
-from jaxp2p.lyapunov.tuned import TunedValue
-from jaxp2p.policy import follow, suggest_penalties
-from jaxp2p.solvers import Newton
+from jaxp2p.control.policy import follow, suggest_penalties
+from jaxp2p.control.tuned import TunedValue
+from jaxp2p.model.types import Community, Horizon
+from jaxp2p.simulation import costate
+from jaxp2p.simulation import forward as simulation
+from jaxp2p.slot.solvers import Newton
 
 
 class Objective(NamedTuple):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.community.types import Community, Horizon, Prosumers
+from jaxp2p.model.types import Community, Horizon, Prosumers
 
 ALIKE = 0.05  # ratios of power to capacity this close are one
 EXTENSIVE = ("energy_min", "energy_max", "energy_start", "charge_max", "discharge_max")  # what adds up

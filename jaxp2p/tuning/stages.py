@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pandas as pd
 
-from jaxp2p.community.types import Community, Horizon
+from jaxp2p.control.tuned import TunedValue
 from jaxp2p.data.calendar import slot_of_week
-from jaxp2p.lyapunov.tuned import TunedValue
+from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.tuning.checkpoint import Progress
 from jaxp2p.tuning.train import Settings, for_members, in_turn, tune

@@ -22,15 +22,15 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxp2p import simulation
 from jaxp2p._pytree import record
-from jaxp2p.accounting import possible_saving
-from jaxp2p.baselines.perfect_foresight import perfect_foresight
-from jaxp2p.community.types import Community, Horizon
-from jaxp2p.lyapunov.tuned import FEATURES, STAGED, TunedValue
-from jaxp2p.policy import baseline_policies, greedy, suggest_penalties
-from jaxp2p.solvers import Newton
-from jaxp2p.trajectory import net_cost
+from jaxp2p.control.policy import baseline_policies, greedy, suggest_penalties
+from jaxp2p.control.tuned import FEATURES, STAGED, TunedValue
+from jaxp2p.hindsight.perfect_foresight import perfect_foresight
+from jaxp2p.model.trajectory import net_cost
+from jaxp2p.model.types import Community, Horizon
+from jaxp2p.simulation import forward as simulation
+from jaxp2p.simulation.accounting import possible_saving
+from jaxp2p.slot.solvers import Newton
 from jaxp2p.tuning.checkpoint import Progress, Run, describe, resume, save
 from jaxp2p.tuning.objective import Objective, courses, measure
 from jaxp2p.tuning.windows import Window, start_value

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxp2p.community.types import Community, Horizon
-from jaxp2p.lyapunov.tuned import FEATURES, Memory, TunedValue, observe, raw_features, remember
+from jaxp2p.control.tuned import FEATURES, Memory, TunedValue, observe, raw_features, remember
+from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key
 from jaxp2p.tuning.reduce import merged, without_network
 

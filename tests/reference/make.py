@@ -201,7 +201,7 @@ def second_opinion(problem) -> float:
     """EUR: the optimum of the other formulation, `to_qp`, which `jaxp2p verify` uses."""
     import jax.numpy as jnp
 
-    from jaxp2p.verification import optimum
+    from jaxp2p.runs.verification import optimum
 
     return optimum(jax.tree.map(jnp.asarray, problem)).objective
 

@@ -1,0 +1,235 @@
+"""How large V may be, and where theta may lie: the storage limits that hold without being enforced.
+
+The controller adds the exact drift of L = 1/2 sum_i (E_i - theta_i)^2 / V_i to the slot cost, so a kWh
+in the cells is worth
+
+    lambda(E') = (theta - E') / V          exact drift: a line within the slot
+    lambda     = (theta - sigma E) / V     standard method: constant within the slot
+
+and a battery charges while lambda > nu / eta_c + kappa and discharges while lambda < eta_d nu - kappa,
+nu being the nodal price. With nu in [mu_min, mu_max] no stored kWh earns more than D_h or costs less
+than D_l,
+
+    D_h = eta_d mu_max - kappa,      D_l = mu_min / eta_c + kappa          (EUR per kWh in the cells)
+
+which is all that the guarantees need. They hold slot by slot, so theta and V may change between slots.
+
+Sources: Neely, Stochastic Network Optimization (2010); Urgaonkar, Urgaonkar, Neely,
+Sivasubramaniam (2011) for the linear method; Qin, Chow, Yang, Rajagopal (2016) for theta, leakage and
+the network.
+"""
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxp2p._pytree import record, static
+from jaxp2p.model.types import Battery, Feeder
+
+METHODS = ("exact", "standard")
+
+
+@record
+class LyapunovParameters:
+    """What the controller follows: the value of stored energy, lambda(E') = inverse_v (theta - E').
+
+    1/V and not V is kept: a battery that rests has V = inf, and then lambda is `rest_value`.
+    """
+
+    theta: Array  # (N,) kWh, or (H, N) by time of day
+    inverse_v: Array  # (N,) EUR/kWh^2, k = 1/V; 0: the value does not depend on the energy
+    rest_value: Array  # (N,) EUR/kWh, lambda where inverse_v is 0
+    method: str = static(default="exact")
+
+
+def _limits(battery: Battery, price_min, price_max) -> tuple[Array, Array]:
+    """The two price bounds as arrays of the battery's dtype (numbers are welcome)."""
+    dtype = battery.energy_max.dtype
+    return jnp.asarray(price_min, dtype), jnp.asarray(price_max, dtype)
+
+
+def stored_value_range(battery: Battery, price_min, price_max) -> tuple[Array, Array]:
+    """(D_l, D_h) in EUR per kWh in the cells: the least it can cost, the most it can earn.
+
+    `price_min`, `price_max`: EUR/kWh, () or (N,), bounds of the nodal price. D_h <= D_l means that the
+    battery can never earn.
+    """
+    low, high = _limits(battery, price_min, price_max)
+    cost_least = low / battery.charge_efficiency + battery.wear_cost
+    earn_most = battery.discharge_efficiency * high - battery.wear_cost
+    return cost_least, earn_most
+
+
+def value_at_empty(battery: Battery, price_min, price_max) -> Array:
+    """(N,) EUR/kWh: what the last kWh must at least be worth for the lower limit to hold by itself.
+
+    D_h, so that nothing is discharged below it. A battery that leaks and has E_min > 0 must also be
+    willing to buy back what leaks at any price: max(D_h, mu_max / eta_c + kappa).
+    """
+    _, earn_most = stored_value_range(battery, price_min, price_max)
+    _, high = _limits(battery, price_min, price_max)
+    refill = high / battery.charge_efficiency + battery.wear_cost
+    return jnp.where(_must_refill(battery), jnp.maximum(earn_most, refill), earn_most)
+
+
+def can_earn(battery: Battery, price_min, price_max) -> Array:
+    """(N,) bool: the battery has room and power, and some price pair pays for a cycle (D_h > D_l)."""
+    cost_least, earn_most = stored_value_range(battery, price_min, price_max)
+    room = battery.energy_max > battery.energy_min
+    power = (battery.charge_max > 0) | (battery.discharge_max > 0)
+    return room & power & (earn_most > cost_least)
+
+
+def v_max(battery: Battery, price_min, price_max) -> Array:
+    """(N,) kWh^2/EUR: the largest V with which the exact drift keeps the storage limits by itself.
+
+        V_max = (E_max - E_min) / (D_h - D_l)
+
+    with D_h replaced by `value_at_empty` for a leaking battery with E_min > 0, which also needs
+    dt eta_c c_max >= (1 - sigma) E_min. inf for a battery that cannot earn: it rests.
+
+    Proof. Let E_min + V D_h <= theta <= E_max + V D_l, that is lambda(E_min) >= D_h and
+    lambda(E_max) <= D_l. If E' < E_min, then lambda(E') > D_h >= eta_d nu - kappa, so d = 0 and
+    E' >= sigma E >= E_min (sigma = 1 or E_min = 0): contradiction. If E' > E_max, then
+    lambda(E') < D_l <= nu / eta_c + kappa, so c = 0 and E' <= sigma E <= E_max: contradiction. Leaking
+    with E_min > 0: E' < E_min makes lambda(E') > mu_max / eta_c + kappa as well, so c = c_max and
+    E' >= sigma E_min + dt eta_c c_max >= E_min. Such a theta exists iff V <= V_max.
+    """
+    cost_least, _ = stored_value_range(battery, price_min, price_max)
+    spread = value_at_empty(battery, price_min, price_max) - cost_least
+    earns = can_earn(battery, price_min, price_max)
+    room = battery.energy_max - battery.energy_min
+    return jnp.where(earns, room / jnp.where(earns, spread, 1.0), jnp.inf)
+
+
+def v_max_standard(battery: Battery, price_min, price_max, *, slot_hours) -> Array:
+    """(N,) kWh^2/EUR: the same for the standard method, whose lambda does not change within the slot.
+
+        V_max = (E_max - E_min - dt (eta_c c_max + d_max / eta_d)) / (D_h - D_l)
+
+    A whole slot's charge and discharge must fit in beyond the turning points. <= 0: there is none, the
+    battery fills or empties in a slot. A leaking battery with E_min > 0 needs in addition
+    V <= (E_max - E_min - dt eta_c c_max) / (mu_max / eta_c + kappa - D_l). inf: it rests.
+    """
+    charge, discharge = slot_energy(battery, slot_hours)
+    cost_least, earn_most = stored_value_range(battery, price_min, price_max)
+    earns = can_earn(battery, price_min, price_max)
+    room = battery.energy_max - battery.energy_min - charge
+    trading = (room - discharge) / jnp.where(earns, earn_most - cost_least, 1.0)
+    refill = room / jnp.where(earns, value_at_empty(battery, price_min, price_max) - cost_least, 1.0)
+    limit = jnp.where(_must_refill(battery), jnp.minimum(trading, refill), trading)
+    return jnp.where(earns, limit, jnp.inf)
+
+
+def theta_range(battery: Battery, v, price_min, price_max) -> tuple[Array, Array]:
+    """(lowest, highest) theta, (N,) kWh, for the exact drift and a finite V; empty above V_max.
+
+    E_min + V D_h <= theta <= E_max + V D_l, with `value_at_empty` in place of D_h.
+    """
+    v = jnp.asarray(v, battery.energy_max.dtype)
+    cost_least, _ = stored_value_range(battery, price_min, price_max)
+    floor = value_at_empty(battery, price_min, price_max)
+    return battery.energy_min + v * floor, battery.energy_max + v * cost_least
+
+
+def theta_range_standard(battery: Battery, v, price_min, price_max, *, slot_hours) -> tuple[Array, Array]:
+    """(lowest, highest) theta, (N,) kWh, for the standard method and a finite V; empty above its V_max.
+
+        E_min + dt d_max / eta_d + V D_h <= theta <= E_max - dt eta_c c_max + V D_l
+
+    Proof. It discharges only where sigma E >= theta - V D_h, and then ends no lower than that less one
+    slot's discharge; it charges only where sigma E <= theta - V D_l. The efficiency and leakage are in
+    sigma E, so nothing else changes for sigma < 1, except that a battery with E_min > 0 must charge at
+    any price where sigma E < E_min: theta >= E_min + V (mu_max / eta_c + kappa).
+    """
+    v = jnp.asarray(v, battery.energy_max.dtype)
+    charge, discharge = slot_energy(battery, slot_hours)
+    cost_least, earn_most = stored_value_range(battery, price_min, price_max)
+    lowest = battery.energy_min + discharge + v * earn_most
+    refill = battery.energy_min + v * value_at_empty(battery, price_min, price_max)
+    lowest = jnp.where(_must_refill(battery), jnp.maximum(lowest, refill), lowest)
+    return lowest, battery.energy_max - charge + v * cost_least
+
+
+def slot_energy(battery: Battery, slot_hours) -> tuple[Array, Array]:
+    """(dt eta_c c_max, dt d_max / eta_d), (N,) kWh: the most that a slot adds to or takes from the cells."""
+    hours = jnp.asarray(slot_hours, battery.energy_max.dtype)
+    charge = hours * battery.charge_efficiency * battery.charge_max
+    return charge, hours * battery.discharge_max / battery.discharge_efficiency
+
+
+def lyapunov_parameters(
+    battery: Battery, price_min, price_max, slot_hours, *, method: str = "exact", v_share: float = 1.0
+) -> LyapunovParameters:
+    """V = v_share V_max and theta at the upper end of its range, for every battery.
+
+    The upper end keeps lambda >= D_l up to E_max, so with mu_min >= 0 charging and discharging at once
+    is never worth it. At v_share = 1 the range is this one point.
+
+    A battery that cannot earn rests: k = 0, lambda = (D_h + D_l) / 2. So does, by definition only, one
+    for which the standard method has no V: with k = 0 it trades against that fixed threshold, inside
+    the explicit limits, and the certificate says that they bind.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    cost_least, earn_most = stored_value_range(battery, price_min, price_max)
+    if method == "exact":
+        limit = v_max(battery, price_min, price_max)
+    else:
+        limit = v_max_standard(battery, price_min, price_max, slot_hours=slot_hours)
+    # inf is set aside before the product: its derivative would not be a number
+    v = jnp.asarray(v_share, limit.dtype) * jnp.where(jnp.isfinite(limit), limit, 0.0)
+    active = v > 0
+    v = jnp.where(active, v, 1.0)
+    if method == "exact":
+        _, theta = theta_range(battery, v, price_min, price_max)
+    else:
+        _, theta = theta_range_standard(battery, v, price_min, price_max, slot_hours=slot_hours)
+    middle = 0.5 * (earn_most + cost_least)
+    return LyapunovParameters(
+        theta=jnp.where(active, theta, battery.energy_max),
+        inverse_v=jnp.where(active, 1.0 / v, 0.0),
+        rest_value=jnp.broadcast_to(middle, theta.shape),
+        method=method,
+    )
+
+
+def value_at(parameters: LyapunovParameters, energy: Array) -> Array:
+    """lambda at the given energy, EUR/kWh: k (theta - E), or the rest value where k = 0."""
+    line = parameters.inverse_v * (parameters.theta - energy)
+    return jnp.where(parameters.inverse_v > 0, line, parameters.rest_value)
+
+
+def value_line(parameters: LyapunovParameters, *, retained: Array) -> tuple[Array, Array, Array]:
+    """(lambda_ref, k, E_ref) of this slot's value of stored energy: lambda(E') = lambda_ref - k (E' - E_ref).
+
+    `retained` is sigma E, (N,) kWh, and serves as E_ref: E' - E_ref is then just what the slot moves, so
+    nothing cancels in float32. The standard method differs by k = 0 alone.
+    """
+    slope = parameters.inverse_v if parameters.method == "exact" else jnp.zeros_like(parameters.inverse_v)
+    return value_at(parameters, retained), slope, retained
+
+
+def nodal_price_bounds(
+    price_buy_max, price_sell_min, row_penalty, feeder: Feeder, *, binding_rows: Array | None = None
+) -> tuple[Array, Array]:
+    """(nu_min, nu_max), (N,) EUR/kWh: the tariffs widened by what the network rows can add.
+
+        nu_i in [s - sum_r kappa_r |A_ri|,  b + sum_r kappa_r |A_ri|]
+
+    since nu_i = mu_i - sum_r A_ri y_r with mu_i in [s, b] (exchange unlimited; with exchange limits give
+    the prices of unserved and of spilled energy) and |y_r| <= kappa_r. It is the sum over the rows, not
+    the largest entry. `row_penalty`: kappa_r, EUR/kWh, () or (R,). `binding_rows`: (R,) bool, the rows
+    that can bind at all; None for every row.
+    """
+    matrix = feeder.matrix
+    penalty = jnp.broadcast_to(jnp.asarray(row_penalty, matrix.dtype), (matrix.shape[0],))
+    if binding_rows is not None:
+        penalty = jnp.where(binding_rows, penalty, 0.0)
+    widening = jnp.sum(penalty[:, None] * jnp.abs(matrix), axis=0)[feeder.group]
+    widening = jnp.where(feeder.flexible > 0, widening, 0.0)
+    high = jnp.asarray(price_buy_max, matrix.dtype) + widening
+    return jnp.asarray(price_sell_min, matrix.dtype) - widening, high
+
+
+def _must_refill(battery: Battery) -> Array:
+    return (battery.retention < 1) & (battery.energy_min > 0)

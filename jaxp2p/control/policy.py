@@ -1,0 +1,229 @@
+"""Policies: who decides what a battery does. One record for all, so that one program runs them all.
+
+A policy sees the present slot and the energy at hand, never the future, and makes a `SlotProblem`; the
+solver does the rest, under the same market and the same network for everybody.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxp2p._pytree import record
+from jaxp2p.control import tuned as tuned_value
+from jaxp2p.control.bounds import LyapunovParameters
+from jaxp2p.control.rules import community_meter, own_meter
+from jaxp2p.control.tuned import Memory, TunedValue
+from jaxp2p.model.network import row_limits
+from jaxp2p.model.types import Community, Horizon
+from jaxp2p.slot.problem import SlotProblem
+
+BY_VALUE, BY_OWN_METER, BY_COMMUNITY = 0, 1, 2  # what moves the batteries
+
+
+@record
+class Policy:
+    """Leaves only: policies that share shapes share one compiled program.
+
+    With rule BY_VALUE a stored kWh is worth lambda(E') = inverse_v (theta - E'), or `rest_value` where
+    inverse_v is 0; `exact` 0 keeps lambda constant within the slot (standard Lyapunov method).
+    """
+
+    storage: Array  # () 1: batteries take part, 0: they rest, but for what must be charged after leaking
+    trade: Array  # () 1: the market is open, 0: everybody for himself
+    rule: Array  # () int32, one of the three above
+    theta: Array  # (D, N) kWh, D slots of the day (1: the same all day)
+    inverse_v: Array  # (N,) EUR/kWh^2
+    rest_value: Array  # (N,) EUR/kWh
+    exact: Array  # () 1 or 0
+    tuned: TunedValue | None = None  # takes the place of theta, inverse_v and rest_value
+
+
+class Slot(NamedTuple):
+    """One row of a Horizon."""
+
+    slot_hours: Array  # () h
+    load: Array  # (N,) kW
+    pv: Array  # (N,) kW
+    price_buy: Array  # () EUR/kWh
+    price_sell: Array  # () EUR/kWh
+    voltage_base: Array  # (B,) p.u.^2
+    flow_base: Array  # (L,) kW
+    flow_reactive: Array  # (L,) kvar
+    price_ahead: Array  # (3,) EUR/kWh
+
+
+class Penalties(NamedTuple):
+    """What breaking a limit costs; large enough that it never pays, see `suggest_penalties`."""
+
+    row: Array  # () EUR/kWh
+    unserved: Array  # () EUR/kWh
+
+
+def suggest_penalties(horizon: Horizon) -> Penalties:
+    """20 times the largest price for rows (5 % of influence still relieves one), twice that for unserved."""
+    largest = jnp.maximum(jnp.max(jnp.abs(horizon.price_buy)), jnp.max(jnp.abs(horizon.price_sell)))
+    row = 20 * jnp.maximum(largest, 0.05)
+    return Penalties(row=row, unserved=2 * row)
+
+
+def lyapunov(parameters: LyapunovParameters) -> Policy:
+    """Modified (exact drift) or standard (linear) Lyapunov control, by parameters.method."""
+    dtype = parameters.inverse_v.dtype
+    theta = parameters.theta
+    return Policy(
+        storage=jnp.ones((), dtype),
+        trade=jnp.ones((), dtype),
+        rule=jnp.asarray(BY_VALUE, jnp.int32),
+        theta=theta if theta.ndim == 2 else theta[None, :],
+        inverse_v=parameters.inverse_v,
+        rest_value=parameters.rest_value,
+        exact=jnp.asarray(parameters.method == "exact", dtype),
+    )
+
+
+def _fixed(size: int, dtype, *, rule: int = BY_VALUE, storage: float = 1, trade: float = 1) -> Policy:
+    zeros = jnp.zeros((size,), dtype)
+    return Policy(
+        storage=jnp.asarray(storage, dtype),
+        trade=jnp.asarray(trade, dtype),
+        rule=jnp.asarray(rule, jnp.int32),
+        theta=zeros[None, :],
+        inverse_v=zeros,
+        rest_value=zeros,
+        exact=jnp.ones((), dtype),
+    )
+
+
+def greedy(size: int, dtype) -> Policy:
+    """Minimises this slot's cost only: stored energy is worth nothing.
+
+    So it never charges at a positive price, sells what it starts with and then equals no_storage. Its slot
+    problem leaves the batteries free: what a schedule is carried out in.
+    """
+    return _fixed(size, dtype)
+
+
+def baseline_policies(size: int, dtype, *, own: Policy) -> dict[str, Policy]:
+    """The baselines by name; `own` is the control that homes without a market use each for itself."""
+    closed = jnp.zeros((), dtype)
+    return {
+        "no_storage_no_trade": _fixed(size, dtype, storage=0, trade=0),
+        "no_trade": Policy(**{**own.__dict__, "trade": closed}),
+        "no_storage": _fixed(size, dtype, storage=0),
+        "greedy": greedy(size, dtype),
+        "self_consumption": _fixed(size, dtype, rule=BY_OWN_METER),
+        "community_self_consumption": _fixed(size, dtype, rule=BY_COMMUNITY),
+    }
+
+
+def follow(tuned: TunedValue, dtype) -> Policy:
+    """The policy of a tuned value curve."""
+    return replace(_fixed(tuned.group.shape[0], dtype), tuned=tuned)
+
+
+def remember(community: Community, policy: Policy) -> Memory | None:
+    """What the policy knows before the first slot; None for those without a memory."""
+    if policy.tuned is None:
+        return None
+    return tuned_value.remember(policy.tuned, community.prosumers.battery)
+
+
+def observe(policy: Policy, memory: Memory | None, slot: Slot) -> Memory | None:
+    """The same once the slot's values are known."""
+    if policy.tuned is None or memory is None:
+        return None
+    seen = slot.slot_hours, slot.price_buy, slot.load, slot.pv, slot.price_ahead
+    return tuned_value.observe(policy.tuned, memory, *seen)
+
+
+def slot_problem(
+    community: Community,
+    penalties: Penalties,
+    policy: Policy,
+    slot: Slot,
+    energy: Array,
+    slot_of_week: Array,
+    memory: Memory | None = None,
+) -> SlotProblem:
+    """The slot that the solver sees.
+
+    energy (N,) kWh at its start; slot_of_week () picks theta, and tells a tuned policy the weekday (0 is
+    midnight of a Monday); memory of a tuned policy, this slot observed.
+    """
+    homes, battery, dt = community.prosumers, community.prosumers.battery, slot.slot_hours
+    kept = battery.retention * energy
+    room = jnp.maximum(battery.energy_max - kept, 0) / (dt * battery.charge_efficiency)
+    stock = jnp.maximum(kept - battery.energy_min, 0) * battery.discharge_efficiency / dt
+    # what leaked below the lower limit must be charged again, by every policy alike: an absent battery too
+    refill = jnp.maximum(battery.energy_min - kept, 0) / (dt * battery.charge_efficiency)
+    charge_min = jnp.minimum(refill, battery.charge_max)
+    charge_max = jnp.maximum(policy.storage * jnp.minimum(battery.charge_max, room), charge_min)
+    discharge_max = policy.storage * jnp.minimum(battery.discharge_max, stock)
+
+    discharge_min = jnp.zeros_like(discharge_max)
+    if policy.tuned is not None and memory is not None:  # never a rule
+        value, slope = tuned_value.value_line(policy.tuned, memory, homes, kept, slot_of_week)
+    else:
+        theta = policy.theta[slot_of_week % policy.theta.shape[0]]
+        value = jnp.where(policy.inverse_v > 0, policy.inverse_v * (theta - kept), policy.rest_value)
+        slope = policy.inverse_v
+        by_own = own_meter(slot.load, slot.pv, charge_max, discharge_max)
+        by_all = community_meter(slot.load, slot.pv, charge_max, discharge_max)
+        charge, discharge = (
+            jnp.where(policy.rule == BY_OWN_METER, a, b) for a, b in zip(by_own, by_all, strict=True)
+        )
+        ruled = policy.rule != BY_VALUE
+        charge_min, charge_max = (
+            jnp.where(ruled, jnp.maximum(charge, charge_min), limit) for limit in (charge_min, charge_max)
+        )
+        discharge_min, discharge_max = (
+            jnp.where(ruled, discharge, limit) for limit in (discharge_min, discharge_max)
+        )
+    if community.feeder is None:
+        rows = (jnp.zeros((0,), slot.load.dtype),) * 3
+    else:
+        rows = row_limits(
+            community.network, community.feeder, slot.voltage_base, slot.flow_base, slot.flow_reactive
+        )
+    market = community.market
+    limit = jnp.where(policy.trade > 0, market.limit, 0)
+    return SlotProblem(
+        slot_hours=dt,
+        price_buy=slot.price_buy,
+        price_sell=slot.price_sell,
+        load=slot.load,
+        load_min=slot.load * (1 - homes.load_flex_share) if homes.elastic else slot.load,
+        load_max=slot.load * (1 + homes.load_flex_share) if homes.elastic else slot.load,
+        load_cost=homes.load_flex_cost if homes.elastic else None,
+        pv_max=slot.pv,
+        curtailment_cost=homes.curtailment_cost,
+        charge_min=charge_min,
+        charge_max=charge_max,
+        discharge_min=discharge_min,
+        discharge_max=discharge_max,
+        charge_efficiency=battery.charge_efficiency,
+        discharge_efficiency=battery.discharge_efficiency,
+        wear_cost=battery.wear_cost,
+        value=value,
+        value_slope=policy.exact * slope,
+        buy_max=homes.buy_max if homes.limited else None,
+        sell_max=homes.sell_max if homes.limited else None,
+        unserved_price=penalties.unserved if homes.limited else None,
+        market=type(market)(**{**market.__dict__, "limit": limit}),
+        feeder=community.feeder,
+        row_offset=rows[0],
+        row_lower=rows[1],
+        row_upper=rows[2],
+        row_penalty=penalties.row,
+    )
+
+
+def fix_storage(problem: SlotProblem, charge: Array, discharge: Array) -> SlotProblem:
+    """The slot in which the batteries do what they are told, (N,) kW each, as far as they were free to."""
+    charge = jnp.clip(charge, problem.charge_min, problem.charge_max)
+    discharge = jnp.clip(discharge, problem.discharge_min, problem.discharge_max)
+    return replace(
+        problem, charge_min=charge, charge_max=charge, discharge_min=discharge, discharge_max=discharge
+    )

@@ -1,0 +1,1 @@
+"""The community, its market and network, and what happened to them."""

@@ -1,0 +1,243 @@
+"""Tables to arrays: the community and its horizon, validated on the host before any array is made."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxp2p.data.day_ahead import published_prices
+from jaxp2p.data.series import Scaled, scaled
+from jaxp2p.data.tables import Tables, check
+from jaxp2p.data.times import zoned_time
+from jaxp2p.data.validation import slot_hours
+from jaxp2p.model.market import (
+    complete_graph,
+    market_from_edges,
+    nearest_graph,
+    no_market,
+    pool_market,
+    regular_graph,
+)
+from jaxp2p.model.network import controllable_rows, radial_matrices
+from jaxp2p.model.types import Battery, Community, Horizon, Market, Network, Prosumers
+
+MARKETS = ("bilateral", "pool", "none")
+GRAPHS = ("regular", "nearest", "complete", "table")
+DEFAULT_FEE = 0.01  # EUR/kWh of a trade, half to each side
+DEFAULT_PARTNERS = 6
+_CELLS = 250_000  # float64 numbers at a time while the horizon is built
+
+
+def build_community(
+    tables: Tables,
+    *,
+    market: str = "bilateral",
+    graph: str | None = None,
+    partners: int = DEFAULT_PARTNERS,
+    fee: float = DEFAULT_FEE,
+    limit: float = np.inf,
+    seed: int = 0,
+    network: bool = True,
+    dtype: str = "float32",
+) -> Community:
+    """The constant part of a community.
+
+    market: "bilateral", "pool" or "none". graph, of the bilateral market: "regular" (seeded random graph
+    with `partners` partners each), "nearest" (by electrical distance), "complete", or "table" (the trades
+    table with its own fees and limits); by default "table" where there is one, else "regular". fee in
+    EUR/kWh, limit in kW per trade. network=False leaves the grid out of the market (it is still reported).
+
+    Homes are ordered by bus; `Community.prosumers.ids` has their names. Raises InputError with every fault
+    of the tables, ValueError for unknown options, and for float64 where JAX's 64 bits are switched off.
+    """
+    kind = _checked_dtype(dtype)
+    tables = check(tables)
+    if market not in MARKETS:
+        raise ValueError(f"unknown market {market!r}: choose from {', '.join(MARKETS)}")
+    if fee < 0 or limit < 0 or partners < 0:
+        raise ValueError("fee, limit and partners must not be negative")
+    homes, bus_ids, _, bus = _ordered(tables)
+    column = lambda name: jnp.asarray(homes[name].to_numpy(float), kind)
+    hours = slot_hours(tables.profiles["time"])
+    retention = (1 - homes["self_discharge_per_day"].to_numpy(float)) ** (hours / 24)
+    usable = homes["battery_kwh"].to_numpy(float) > homes["battery_min_kwh"].to_numpy(float)
+    power = lambda name: jnp.asarray(np.where(usable, homes[name].to_numpy(float), 0), kind)
+    battery = Battery(
+        energy_min=column("battery_min_kwh"),
+        energy_max=column("battery_kwh"),
+        energy_start=column("battery_start_kwh"),
+        charge_max=power("battery_charge_kw"),
+        discharge_max=power("battery_discharge_kw"),
+        charge_efficiency=column("charge_efficiency"),
+        discharge_efficiency=column("discharge_efficiency"),
+        retention=jnp.asarray(retention, kind),
+        wear_cost=column("wear_cost_eur_per_kwh"),
+    )
+    prosumers = Prosumers(
+        bus=jnp.asarray(bus, jnp.int32),
+        pv_peak=column("pv_kw"),
+        curtailment_cost=column("curtailment_cost_eur_per_kwh"),
+        load_flex_share=column("load_flex_share"),
+        load_flex_cost=column("load_flex_cost_eur_per_kw2h"),
+        buy_max=column("buy_max_kw"),
+        sell_max=column("sell_max_kw"),
+        battery=battery,
+        elastic=bool((homes["load_flex_share"] > 0).any()),
+        limited=bool(np.isfinite(homes[["buy_max_kw", "sell_max_kw"]].to_numpy(float)).any()),
+        ids=tuple(homes["prosumer_id"]),
+    )
+    grid = _network(tables, bus_ids, kind)
+    flexible = np.asarray(prosumers.flexible)
+    feeder = controllable_rows(grid, bus, flexible, kind) if network and flexible.any() else None
+    return Community(
+        prosumers=prosumers,
+        market=_market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, kind),
+        network=grid,
+        feeder=feeder,
+    )
+
+
+def build_horizon(community: Community, tables: Tables) -> Horizon:
+    """The slots of the tables' profiles and prices, in the dtype and home order of the community."""
+    kind = _checked_dtype(str(community.prosumers.pv_peak.dtype))
+    tables = check(tables)
+    _, bus_ids, order, bus = _ordered(tables)
+    homes, profiles, prices = tables.prosumers.iloc[order], tables.profiles, tables.prices
+    load, load_at_bus = _member_series(
+        scaled(profiles, homes["load_profile"], homes["load_kw"]),
+        bus,
+        kind,
+        buses=len(bus_ids),
+        at_bus=~np.asarray(community.prosumers.flexible),
+    )
+    pv, _ = _member_series(scaled(profiles, homes["pv_profile"], homes["pv_kw"]), bus, kind)
+    reactive = scaled(profiles, homes["reactive_profile"], homes["load_kvar"])
+    _, reactive_at_bus = _member_series(reactive, bus, None, buses=len(bus_ids))
+    buses = tables.buses.set_index("bus_id").loc[list(bus_ids)]
+    active_base, reactive_base = (
+        -scaled(profiles, buses["background_profile"], buses[column], absent=1.0).rows() - members
+        for column, members in (("background_kw", load_at_bus), ("background_kvar", reactive_at_bus))
+    )
+    grid = community.network
+    resistance, reactance = np.asarray(grid.resistance, float), np.asarray(grid.reactance, float)
+    downstream = np.asarray(grid.downstream, float)
+    slack = float(buses["v_set_pu"].iloc[0])
+    buy = prices["buy_eur_per_kwh"].to_numpy(float)
+    array = lambda x: jnp.asarray(x, kind)
+    return Horizon(
+        slot_hours=array(slot_hours(profiles["time"])),
+        load=array(load),
+        pv=array(pv),
+        price_buy=array(buy),
+        price_sell=array(prices["sell_eur_per_kwh"].to_numpy(float)),
+        voltage_base=array(slack**2 + 2 * (active_base @ resistance + reactive_base @ reactance)),
+        flow_base=array(active_base @ downstream.T),
+        flow_reactive=array(reactive_base @ downstream.T),
+        price_ahead=array(published_prices(zoned_time(tables), buy)),
+    )
+
+
+def _checked_dtype(dtype: str) -> np.dtype:
+    """The number type. Without 64 bits switched on JAX would quietly make float32 of float64."""
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if kind not in (np.float32, np.float64):
+        raise ValueError(f"unknown dtype {dtype!r}: choose float32 or float64")
+    if kind == np.float64 and not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "float64 needs the 64 bits of JAX, which are switched off: "
+            'call jax.config.update("jax_enable_x64", True) first, or set the environment variable '
+            "JAX_ENABLE_X64=1"
+        )
+    return kind
+
+
+def _member_series(
+    members: Scaled,
+    bus: np.ndarray,
+    kind: np.dtype | None,
+    *,
+    buses: int = 0,
+    at_bus: np.ndarray | bool = True,
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The series of members sorted by bus, (T, N) in `kind`, and their sum at every bus, (T, buses) float64.
+
+    In float64 there are never more than a few slots at a time; without `kind` no series is kept, without
+    `buses` nothing is summed. Only members where `at_bus` is True are in the sum.
+    """
+    slots, count = len(members.profiles), len(members.kind)
+    series = None if kind is None else np.empty((slots, count), kind)
+    total = np.zeros((slots, buses)) if buses else None
+    here, first = np.unique(bus, return_index=True)
+    for begin in range(0, slots, step := max(1, _CELLS // max(count, 1))):
+        some = slice(begin, begin + step)
+        rows = members.rows(some)
+        if series is not None:
+            series[some] = rows
+        if total is not None:
+            total[some, here] = np.add.reduceat(rows * at_bus, first, axis=1)
+    return series, total
+
+
+def _ordered(tables: Tables):
+    """Homes sorted by bus, bus names with the slack first, the order applied, and every home's bus."""
+    buses = tables.buses.sort_values("slack", ascending=False, kind="stable")
+    bus_ids = tuple(buses["bus_id"])
+    number = {name: i for i, name in enumerate(bus_ids)}
+    bus = tables.prosumers["bus_id"].map(number).to_numpy(int)
+    order = np.argsort(bus, kind="stable")
+    return tables.prosumers.iloc[order], bus_ids, order, bus[order]
+
+
+def _network(tables: Tables, bus_ids: tuple[str, ...], kind: np.dtype) -> Network:
+    number = {name: i for i, name in enumerate(bus_ids)}
+    buses, lines = tables.buses.set_index("bus_id").loc[list(bus_ids)], tables.lines
+    tail, head = (lines[end].map(number).to_numpy(int) for end in ("from_bus", "to_bus"))
+    volts = buses["vn_kv"].to_numpy(float)
+    base = np.minimum(volts[tail], volts[head]) ** 2 * 1000  # kV^2 to ohm per p.u. and kW
+    resistance, reactance, downstream = radial_matrices(
+        tail, head, lines["r_ohm"].to_numpy(float) / base, lines["x_ohm"].to_numpy(float) / base, len(bus_ids)
+    )
+    array = lambda x: jnp.asarray(x, kind)
+    return Network(
+        resistance=array(resistance),
+        reactance=array(reactance),
+        downstream=array(downstream),
+        slack_voltage=array(buses["v_set_pu"].iloc[0]),
+        voltage_min=array(buses["v_min_pu"].to_numpy(float)),
+        voltage_max=array(buses["v_max_pu"].to_numpy(float)),
+        rating=array(lines["s_max_kva"].to_numpy(float)),
+        bus_ids=bus_ids,
+        branch_ids=tuple(lines["line_id"]),
+        branch_kinds=tuple(lines["kind"]),
+    )
+
+
+def _market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, kind) -> Market:
+    size = len(prosumers.ids)
+    if market == "pool":
+        return pool_market(size, fee=fee, limit=limit, dtype=kind)
+    if market == "none":
+        return no_market(size, dtype=kind)
+    graph = graph or ("regular" if tables.trades is None else "table")
+    if graph not in GRAPHS:
+        raise ValueError(f"unknown graph {graph!r}: choose from {', '.join(GRAPHS)}")
+    if graph == "table":
+        if tables.trades is None:
+            raise ValueError("graph 'table' needs a trades table")
+        number = {name: i for i, name in enumerate(prosumers.ids)}
+        ends = [tables.trades[end].map(number).to_numpy(int) for end in ("from_id", "to_id")]
+        fees, limits = (tables.trades[c].to_numpy(float) for c in ("fee_eur_per_kwh", "limit_kw"))
+        return market_from_edges(np.stack(ends, 1), fees, limits, size=size, dtype=kind)
+    if graph == "complete":
+        edges = complete_graph(size)
+    elif graph == "nearest":
+        shared = np.asarray(grid.resistance, float)
+        own = np.diag(shared)
+        away = own[:, None] + own[None, :] - 2 * shared
+        edges = nearest_graph(away, np.asarray(prosumers.bus), partners)
+    else:
+        edges = regular_graph(size, partners, seed=seed)
+    fees, limits = np.full(len(edges), fee), np.full(len(edges), limit)
+    return market_from_edges(edges, fees, limits, size=size, dtype=kind)

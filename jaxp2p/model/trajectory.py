@@ -1,0 +1,41 @@
+"""What a run leaves behind: one record of arrays over the slots, the same for every policy."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jax import Array
+
+from jaxp2p.model.types import Battery
+
+
+class Trajectory(NamedTuple):
+    """Executed dispatch of T slots; powers in kW, energies in kWh, money in EUR, prices in EUR/kWh."""
+
+    injection: Array  # (T, N) p = pv_used - load + discharge - charge
+    load: Array  # (T, N)
+    pv_used: Array  # (T, N)
+    charge: Array  # (T, N)
+    discharge: Array  # (T, N)
+    energy: Array  # (T, N) at the end of the slot
+    trade: Array  # (T, N) net sale to peers, sum_j e_ij; p = sell - buy + trade (+ spilled - unserved)
+    trade_volume: Array  # (T, N) sum_j |e_ij|
+    buy: Array  # (T, N) from the utility
+    sell: Array  # (T, N) to the utility
+    cost: Array  # (T, N) f_i: utility, fees, wear, curtailment and discomfort, without payments between peers
+    payment: Array  # (T, N) received from peers (negative: paid); sums to 0 over the members
+    price_market: Array  # (T, N) mu_i
+    price_nodal: Array  # (T, N) nu_i, what the devices saw
+    unserved: Array  # (T, N) kW beyond the exchange limits (0 without such limits)
+    gap: Array  # (T,) EUR by which cost, storage value and penalties of the slot exceed its optimum at most
+    violation: Array  # (T,) kW, worst network row (0: inside all limits)
+    violation_row: Array  # (T,) int32, index of that row in the Feeder
+    status: Array  # (T,) int32, jaxp2p.slot.Status
+    iterations: Array  # (T,) int32
+    prim_res: Array  # (T,) kW
+    dual_res: Array  # (T,) EUR/kWh
+
+
+def net_cost(trajectory: Trajectory, battery: Battery, terminal_price: float) -> float:
+    """EUR: cost of the community, less the worth of the energy gained; on the host, in float64."""
+    gained = np.asarray(trajectory.energy[-1], float) - np.asarray(battery.energy_start, float)
+    return float(np.sum(np.asarray(trajectory.cost, float)) - terminal_price * gained.sum())

@@ -1,0 +1,1 @@
+"""Plans made with forecasts, slot after slot."""

@@ -1,0 +1,306 @@
+"""Key figures of a run, on the host in float64: money, energy, batteries, grid, members, solver.
+
+Money in EUR (positive = cost), energy in kWh, power in kW, voltages in p.u., shares between 0 and 1. A figure
+that does not exist (no battery, no baseline, nothing to divide by) is None and becomes `null` in JSON.
+Figures of the grid come from all buses and branches, also when the market ignores the network.
+
+`cost_eur` is what is paid; `total_cost_eur` counts with it what was left undone
+(`jaxp2p.simulation.accounting`), and savings, capture and benefits compare totals.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.types import Community, Horizon
+from jaxp2p.simulation.accounting import Costs, costs, possible_saving
+from jaxp2p.simulation.grid import GridState, grid_state
+from jaxp2p.slot.status import Status
+
+REFERENCE = "no_storage_no_trade"  # what savings and benefits are measured against
+TRADE_ONLY = "no_storage"  # what the capture is measured against
+OPTIMUM = "perfect_foresight"
+
+UNSOLVED = (Status.MAX_ITER, Status.NUMERICAL_ERROR)  # a slot without a certified answer
+WORSE_OFF_EUR, WORSE_OFF_SHARE = 1e-3, 1e-4  # loss over the run that still counts as none (rounding)
+
+
+class Evaluation(NamedTuple):
+    """One policy: its figures, what every member pays, and the state of the grid behind them."""
+
+    kpis: dict[str, Any]
+    bill: np.ndarray  # (N,) EUR: cost - payments received - worth of the energy gained
+    grid: GridState
+    costs: Costs
+
+
+def policy_kpis(
+    community: Community,
+    horizon: Horizon,
+    trajectory: Trajectory,
+    *,
+    terminal_price: float,
+    unserved_price: float = 0.0,
+    row_price: float = 0.0,
+    reference_bill: np.ndarray | None = None,
+    seconds: float | None = None,
+    iterative: bool = True,
+    grid: GridState | None = None,
+    spent: Costs | None = None,
+) -> dict[str, Any]:
+    """All figures of one policy.
+
+    terminal_price v_T, unserved_price and row_price in EUR/kWh, the same for every policy (see
+    `accounting.costs`); reference_bill (N,) EUR without storage and trade, what was not served included;
+    seconds of run time for `ms_per_slot`; iterative False (perfect foresight) leaves the solver figures
+    empty; `grid` and `spent` where `grid_state` and `costs` were called already.
+    """
+    run = _Run(community, horizon, trajectory)
+    grid = grid_state(community, horizon, run.injection) if grid is None else grid
+    if spent is None:
+        prices = {"terminal_price": terminal_price, "unserved_price": unserved_price, "row_price": row_price}
+        spent = costs(community, horizon, trajectory, grid, **prices)
+    return {
+        **_money(run, spent),
+        **_energy(run, spent),
+        **_storage(run),
+        **_grid(run, grid),
+        **_exactness(run),
+        **_prices(run),
+        **_members(spent.paid + spent.unserved, reference_bill),
+        **_solver(run, seconds, iterative),
+    }
+
+
+def evaluate(community: Community, horizon: Horizon, run: Any) -> dict[str, Evaluation]:
+    """Figures of every policy of a `jaxp2p.runs.runner.Run`, with saving and capture."""
+    prices = {
+        "terminal_price": run.terminal_price,
+        "unserved_price": run.unserved_price,
+        "row_price": run.row_price,
+    }
+    grids = {
+        name: grid_state(community, horizon, _f64(trajectory.injection))
+        for name, trajectory in run.trajectories.items()
+    }
+    spent = {
+        name: costs(community, horizon, trajectory, grids[name], **prices)
+        for name, trajectory in run.trajectories.items()
+    }
+    reference = spent[REFERENCE].paid + spent[REFERENCE].unserved if REFERENCE in spent else None
+    kpis = {
+        name: policy_kpis(
+            community,
+            horizon,
+            trajectory,
+            **prices,
+            reference_bill=reference,
+            seconds=run.seconds.get(name),
+            iterative=name != OPTIMUM,
+            grid=grids[name],
+            spent=spent[name],
+        )
+        for name, trajectory in run.trajectories.items()
+    }
+    kpis = compare(kpis, run.perfect_foresight_eur)
+    return {name: Evaluation(kpis[name], spent[name].paid, grids[name], spent[name]) for name in kpis}
+
+
+def compare(
+    kpis: Mapping[str, Mapping[str, Any]], perfect_foresight_eur: float | None = None
+) -> dict[str, dict[str, Any]]:
+    """The figures of every policy with `saving_eur` and `capture` added.
+
+    capture = (cost(no storage) - cost) / (cost(no storage) - cost(perfect foresight)): what the control of
+    the batteries is worth, trade being in both. None where storage cannot save anything worth the name. Costs
+    are totals; perfect_foresight_eur stands for a perfect foresight that is not among the policies.
+    """
+    total = {name: values["total_cost_eur"] for name, values in kpis.items()}
+    idle = total.get(TRADE_ONLY)
+    possible = possible_saving(idle, total.get(OPTIMUM, perfect_foresight_eur))
+    return {
+        name: {
+            **values,
+            "saving_eur": total[REFERENCE] - total[name] if REFERENCE in total else None,
+            "capture": None if possible is None or idle is None else (idle - total[name]) / possible,
+        }
+        for name, values in kpis.items()
+    }
+
+
+def gini(values: np.ndarray) -> float | None:
+    """Gini coefficient, 0 = all alike; with gains and losses the mean of |values| keeps it within 0 to 1.
+
+    None where all values are (nearly) zero. Raffinetti, Siletti, Vernizzi 2015 for the negative values.
+    """
+    ordered = np.sort(np.asarray(values, float))
+    size, scale = len(ordered), np.abs(ordered).mean() if len(ordered) else 0.0
+    if scale <= 1e-9:
+        return None
+    rank = 2 * np.arange(1, size + 1) - size - 1
+    return float(rank @ ordered / (size**2 * scale))
+
+
+class _Run:
+    """The trajectory in float64 with what most figures need."""
+
+    def __init__(self, community: Community, horizon: Horizon, trajectory: Trajectory):
+        self.community, self.horizon, self.trajectory = community, horizon, trajectory
+        self.hours = float(horizon.slot_hours)
+        self.slots = len(np.asarray(trajectory.injection))
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        return _f64(getattr(self.trajectory, name))
+
+    def kwh(self, power: np.ndarray) -> float:
+        """Energy of all entries of a power (T, ...) in kW."""
+        return float(power.sum() * self.hours)
+
+
+def _f64(values: Any) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return float(part / whole) if abs(whole) > 1e-9 else None
+
+
+def _money(run: _Run, spent: Costs) -> dict[str, Any]:
+    energy_cost = float(run.cost.sum())
+    paid = float(spent.paid.sum() + run.payment.sum())  # payments cancel only to rounding
+    return {
+        "cost_eur": paid,
+        "unserved_cost_eur": float(spent.unserved.sum()),
+        "violation_cost_eur": float(spent.violation_slots.sum()),
+        "total_cost_eur": paid + float(spent.penalty.sum()),
+        "energy_cost_eur": energy_cost,
+        "stored_worth_eur": energy_cost - paid,
+    }
+
+
+def _energy(run: _Run, spent: Costs) -> dict[str, Any]:
+    short, spilled = float(spent.short_kwh.sum()), float(spent.spilled_kwh.sum())
+    load, generated, bought, sold = (run.kwh(x) for x in (run.load, run.pv_used, run.buy, run.sell))
+    exchange = (run.buy - run.sell).sum(1)  # (T,) kW at the connection of the community
+    imported = np.maximum(exchange, 0)
+    traded = run.kwh(run.trade_volume) / 2  # both sides count it
+    served = load - short
+    return {
+        "load_kwh": load,
+        "pv_kwh": generated,
+        "curtailed_kwh": max(run.kwh(_f64(run.horizon.pv) - run.pv_used), 0.0),
+        "import_kwh": bought,
+        "export_kwh": sold,
+        "p2p_kwh": traded,
+        "p2p_share": _ratio(traded, load),
+        "self_sufficiency": None if served <= 1e-9 else 1 - bought / served,
+        "self_consumption": None if generated <= 1e-9 else 1 - (sold + spilled) / generated,
+        "peak_import_kw": float(imported.max()),
+        "peak_export_kw": float(np.maximum(-exchange, 0).max()),
+        "peak_to_average": _ratio(float(imported.max()), float(imported.mean())),
+        "unserved_kwh": short,
+        "spilled_kwh": spilled,
+    }
+
+
+def _storage(run: _Run) -> dict[str, Any]:
+    battery = run.community.prosumers.battery
+    into = _f64(battery.charge_efficiency) * run.charge
+    out = run.discharge / _f64(battery.discharge_efficiency)
+    throughput = run.kwh(into + out)
+    usable = float((_f64(battery.energy_max) - _f64(battery.energy_min)).sum())
+    low, high = _f64(battery.energy_min), _f64(battery.energy_max)
+    outside = np.maximum(np.maximum(low - run.energy, run.energy - high), 0)
+    used = ((run.charge > 0) | (run.discharge > 0)).any(0)  # an absent battery may leak below its limit
+    before = np.concatenate([_f64(battery.energy_start)[None], run.energy[:-1]])
+    step = run.energy - _f64(battery.retention) * before - run.hours * (into - out)
+    return {
+        "battery_throughput_kwh": throughput,
+        "battery_cycles": _ratio(throughput / 2, usable),
+        "soc_violation_kwh": float((outside * used).max(initial=0)),
+        "storage_balance_error_kwh": float(np.abs(step).max(initial=0)),
+    }
+
+
+def _grid(run: _Run, grid: GridState) -> dict[str, Any]:
+    network = run.community.network
+    low, high = _f64(network.voltage_min), _f64(network.voltage_max)
+    beyond = np.maximum(np.maximum(low - grid.voltage, grid.voltage - high), 0)
+    kinds = np.array(network.branch_kinds or ("line",) * grid.loading.shape[1])
+    rated = np.isfinite(_f64(network.rating))
+
+    def worst(chosen: np.ndarray) -> float | None:
+        return float(grid.loading[:, chosen].max()) if (chosen & rated).any() else None
+
+    return {
+        "voltage_min_pu": float(grid.voltage.min()),
+        "voltage_max_pu": float(grid.voltage.max()),
+        "voltage_violation_pu": float(beyond.max()),
+        "voltage_violation_slots": int((beyond.max(1) > 1e-4).sum()),
+        "line_loading_max": worst(kinds != "transformer"),
+        "transformer_loading_max": worst(kinds == "transformer"),
+        "line_violation_kw": float(grid.excess.max(initial=0)),
+        "overload_hours": float((grid.excess > 0.05).any(1).sum() * run.hours),
+    }
+
+
+def _exactness(run: _Run) -> dict[str, Any]:
+    # `unserved` may come with or without the sign that tells short (> 0) from spilled (< 0)
+    rest = run.injection - (run.sell - run.buy + run.trade)
+    meter = np.abs(np.abs(rest) - np.abs(run.unserved))
+    devices = np.abs(run.injection - (run.pv_used - run.load + run.discharge - run.charge))
+    return {
+        "balance_error_kw": float(max(meter.max(initial=0), devices.max(initial=0))),
+        "trade_sum_error_kw": float(np.abs(run.trade.sum(1)).max(initial=0)),
+        "payment_sum_error_eur": float(np.abs(run.payment.sum(1)).max(initial=0)),
+    }
+
+
+def _prices(run: _Run) -> dict[str, Any]:
+    buy, sell = _f64(run.horizon.price_buy), _f64(run.horizon.price_sell)
+    price = run.price_market
+    known = np.isfinite(price)
+    if not known.any():
+        return dict.fromkeys(("price_mean", "price_min", "price_max", "price_outside_tariffs")) | {
+            "tariff_buy_mean": float(buy.mean()),
+            "tariff_sell_mean": float(sell.mean()),
+        }
+    outside = np.maximum(np.maximum(sell[:, None] - price, price - buy[:, None]), 0)
+    return {
+        "price_mean": float(price[known].mean()),
+        "price_min": float(price[known].min()),
+        "price_max": float(price[known].max()),
+        "price_outside_tariffs": float(outside[known].max()),
+        "tariff_buy_mean": float(buy.mean()),
+        "tariff_sell_mean": float(sell.mean()),
+    }
+
+
+def _members(bill: np.ndarray, reference: np.ndarray | None) -> dict[str, Any]:
+    if reference is None:
+        return dict.fromkeys(("no_worse_off_share", "benefit_gini", "benefit_min_eur", "benefit_max_eur"))
+    benefit = reference - bill
+    slack = np.maximum(WORSE_OFF_EUR, WORSE_OFF_SHARE * np.abs(reference))
+    return {
+        "no_worse_off_share": float((benefit >= -slack).mean()),
+        "benefit_gini": gini(benefit),
+        "benefit_min_eur": float(benefit.min()),
+        "benefit_max_eur": float(benefit.max()),
+    }
+
+
+def _solver(run: _Run, seconds: float | None, iterative: bool) -> dict[str, Any]:
+    status = np.asarray(run.trajectory.status)
+    counts = {kind.name: int((status == kind).sum()) for kind in Status}
+    iterations = run.iterations
+    return {
+        "status_counts": {name: count for name, count in counts.items() if count},
+        "slots_not_solved": int(np.isin(status, UNSOLVED).sum()),
+        "gap_eur": float(run.gap.sum()) if iterative else None,
+        "iterations_median": float(np.median(iterations)) if iterative else None,
+        "iterations_p95": float(np.percentile(iterations, 95)) if iterative else None,
+        "iterations_max": int(iterations.max()) if iterative else None,
+        "ms_per_slot": None if seconds is None else 1000 * seconds / run.slots,
+    }

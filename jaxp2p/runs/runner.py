@@ -1,0 +1,364 @@
+"""All policies on one community and horizon, with the bounds that say how good they were."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxp2p.control.bounds import lyapunov_parameters
+from jaxp2p.control.certificate import Certificate, certificate, tuned_certificate
+from jaxp2p.control.policy import Penalties, Policy, baseline_policies, follow, lyapunov, suggest_penalties
+from jaxp2p.control.tuned import TunedValue
+from jaxp2p.hindsight.lower_bound import best_lower_bound
+from jaxp2p.hindsight.perfect_foresight import PerfectForesight, estimate_seconds, perfect_foresight
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.types import Community, Horizon
+from jaxp2p.planning.predictive import mpc, require_history
+from jaxp2p.simulation import forward as simulation
+from jaxp2p.simulation.accounting import costs, end_value, possible_saving
+from jaxp2p.simulation.grid import grid_state
+from jaxp2p.slot.solvers import Solver, choose_solver
+
+POLICIES = (
+    "no_storage_no_trade",
+    "no_trade",
+    "no_storage",
+    "greedy",
+    "self_consumption",
+    "community_self_consumption",
+    "lyapunov_standard",
+    "lyapunov",
+    "perfect_foresight",
+)
+# by name only: a plan per slot takes a hundred times as long as a rule
+MPC_POLICIES = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect": "perfect"}
+TUNED = "tuned"  # the policy of a controller file
+HISTORY_DAYS = 28  # before the window, all that these forecasts look back on
+FORESIGHT = ("auto", "on", "off")
+# "auto" leaves perfect foresight out where it would take this many times as long as all else, and a while
+FORESIGHT_FACTOR, FORESIGHT_SECONDS = 10.0, 60.0
+
+Progress = Callable[[str, int, int], None]
+
+
+class Run(NamedTuple):
+    """Everything a run leaves behind, on the host."""
+
+    trajectories: dict[str, Trajectory]  # numpy leaves
+    seconds: dict[str, float]  # per policy, compilation not counted
+    compile_seconds: float
+    perfect_foresight_eur: float | None  # in all: worth of the stored energy and penalties included
+    perfect_foresight_is_bound: bool  # True: no dispatch of the real market need reach it
+    lower_bound_eur: float | None  # in all, likewise
+    terminal_price: float  # EUR/kWh of energy stored at the end
+    certificate: str
+    row_names: tuple[str, ...]
+    unserved_price: float  # EUR/kWh on top of the tariffs, beyond the connection limits
+    row_price: float  # EUR/kWh of a violated network row
+    perfect_foresight_reasons: tuple[str, ...] = ()  # why it is a bound only
+    left_out: str = ""  # why perfect foresight, though asked for, was not run
+
+
+def price_bounds(horizon: Horizon) -> tuple[float, float]:
+    """Lowest sell and highest buy price of the tariffs, EUR/kWh: what a member's price can ever be."""
+    return float(jnp.min(horizon.price_sell)), float(jnp.max(horizon.price_buy))
+
+
+def suggest_terminal_price(community: Community, horizon: Horizon) -> float:
+    """v_T in EUR/kWh: the middle of what a stored kWh usually costs and earns, see `accounting.end_value`."""
+    return end_value(community, horizon)
+
+
+def penalties_of(horizon: Horizon, unserved_price: float | None = None) -> Penalties:
+    """The suggested penalties, unserved energy at `unserved_price` EUR/kWh on top of the tariffs if given.
+
+    Raises ValueError for a price that does not exceed every tariff: not to serve would pay.
+    """
+    suggested = suggest_penalties(horizon)
+    if unserved_price is None:
+        return suggested
+    low, high = price_bounds(horizon)
+    least = max(abs(low), abs(high))
+    if not least < unserved_price < float("inf"):
+        raise ValueError(
+            f"the price of unserved energy is {unserved_price:g} EUR/kWh: it must be above {least:g}, the "
+            "largest price of the tariffs, or it would pay not to serve"
+        )
+    return suggested._replace(unserved=jnp.asarray(unserved_price, suggested.unserved.dtype))
+
+
+def check_end_value(price: float | None) -> None:
+    """Raises ValueError for an end value that is no number."""
+    if price is not None and not np.isfinite(price):
+        raise ValueError(f"the end value of stored energy is {price:g} EUR/kWh: it must be a finite number")
+
+
+def make_policies(community: Community, horizon: Horizon) -> dict[str, Policy]:
+    """Every online policy by name, with the certified V_max and theta of the tariffs' price range."""
+    battery = community.prosumers.battery
+    low, high = price_bounds(horizon)
+    parameters = partial(lyapunov_parameters, battery, low, high, horizon.slot_hours)
+    modified = lyapunov(parameters(method="exact"))
+    policies = baseline_policies(community.size, horizon.load.dtype, own=modified)
+    return policies | {"lyapunov_standard": lyapunov(parameters(method="standard")), "lyapunov": modified}
+
+
+def run(
+    community: Community,
+    horizon: Horizon,
+    *,
+    policies: Sequence[str] = POLICIES,
+    solver: Solver | None = None,
+    terminal_price: float | None = None,
+    unserved_price: float | None = None,
+    slot_of_week: int = 0,
+    progress: Progress | None = None,
+    lower_bound: bool = True,
+    history: Horizon | None = None,
+    controller: TunedValue | None = None,
+    foresight_mode: str = "on",
+) -> Run:
+    """Run the named policies slot by slot; perfect foresight and the lower bound see the whole horizon.
+
+    Besides `POLICIES` there are those of `MPC_POLICIES`, which plan by forecasts made from `history`, the
+    slots right before the horizon. A tuned `controller` runs as the policy "tuned"; it counts slot_of_week
+    from midnight of a Monday. terminal_price in EUR/kWh values the stored energy at the end for every policy
+    alike; by default the middle of what a stored kWh usually costs and earns. unserved_price in EUR/kWh on
+    top of the tariffs is what energy beyond the connection limits costs, in the slots and in the figures; by
+    default that of `suggest_penalties`. foresight_mode is one of `FORESIGHT`: "auto" leaves perfect foresight
+    out, with the reason in `left_out`, where `estimate_seconds` says that it would take more than
+    FORESIGHT_SECONDS and FORESIGHT_FACTOR times what all else took. Raises ValueError for an unknown policy
+    or mode, for a history too short for a forecast, for a controller made for another slot length, and for
+    prices that cannot be.
+    """
+    known = (*POLICIES, *MPC_POLICIES)
+    unknown = [name for name in policies if name not in known]
+    if unknown:
+        raise ValueError(f"unknown policies {', '.join(unknown)}: choose from {', '.join(known)}")
+    if foresight_mode not in FORESIGHT:
+        raise ValueError(f"unknown foresight_mode {foresight_mode!r}: choose from {', '.join(FORESIGHT)}")
+    check_history(policies, horizon, history)
+    check_end_value(terminal_price)
+    penalties = penalties_of(horizon, unserved_price)
+    begin = time.perf_counter()
+    solver = solver or choose_solver(community)
+    report = progress or (lambda name, done, total: None)
+    if terminal_price is None:
+        terminal_price = suggest_terminal_price(community, horizon)
+    own = tuned_policy(controller, horizon)
+    trajectories, seconds, compile_seconds = _online(
+        community, horizon, [*policies, *own], penalties, solver, slot_of_week, report, own
+    )
+    for name in [name for name in policies if name in MPC_POLICIES]:
+        told = lambda done, name=name: report(name, done, horizon.slots)
+        told(0)
+        found = mpc(
+            community,
+            horizon,
+            history=history,
+            forecast=MPC_POLICIES[name],
+            terminal_price=terminal_price,
+            penalties=penalties,
+            solver=solver,
+            told=told,
+        )
+        trajectories[name], seconds[name] = found.trajectory, found.seconds
+        compile_seconds += found.compile_seconds
+
+    foresight, left_out = None, ""
+    if "perfect_foresight" in policies:
+        elapsed = time.perf_counter() - begin
+        left_out = _reason_to_leave_out(community, horizon, foresight_mode, elapsed)
+    if "perfect_foresight" in policies and not left_out:
+        report("perfect_foresight", 0, horizon.slots)
+
+        def heard(round: int, rows: int, iteration: int) -> None:
+            # how many rounds it takes nobody knows beforehand: they are told, the bar waits
+            stage = f"perfect foresight, round {round} with {rows} grid limits, iteration {iteration}"
+            report(stage, 0, horizon.slots)
+
+        foresight = perfect_foresight(
+            community,
+            horizon,
+            terminal_price=terminal_price,
+            row_penalty=float(penalties.row),
+            unserved_price=float(penalties.unserved),
+            told=heard,
+        )
+        trajectories["perfect_foresight"] = foresight.trajectory
+        seconds["perfect_foresight"] = foresight.seconds
+        report("perfect_foresight", horizon.slots, horizon.slots)
+    bound = _lower_bound(community, horizon, penalties, terminal_price, foresight) if lower_bound else None
+    prices = {
+        "terminal_price": terminal_price,
+        "unserved_price": float(penalties.unserved),
+        "row_price": float(penalties.row),
+    }
+    possible = _possible_saving(community, horizon, trajectories, prices)
+    proved = [make_certificate(community, horizon, terminal_price).explain(possible_saving_eur=possible)]
+    if controller is not None:
+        battery, bounds = community.prosumers.battery, price_bounds(horizon)
+        proved.append(
+            tuned_certificate(controller, battery, *bounds, slot_hours=horizon.slot_hours).explain()
+        )
+    return Run(
+        trajectories=trajectories,
+        seconds=seconds,
+        compile_seconds=compile_seconds,
+        perfect_foresight_eur=None if foresight is None else foresight.objective_eur,
+        perfect_foresight_is_bound=foresight is not None and foresight.is_lower_bound,
+        lower_bound_eur=bound,
+        **prices,
+        certificate="\n".join(proved),
+        row_names=row_names(community),
+        perfect_foresight_reasons=() if foresight is None else bound_reasons(community, foresight),
+        left_out=left_out,
+    )
+
+
+def _reason_to_leave_out(community: Community, horizon: Horizon, mode: str, elapsed: float) -> str:
+    """Why perfect foresight is not run; empty: it is. `elapsed` is what all else took, in seconds."""
+    if mode == "off":
+        return "perfect foresight: left out, as asked for; capture is not known"
+    seconds = estimate_seconds(community, horizon.slots)
+    if mode == "on" or seconds <= max(FORESIGHT_SECONDS, FORESIGHT_FACTOR * elapsed):
+        return ""
+    return (
+        f"perfect foresight: left out, as it would take about {seconds / 60:.0f} min, more than "
+        f"{FORESIGHT_FACTOR:g} times all else together ({elapsed:.0f} s); jaxp2p run --foresight on insists. "
+        "Capture is not known"
+    )
+
+
+def bound_reasons(community: Community, foresight: PerfectForesight) -> tuple[str, ...]:
+    """Why real homes need not reach what perfect foresight costs, in words; nothing where they can."""
+    if not foresight.is_lower_bound:
+        return ()
+    market, reasons = community.market, []
+    fees = np.asarray(market.fee)[np.asarray(market.limit) > 0]
+    if market.kind == "bilateral" and fees.size:
+        reasons.append("of a pool with the smallest fee, which no bilateral market can beat")
+    elif fees.size and fees.min() < fees.max():
+        reasons.append("of a pool in which all pay the smallest fee")
+    if foresight.simultaneous_kwh > 1e-6:
+        reasons.append(
+            f"with {foresight.simultaneous_kwh:,.3g} kWh charged and discharged at once, which pays where "
+            "local prices are negative and which no other policy does"
+        )
+    if foresight.status == "MaxRounds":
+        reasons.append("with some limits of the grid left out, as its rounds ended before all were in")
+    return tuple(reasons)
+
+
+def check_history(policies: Sequence[str], horizon: Horizon, history: Horizon | None) -> None:
+    """Raises ValueError where a policy needs a day before the horizon that `history` does not have."""
+    for name in policies:
+        if name in MPC_POLICIES:
+            require_history(MPC_POLICIES[name], horizon, history)
+
+
+def tuned_policy(controller: TunedValue | None, horizon: Horizon) -> dict[str, Policy]:
+    """The policy of the controller by its name, nothing without one.
+
+    Raises ValueError for a controller that counts another number of slots per day than the horizon has.
+    """
+    if controller is None:
+        return {}
+    hours, slots = float(horizon.slot_hours), controller.slots_per_day
+    if abs(slots * hours - 24) > 1e-4:
+        raise ValueError(
+            f"the controller is made for slots of {1440 / slots:g} min ({slots} per day), "
+            f"these are slots of {60 * hours:g} min"
+        )
+    return {TUNED: follow(controller, horizon.load.dtype)}
+
+
+def _online(community, horizon, policies, penalties, solver, slot_of_week, report, own):
+    """The online policies one after the other; all but `own` go through the same compiled programs."""
+    known = make_policies(community, horizon) | own
+    names = [name for name in policies if name in known]
+    begin = time.perf_counter()
+    if names:
+        report("compiling", 0, 1)
+        for name in {names[0], *own}:
+            simulation.compile_pieces(community, horizon, penalties, known[name], solver)
+        report("compiling", 1, 1)
+    compile_seconds = time.perf_counter() - begin
+    trajectories, seconds = {}, {}
+    for name in names:
+        begin = time.perf_counter()
+        report(name, 0, horizon.slots)
+        trajectories[name] = simulation.simulate_in_pieces(
+            community,
+            horizon,
+            penalties,
+            known[name],
+            solver,
+            slot_of_week=slot_of_week,
+            told=lambda done, name=name: report(name, done, horizon.slots),
+        )
+        seconds[name] = time.perf_counter() - begin
+    return trajectories, seconds, compile_seconds
+
+
+def _possible_saving(
+    community: Community, horizon: Horizon, trajectories: dict[str, Trajectory], prices: dict[str, float]
+) -> float | None:
+    """EUR that perfect control of the batteries saves on top of no_storage; None where either was not run."""
+    total = {}
+    for name in ("no_storage", "perfect_foresight"):
+        if name not in trajectories:
+            return None
+        grid = grid_state(community, horizon, np.asarray(trajectories[name].injection, float))
+        total[name] = costs(community, horizon, trajectories[name], grid, **prices).total_eur
+    return possible_saving(total["no_storage"], total["perfect_foresight"])
+
+
+def _lower_bound(
+    community: Community,
+    horizon: Horizon,
+    penalties: Penalties,
+    terminal_price: float,
+    foresight: PerfectForesight | None,
+) -> float:
+    """EUR, proved a posteriori; the duals of perfect foresight, where known, are the best start."""
+    dtype = horizon.load.dtype
+    known: dict[str, Any] = {}
+    if foresight is not None:
+        known = {"storage_value": jnp.asarray(foresight.storage_duals, dtype), "steps": 0}
+    if foresight is not None and community.feeder is not None:
+        # an interior point may be beyond the penalty by its rounding
+        rows = jnp.asarray(foresight.row_duals, dtype)
+        known["row_price"] = jnp.clip(rows, -penalties.row, penalties.row)
+    best = best_lower_bound(
+        community, horizon, terminal_price=terminal_price, unserved_price=penalties.unserved, **known
+    )
+    return float(best.value_eur)
+
+
+def make_certificate(community: Community, horizon: Horizon, terminal_price: float) -> Certificate:
+    """What the modified controller guarantees for prices within the tariffs, network surcharges excluded."""
+    battery = community.prosumers.battery
+    low, high = price_bounds(horizon)
+    return certificate(
+        battery,
+        lyapunov_parameters(battery, low, high, horizon.slot_hours),
+        low,
+        high,
+        slot_hours=horizon.slot_hours,
+        slots=horizon.slots,
+        terminal_price=terminal_price,
+    )
+
+
+def row_names(community: Community) -> tuple[str, ...]:
+    """Names of the network rows: "voltage BUS", "line ID", "transformer ID"."""
+    feeder, grid = community.feeder, community.network
+    if feeder is None:
+        return ()
+    volts = [f"voltage at bus {grid.bus_ids[b]}" for b in np.asarray(feeder.voltage_bus)]
+    flows = [f"{grid.branch_kinds[b]} {grid.branch_ids[b]}" for b in np.asarray(feeder.flow_branch)]
+    return tuple(volts + flows)

@@ -1,0 +1,1 @@
+"""One policy through consecutive slots, forwards and backwards, and what it came to."""

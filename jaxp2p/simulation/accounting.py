@@ -1,0 +1,142 @@
+"""What counts as cost, the same for every policy, in runs, studies and tuning.
+
+Paid is f_i (utility, fees, wear, curtailment, discomfort) less the worth of the energy gained in the
+batteries. What was left undone is counted beside it, at the prices that the slots themselves use:
+
+    unserved    dt ((b + u) short + (u - s) spilled)       beyond the connection limits, u the price on top
+    violation   dt kappa sum_r w_r                         network rows that no dispatch, or none found, kept
+
+Total = paid + unserved + violation: what policies are compared by, with each other, with perfect foresight
+and with the lower bound, so that serving less never wins.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxp2p.control.bounds import stored_value_range
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.types import Community, Horizon
+from jaxp2p.simulation.grid import GridState, violated_kw
+
+ROUNDING_KW = 1e-3  # a member's power beyond a connection limit that is no more than rounding
+CHEAP, DEAR = 0.1, 0.9  # quantiles of a day's prices: what storing costs, and what stored energy earns
+LEAST_SAVING_EUR, LEAST_SAVING_SHARE = 0.01, 1e-3  # of the cost; less is rounding, and no base of a ratio
+
+
+class Costs(NamedTuple):
+    """What a policy costs: paid by every member, and what was left undone."""
+
+    paid: np.ndarray  # (N,) EUR, payments between members and the worth of the energy gained included
+    unserved: np.ndarray  # (N,) EUR
+    short_kwh: np.ndarray  # (N,) not served
+    spilled_kwh: np.ndarray  # (N,) generated and taken by nobody
+    unserved_slots: np.ndarray  # (T,) EUR, the same by slot
+    violation_slots: np.ndarray  # (T,) EUR
+
+    @property
+    def penalty(self) -> np.ndarray:
+        """(T,) EUR of everything that was left undone."""
+        return self.unserved_slots + self.violation_slots
+
+    @property
+    def total_eur(self) -> float:
+        """EUR in all: paid and left undone."""
+        return float(self.paid.sum() + self.penalty.sum())
+
+
+def costs(
+    community: Community,
+    horizon: Horizon,
+    trajectory: Trajectory,
+    grid: GridState,
+    *,
+    terminal_price: float,
+    unserved_price: float,
+    row_price: float,
+) -> Costs:
+    """The costs of a trajectory; prices in EUR/kWh, the first of stored energy at the end."""
+    hours = float(horizon.slot_hours)
+    short, spilled = unserved_power(trajectory)
+    buy, sell = _f64(horizon.price_buy)[:, None], _f64(horizon.price_sell)[:, None]
+    undone = hours * ((buy + unserved_price) * short + (unserved_price - sell) * spilled)
+    return Costs(
+        paid=member_bills(community, horizon, trajectory, terminal_price=terminal_price),
+        unserved=undone.sum(0),
+        short_kwh=hours * short.sum(0),
+        spilled_kwh=hours * spilled.sum(0),
+        unserved_slots=undone.sum(1),
+        violation_slots=hours * row_price * violated_kw(community, grid),
+    )
+
+
+def member_bills(
+    community: Community, horizon: Horizon, trajectory: Trajectory, *, terminal_price: float
+) -> np.ndarray:
+    """(N,) EUR that every member pays in all: f_i, less what peers paid, less the worth of the energy gained.
+
+    Payments cancel, so the bills sum to `cost_eur`.
+    """
+    gained = _f64(trajectory.energy)[-1] - _f64(community.prosumers.battery.energy_start)
+    paid = _f64(trajectory.cost).sum(0) - _f64(trajectory.payment).sum(0)
+    return paid - terminal_price * gained
+
+
+def unserved_power(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    """(T, N) kW short (load that was not served) and spilled (generation that nobody took)."""
+    beyond = np.abs(_f64(trajectory.unserved))
+    # `unserved` may come without its sign; the balance knows it
+    balance = _f64(trajectory.injection) - (
+        _f64(trajectory.sell) - _f64(trajectory.buy) + _f64(trajectory.trade)
+    )
+    real = beyond > ROUNDING_KW
+    return np.where(real & (balance < 0), beyond, 0.0), np.where(real & (balance >= 0), beyond, 0.0)
+
+
+def possible_saving(idle: float | None, best: float | None) -> float | None:
+    """EUR that control of the storage can save: cost(no storage) - cost(perfect foresight).
+
+    None where that is not known, or too little to be told from rounding: no ratio is made of it.
+    """
+    if idle is None or best is None or not np.isfinite([idle, best]).all():
+        return None
+    saving = idle - best
+    return saving if saving >= max(LEAST_SAVING_EUR, LEAST_SAVING_SHARE * abs(idle)) else None
+
+
+def usual_prices(horizon: Horizon) -> tuple[float, float]:
+    """EUR/kWh at which energy is usually stored, and at which stored energy usually earns.
+
+    The 10 % quantile of a day's sell prices and the 90 % quantile of its buy prices, each the median over the
+    days. Prices further from their median than the median buy price count as that far only: spikes of a few
+    hours, also below zero, move this little, in windows of any length.
+    """
+    buy, sell = _f64(horizon.price_buy), _f64(horizon.price_sell)
+    reach = abs(float(np.median(buy)))
+    days = max(round(len(buy) * float(horizon.slot_hours) / 24), 1)
+
+    def usual(prices: np.ndarray, quantile: float) -> float:
+        middle = float(np.median(prices))
+        near = np.clip(prices, middle - reach, middle + reach)
+        return float(np.median([np.quantile(day, quantile) for day in np.array_split(near, days)]))
+
+    return usual(sell, CHEAP), usual(buy, DEAR)
+
+
+def end_value(community: Community, horizon: Horizon) -> float:
+    """v_T, EUR per kWh stored at the end: the middle of what storing it usually costs and what it earns.
+
+        v = mean over the batteries of (low / eta_c + kappa + eta_d high - kappa) / 2
+
+    with low and high from `usual_prices`; 0 without batteries.
+    """
+    battery = community.prosumers.battery
+    owners = (_f64(battery.charge_max) > 0) | (_f64(battery.discharge_max) > 0)
+    if not owners.any():
+        return 0.0
+    ends = stored_value_range(battery, *usual_prices(horizon))
+    return float(np.mean([_f64(end)[owners] for end in ends]))
+
+
+def _f64(values: Any) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64)

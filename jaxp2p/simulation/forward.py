@@ -1,0 +1,223 @@
+"""A run: one policy over consecutive slots, as one `lax.scan` around the slot solver."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxp2p.control.policy import Penalties, Policy, Slot, fix_storage, observe, remember, slot_problem
+from jaxp2p.control.tuned import Memory
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.types import Battery, Community, Horizon
+from jaxp2p.slot import execute, solvers
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.solvers import Outcome, Solver, State, scale_tolerances
+
+PIECE = 96  # slots per compiled call: one program for any horizon, and a progress bar that moves
+
+
+class Schedule(NamedTuple):
+    """What the batteries do, decided beforehand: rows as in the horizon, T of them."""
+
+    charge: Array  # (T, N) kW
+    discharge: Array  # (T, N) kW
+
+
+class RunState(NamedTuple):
+    """What one slot hands to the next."""
+
+    energy: Array  # (N,) kWh
+    solver: State  # warm start
+    slot_of_week: Array  # () int32
+    memory: Memory | None = None  # of a tuned policy
+
+
+def init(
+    community: Community,
+    penalties: Penalties,
+    policy: Policy,
+    solver: Solver,
+    slot: Slot,
+    slot_of_week: Array,
+) -> RunState:
+    """Batteries at their start energy and a cold solver."""
+    energy = community.prosumers.battery.energy_start
+    memory = remember(community, policy)
+    seen = observe(policy, memory, slot)
+    problem = slot_problem(community, penalties, policy, slot, energy, slot_of_week, seen)
+    return RunState(energy, solvers.init(problem, solver), jnp.asarray(slot_of_week, jnp.int32), memory)
+
+
+class Cleared(NamedTuple):
+    """A slot as it was seen and solved."""
+
+    memory: Memory | None
+    problem: SlotProblem
+    outcome: Outcome
+
+
+def clear(
+    community: Community,
+    penalties: Penalties,
+    policy: Policy,
+    solver: Solver,
+    state: RunState,
+    slot: Slot,
+    orders: Schedule | None = None,
+    *,
+    adjoint: str | None = None,
+) -> Cleared:
+    """Solve the market of one slot, orders being a row of a schedule; nothing has been done yet."""
+    memory = observe(policy, state.memory, slot)
+    problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_week, memory)
+    if orders is not None:
+        problem = fix_storage(problem, *orders)
+    outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state.solver), adjoint=adjoint)
+    return Cleared(memory, problem, outcome)
+
+
+def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[RunState, Trajectory]:
+    """Execute what was cleared; the Trajectory has no time axis here."""
+    problem, outcome = cleared.problem, cleared.outcome
+    result = solvers.executed(problem, outcome)
+    battery = community.prosumers.battery
+    energy = next_energy(battery, state.energy, problem.slot_hours, result.dispatch)
+    after = RunState(energy, outcome.state, state.slot_of_week + 1, cleared.memory)
+    return after, record(problem, result, energy)
+
+
+def record(problem: SlotProblem, result: execute.SlotResult, energy: Array) -> Trajectory:
+    """What is written down of a slot; energy (N,) kWh at its end."""
+    d = result.dispatch
+    return Trajectory(
+        injection=d.injection,
+        load=d.load,
+        pv_used=d.pv_used,
+        charge=d.charge,
+        discharge=d.discharge,
+        energy=energy,
+        trade=jnp.sum(d.trades, axis=0),
+        trade_volume=jnp.sum(jnp.abs(d.trades), axis=0),
+        buy=d.buy,
+        sell=d.sell,
+        cost=execute.slot_cost(problem, d),
+        payment=execute.payments(problem, d),
+        price_market=d.market_price,
+        price_nodal=d.nodal_price,
+        unserved=d.unserved,
+        gap=result.gap,
+        violation=result.violation,
+        violation_row=result.violation_row,
+        status=result.status,
+        iterations=result.iterations,
+        prim_res=result.prim_res,
+        dual_res=result.dual_res,
+    )
+
+
+def next_energy(
+    battery: Battery, energy: Array, slot_hours: Array, d: execute.Dispatch | execute.Devices
+) -> Array:
+    """(N,) kWh after the slot: E' = sigma E + dt (eta_c c - d / eta_d)."""
+    moved = d.charge * battery.charge_efficiency - d.discharge / battery.discharge_efficiency
+    kept = battery.retention * energy
+    # the powers were chosen to stay inside: the clip takes off rounding only (and nothing of what is kept
+    # by an absent battery that leaks below its lower limit)
+    lower, upper = jnp.minimum(battery.energy_min, kept), jnp.maximum(battery.energy_max, kept)
+    return jnp.clip(kept + slot_hours * moved, lower, upper)
+
+
+def slots(horizon: Horizon) -> Slot:
+    """The horizon as rows to scan over."""
+    hours = jnp.broadcast_to(horizon.slot_hours, (horizon.slots,))
+    fields = {name: getattr(horizon, name) for name in Slot._fields if name != "slot_hours"}
+    return Slot(slot_hours=hours, **fields)
+
+
+def simulate(
+    community: Community,
+    horizon: Horizon,
+    penalties: Penalties,
+    policy: Policy,
+    solver: Solver,
+    *,
+    state: RunState | None = None,
+    slot_of_week: int | Array = 0,
+    keep: tuple[str, ...] = Trajectory._fields,
+    schedule: Schedule | None = None,
+    adjoint: str | None = None,
+) -> tuple[RunState, Trajectory]:
+    """Run all slots of the horizon; returns the last state (to go on from) and the Trajectory.
+
+    Pure: jit it, or vmap it over policies, scenarios or parameters. `state` continues an earlier run;
+    `slot_of_week` numbers the first slot for policies that follow the time of day. `keep` names the fields
+    to store; the others are None. `schedule`, as far as the policy lets the batteries go, takes the place of
+    its decisions. `adjoint` (see `slot.solvers.solve`) makes the run differentiable with respect to policy,
+    horizon and community, slot after slot: the backward pass keeps what a slot computes around its solution
+    and none of the iterations. Solving slots anew in the backward pass (`jax.checkpoint`) gives wrong
+    derivatives: rounding then picks other pieces of the polylines than the forward pass did. In a pool
+    without network `costate.simulate` gives the same derivatives in less time.
+    """
+    rows = slots(horizon)
+    if state is None:
+        first = jax.tree.map(lambda x: x[0], rows)
+        state = init(community, penalties, policy, solver, first, jnp.asarray(slot_of_week, jnp.int32))
+
+    def body(state: RunState, row: tuple[Slot, Schedule | None]):
+        cleared = clear(community, penalties, policy, solver, state, *row, adjoint=adjoint)
+        state, done = carry_out(community, state, cleared)
+        return state, done._replace(**{name: None for name in Trajectory._fields if name not in keep})
+
+    return jax.lax.scan(body, state, (rows, schedule))
+
+
+_start = jax.jit(init)
+_advance = jax.jit(simulate)
+
+
+def simulate_in_pieces(
+    community: Community,
+    horizon: Horizon,
+    penalties: Penalties,
+    policy: Policy,
+    solver: Solver,
+    *,
+    slot_of_week: int = 0,
+    schedule: Schedule | None = None,
+    told: Callable[[int], None] = lambda done: None,
+) -> Trajectory:
+    """`simulate` in compiled calls of `PIECE` slots, on the host; `told` hears how many slots are done."""
+    cuts = [*range(0, horizon.slots, PIECE), horizon.slots]
+    first = jax.tree.map(lambda x: x[0], slots(horizon))
+    state = _start(community, penalties, policy, solver, first, jnp.asarray(slot_of_week, jnp.int32))
+    parts = []
+    for begin, end in pairwise(cuts):
+        piece, orders = horizon.slice(begin, end), jax.tree.map(lambda x, a=begin, b=end: x[a:b], schedule)
+        state, part = _advance(community, piece, penalties, policy, solver, state=state, schedule=orders)
+        parts.append(jax.device_get(part))
+        told(end)
+    return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+
+
+def compile_pieces(
+    community: Community,
+    horizon: Horizon,
+    penalties: Penalties,
+    policy: Policy,
+    solver: Solver,
+    *,
+    schedule: Schedule | None = None,
+) -> None:
+    """Compile what `simulate_in_pieces` will call, by its first and last piece.
+
+    Tolerances are leaves: with infinite ones the programs are compiled and run in no time.
+    """
+    loose = scale_tolerances(solver, jnp.inf)
+    last = (horizon.slots - 1) // PIECE * PIECE
+    for begin, end in {(0, min(PIECE, horizon.slots)), (last, horizon.slots)}:
+        orders = jax.tree.map(lambda x, a=begin, b=end: x[a:b], schedule)
+        simulate_in_pieces(community, horizon.slice(begin, end), penalties, policy, loose, schedule=orders)

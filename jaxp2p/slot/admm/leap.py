@@ -1,0 +1,130 @@
+"""Leaps of the prices: what takes single iterations thousands of turns to agree on.
+
+Where devices do not answer, prices creep. A community as a whole lacks or spares a little energy: every
+iteration moves every price by the same small amount, penalty times what is left over per trade, until the
+first member reaches a tariff. A row cannot be kept: its price climbs to the penalty just as slowly. So, now
+and then, while the gap is not small, other prices are tried: the level of all with the dearest member at the
+upper tariff and with the cheapest at the lower one, and the last change of all prices many times over. Each
+costs one more evaluation of the certificate, which says which is best; from there the iteration goes on as
+from any other start.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxp2p.slot.admm.state import State
+from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.execute import finish
+from jaxp2p.slot.gap import price_limits
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.status import Status
+
+CLEARLY = 0.99999  # share of the gap below which other prices are taken: only the dual value moves at first
+REACHES = tuple(4.0**-k for k in range(7))  # of the whole range of a price, by its last change repeated
+
+
+class Leap(NamedTuple):
+    """How prices move: all market prices by `shift`, everything by `stride` times its last change."""
+
+    shift: Array  # () EUR/kWh
+    stride: Array  # ()
+
+
+class Change(NamedTuple):
+    """What a few iterations did to the prices."""
+
+    market: Array  # (N,) EUR/kWh
+    trade: Array  # as `State.trade_dual`, EUR/kWh
+    row: Array  # (R,) EUR/kWh
+
+
+def last_change(old: State, new: State) -> Change:
+    """From one state to another with the same penalties."""
+    return Change(
+        market=new.price - old.price,
+        trade=new.rho[0] * (old.trade_dual - new.trade_dual),
+        row=new.row_price - old.row_price,
+    )
+
+
+def no_leap(dtype) -> Leap:
+    """Prices as they are."""
+    return Leap(jnp.zeros((), dtype), jnp.zeros((), dtype))
+
+
+def best_leap(
+    problem: SlotProblem, answer: Answer, eps_gap: Array, change: Change, *, also: Array
+) -> tuple[Array, Leap]:
+    """Gap of an answer over eps_gap of its scale, and how the prices should move.
+
+    The first is infinite where the verdict is not a solution. The second is none unless `also` () bool asks
+    for other prices, the slot is not solved, and one of them is clearly better.
+    """
+    low, high = price_limits(problem)
+    at = answer.market_price
+    up = jnp.min(jnp.where(at < problem.price_buy, problem.price_buy - at, jnp.inf))
+    down = jnp.max(jnp.where(at > problem.price_sell, problem.price_sell - at, -jnp.inf))
+    levels = jnp.stack([jnp.zeros_like(up), up, down])
+    levels = jnp.where(jnp.isfinite(levels), levels, 0)
+    strides = jnp.asarray(REACHES, at.dtype) * _whole_range(problem, change, jnp.max(high) - jnp.min(low))
+    leaps = Leap(
+        shift=jnp.concatenate([levels, jnp.zeros_like(strides)]),
+        stride=jnp.concatenate([jnp.zeros_like(levels), strides]),
+    )
+
+    def look(k: Array, gaps: Array) -> Array:
+        shift, stride = leaps.shift[k], leaps.stride[k]
+        moved = answer._replace(
+            market_price=jnp.clip(at + shift + stride * change.market, low, high),
+            trade_price=_trade_price(problem, answer.trade_price, shift + stride * change.trade),
+            row_price=_row_price(problem, answer.row_price, stride * change.row),
+        )
+        result = finish(problem, moved)
+        failed = (result.status == Status.MAX_ITER) | (result.status == Status.NUMERICAL_ERROR)
+        excess = result.gap / (eps_gap * result.gap_scale)
+        return gaps.at[k].set(jnp.where(failed & (excess <= 1), jnp.inf, excess))
+
+    # one copy of the certificate in the program, as many turns as are asked for
+    count = leaps.shift.shape[0]
+    gaps = jnp.full((count,), jnp.inf, at.dtype)
+    gaps = jax.lax.fori_loop(0, jnp.where(also, count, 1), look, gaps)
+    best = jnp.argmin(gaps)
+    better = also & (gaps[0] > 1) & (gaps[best] < CLEARLY * gaps[0])
+    return gaps[0], jax.tree.map(lambda x: jnp.where(better, x[best], 0), leaps)
+
+
+def _whole_range(problem: SlotProblem, change: Change, span: Array) -> Array:
+    """() how often the change must be repeated for the first price to cross its range; 0 if nothing moves."""
+    # with one tariff for buying and selling only rows have a range
+    crossed = jnp.where(span > 0, jnp.max(jnp.abs(change.market)) / jnp.where(span > 0, span, 1), 0)
+    crossed = jnp.maximum(crossed, jnp.max(jnp.abs(change.row), initial=0) / problem.row_penalty)
+    moves = crossed > jnp.finfo(span.dtype).eps
+    return jnp.where(moves, 1 / jnp.where(moves, crossed, 1), 0)
+
+
+def leapt(problem: SlotProblem, state: State, change: Change, leap: Leap) -> State:
+    """The state with its prices moved."""
+    trade_price = -state.rho[0] * state.trade_dual
+    moved = _trade_price(problem, trade_price, leap.shift + leap.stride * change.trade)
+    return state._replace(
+        trade_dual=state.trade_dual - (moved - trade_price) / state.rho[0],
+        price=state.price + leap.shift + leap.stride * change.market,
+        row_price=_row_price(problem, state.row_price, leap.stride * change.row),
+    )
+
+
+def _trade_price(problem: SlotProblem, price: Array, move: Array) -> Array:
+    """Prices of trades moved, no further than to what members pay or get elsewhere."""
+    low, high = price_limits(problem)
+    least, most = jnp.minimum(jnp.min(low), price), jnp.maximum(jnp.max(high), price)
+    return jnp.clip(price + move, least, most)
+
+
+def _row_price(problem: SlotProblem, price: Array, move: Array) -> Array:
+    """Row prices (R,) moved: each keeps its sign and stays within the penalty."""
+    most = problem.row_penalty
+    low, high = jnp.where(price < 0, -most, 0), jnp.where(price > 0, most, 0)
+    return jnp.clip(price + move, low, high)

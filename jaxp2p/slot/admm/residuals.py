@@ -1,0 +1,68 @@
+"""Residuals per family, each in its own unit: what penalties follow, and when a gap is worth working out."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxp2p.slot.admm.state import ADMM, State
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.prox.prosumer import ProsumerUpdate
+from jaxp2p.slot.rows import row_excess, row_tolerance
+
+
+class Residuals(NamedTuple):
+    """Largest residuals per family (trades, injections), and all that count over their tolerance."""
+
+    prim: Array  # (2,) kW
+    dual: Array  # (2,) EUR/kWh
+    prim_excess: Array  # (2,) residual / tolerance
+    dual_excess: Array  # (2,)
+    row_excess: Array  # () worst violation of a row that is not priced at the penalty, over its tolerance
+    gap: Array  # () gap over what it may be when the iteration stops; inf where it was not worked out
+
+    @property
+    def small(self) -> Array:
+        """() bool: every residual below its tolerance."""
+        return jnp.maximum(jnp.max(self.prim_excess), jnp.max(self.dual_excess)) <= 1
+
+    @property
+    def converged(self) -> Array:
+        """() bool: the gap and all violations are below their tolerances."""
+        return (self.gap <= 1) & (self.row_excess <= 1)
+
+
+def _largest(x: Array) -> Array:
+    return jnp.max(jnp.abs(x), initial=0)
+
+
+def residuals(problem: SlotProblem, admm: ADMM, old: State, new: State, update: ProsumerUpdate) -> Residuals:
+    """Residuals of the step from `old` to `new`; the gap is left open."""
+    flexible = jnp.ones_like(new.injection) if problem.feeder is None else problem.feeder.flexible
+    prim = jnp.stack(
+        [_largest(update.trades - new.trades), _largest((update.injection - new.injection) * flexible)]
+    )
+    moves = [_largest(new.trades - old.trades), _largest((new.injection - old.injection) * flexible)]
+    dual = old.rho * jnp.stack(moves)
+    power = jnp.stack([_largest(update.trades), _largest(update.injection)])
+    spread = jnp.maximum(problem.price_buy - problem.price_sell, 0.01)
+    beyond = jnp.zeros_like(spread)
+    if problem.feeder is not None:
+        over = row_excess(problem, update.injection)
+        tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
+        paid = jnp.abs(new.row_price) >= problem.row_penalty
+        beyond = jnp.max(jnp.where(paid, 0, over / tolerance), initial=0)
+    return Residuals(
+        prim=prim,
+        dual=dual,
+        prim_excess=prim / (admm.eps_power + admm.eps_rel * power),
+        dual_excess=dual / (admm.eps_price + admm.eps_rel * spread),
+        row_excess=beyond,
+        gap=jnp.full_like(spread, jnp.inf),
+    )
+
+
+def no_residuals(dtype) -> Residuals:
+    """Before the first step: nothing has converged."""
+    worst, most = jnp.full((2,), jnp.inf, dtype), jnp.full((), jnp.inf, dtype)
+    return Residuals(worst, worst, worst, worst, most, most)

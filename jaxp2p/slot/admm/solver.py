@@ -1,0 +1,327 @@
+"""Consensus ADMM for one slot: `init`, `step`, `solve` to a tolerance, `solve_fixed` for a fixed length.
+
+Block 1 moves every home (injection p, trades e), from the old copies and duals; block 2 moves the copies: a
+of the trades (market) and z of the injections, which keep the network rows (`feeder`); then the duals: u of
+the trades, row prices of the injections. Two blocks in this order, so the classical theorem (Eckstein and
+Bertsekas 1992, over-relaxed) applies. Only bus averages and pairwise trades leave a home.
+
+Rows that neither bind nor are violated are left out, block by block, so a network with room costs one look
+per block. The iteration stops when the executed dispatch is proved to be near the optimum (`slot.gap`).
+
+Differences from the published method (arXiv 2505.21884): the prosumer update is exact, not a QP; network
+limits are exact penalties, so there is always an answer; two penalties instead of one.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import Precision
+
+from jaxp2p._once import once_if
+from jaxp2p.slot.admm.feeder import RowsAtWork, moving_with, row_prices, rows_at_work
+from jaxp2p.slot.admm.leap import Change, Leap, best_leap, last_change, leapt, no_leap
+from jaxp2p.slot.admm.residuals import Residuals, no_residuals, residuals
+from jaxp2p.slot.admm.state import ADMM, State, init, rescale, safe, warm
+from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.polish import moving_as, polish
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.prox.feeder import at_homes, bus_sum
+from jaxp2p.slot.prox.prosumer import Curve, ProsumerUpdate, curve, prosumer_update
+from jaxp2p.slot.prox.response import Response
+from jaxp2p.slot.prox.sensitivity import Question, with_sensitivity
+from jaxp2p.slot.prox.trades import project_trades
+from jaxp2p.slot.rows import bus_price, row_tolerance, unavoidable
+
+__all__ = [
+    "ADMM",
+    "Outcome",
+    "Residuals",
+    "Search",
+    "State",
+    "advance",
+    "begin",
+    "end",
+    "init",
+    "running",
+    "solve",
+    "solve_fixed",
+    "step",
+    "warm",
+]
+
+
+class Outcome(NamedTuple):
+    """Where the iteration stopped."""
+
+    state: State
+    update: ProsumerUpdate
+    residuals: Residuals
+    iterations: Array  # () int32
+    answer: Answer  # what `execute` needs
+
+
+def _homes(problem: SlotProblem, devices: Curve, state: State, surcharge: Array) -> ProsumerUpdate:
+    question = Question(
+        pieces=problem.pieces(),
+        base=problem.base,
+        tariff=problem.tariff,
+        target=state.trades - state.trade_dual,
+        anchor=state.injection - surcharge / state.rho[1],
+        rho=state.rho[0],
+        rho_injection=state.rho[1],
+        fee=problem.market.fee,
+        limit=problem.trade_limit,
+    )
+    # reverse mode cannot pass the search inside; the answer knows its own derivative
+    devices, fixed, start = jax.lax.stop_gradient((devices, question, state.price))
+    update = prosumer_update(
+        devices,
+        fixed.tariff,
+        target=fixed.target,
+        anchor=fixed.anchor,
+        rho=fixed.rho,
+        rho_injection=fixed.rho_injection,
+        fee=fixed.fee,
+        limit=fixed.limit,
+        start=start,
+    )
+    return with_sensitivity(update, question)
+
+
+def step(
+    problem: SlotProblem, admm: ADMM, devices: Curve, state: State, work: RowsAtWork | None = None
+) -> tuple[State, ProsumerUpdate]:
+    """One iteration: the new state and what the homes answered.
+
+    `devices` is `curve(problem.response(), state.rho[1])`, the same as long as the penalty is. `work`: the
+    network rows that matter; None: no network.
+    """
+    alpha = jnp.asarray(admm.alpha, state.rho.dtype)
+    surcharge = jnp.zeros_like(state.injection)
+    if work is not None:
+        surcharge = jax.lax.cond(
+            work.busy,
+            lambda: at_homes(problem.feeder, bus_price(problem, state.row_price)),
+            lambda: jnp.zeros_like(state.injection),
+        )
+    update = _homes(problem, devices, state, surcharge)
+    injection = alpha * update.injection + (1 - alpha) * state.injection
+    trades = alpha * update.trades + (1 - alpha) * state.trades
+    copies = project_trades(problem.market, trades)
+    if problem.market.kind == "pool":
+        trade_dual = state.trade_dual + jnp.mean(trades, axis=1, keepdims=True)
+    else:
+        trade_dual = state.trade_dual + trades - copies
+    row_price = state.row_price
+    if work is not None:
+        injection, row_price = jax.lax.cond(
+            work.busy,
+            lambda: _kept(problem, work, row_price, injection, state.rho[1]),
+            lambda: (injection, row_price),
+        )
+    new = state._replace(
+        trades=copies,
+        trade_dual=trade_dual,
+        injection=injection,
+        row_price=row_price,
+        price=update.market_price,
+    )
+    return new, update
+
+
+def _kept(
+    problem: SlotProblem, work: RowsAtWork, row_price: Array, wished: Array, rho: Array
+) -> tuple[Array, Array]:
+    """Copies (N,) nearest to what the homes wish that keep the network rows, and the prices of those (R,)."""
+    old = jnp.take(row_price, work.chosen)
+    price = row_prices(problem, work, old, bus_sum(problem.feeder, wished), rho)
+    moved = jnp.matmul(old - price, work.matrix, precision=Precision.HIGHEST) / rho
+    return wished + at_homes(problem.feeder, moved), row_price.at[work.chosen].set(price)
+
+
+def at_work(problem: SlotProblem, admm: ADMM, state: State) -> RowsAtWork:
+    """The network rows that matter at this state."""
+    at_bus = bus_sum(problem.feeder, state.injection)
+    tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
+    return rows_at_work(problem, state.row_price, at_bus, tolerance, most=admm.rows_at_once)
+
+
+def _adapt(admm: ADMM, state: State, last: Residuals, iterations: Array) -> State:
+    """Residual balancing per family (Boyd et al. 2011, section 3.4.1, with OSQP's square root).
+
+    The first change waits for adapt_after checks. `free_rho_updates` changes may follow each other after
+    adapt_every checks; then the pause doubles with every change, so that the penalties settle and the
+    iteration converges.
+    """
+    tiny = jnp.finfo(state.rho.dtype).tiny
+    ratio = jnp.sqrt((last.prim_excess + tiny) / (last.dual_excess + tiny))
+    fine = (last.prim_excess <= 1) & (last.dual_excess <= 1)
+    balanced = (ratio < admm.rho_band) & (ratio > 1 / admm.rho_band)
+    factor = jnp.where(fine | balanced, 1, jnp.clip(ratio, 0.2, 5))
+    clamp = jnp.asarray(admm.rho_clamp, state.rho.dtype)
+    wanted = jnp.clip(state.rho * factor, state.rho_start / clamp, state.rho_start * clamp)
+    age = state.rho_age + 1
+    pause = admm.adapt_every * 2 ** jnp.clip(state.rho_updates - admm.free_rho_updates, 0, 20)
+    pause = jnp.where(state.rho_updates == 0, max(admm.adapt_every, admm.adapt_after), pause)
+    # what balancing did not end in time goes on with the penalties that it started from
+    late = iterations >= admm.balance_until
+    wanted = jnp.where(late, state.rho_start, wanted)
+    changed = ((age >= pause) | late) & jnp.any(wanted != state.rho) & ~last.converged
+    new = rescale(state, jnp.where(changed, wanted, state.rho))
+    return new._replace(
+        rho_updates=state.rho_updates + changed.astype(jnp.int32), rho_age=jnp.where(changed, 0, age)
+    )
+
+
+def _block(
+    problem: SlotProblem, admm: ADMM, devices: Response, state: State
+) -> tuple[State, tuple[ProsumerUpdate, Residuals]]:
+    """check_every steps, with the residuals of the last."""
+    at_rho = curve(devices, state.rho[1])
+
+    rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
+    work = at_work(problem, admm, state) if rows else None
+
+    def body(_, carry):
+        return carry[1], *step(problem, admm, at_rho, carry[1], work)
+
+    # One copy of the step in the program: the last pair of states is carried out for the residuals.
+    carry = (state, state, _no_update(problem))
+    old, new, update = jax.lax.fori_loop(0, admm.check_every, body, carry)
+    return new, (update, residuals(problem, admm, old, new, update))
+
+
+def _no_update(problem: SlotProblem) -> ProsumerUpdate:
+    zeros = jnp.zeros_like(problem.load)
+    return ProsumerUpdate(zeros, jnp.zeros_like(problem.market.fee), zeros, zeros)
+
+
+class Search(NamedTuple):
+    """One slot under way."""
+
+    devices: Response
+    state: State
+    update: ProsumerUpdate
+    residuals: Residuals
+    iterations: Array  # () int32
+    answer: Answer  # the best that was held against its certificate
+    least: Array  # () its gap, as in `residuals`
+
+
+def solve(problem: SlotProblem, admm: ADMM, state: State) -> Outcome:
+    """Iterate from `state` (see `init`, `warm`) until the slot is solved.
+
+    A `while_loop`: forward only. Derivatives: `slot.admm.adjoint`.
+    """
+    unfinished = lambda search: running(admm, search)
+    advanced = lambda search: advance(problem, admm, search)
+    return end(problem, admm, jax.lax.while_loop(unfinished, advanced, begin(problem, state)))
+
+
+def begin(problem: SlotProblem, state: State) -> Search:
+    """Before the first iteration; `advance` while `running`, then `end`."""
+    residuals_ = no_residuals(problem.load.dtype)
+    if problem.feeder is not None:
+        known = unavoidable(problem)
+        state = state._replace(row_price=jnp.where(known != 0, known, state.row_price))
+    search = (problem.response(), state, _no_update(problem), residuals_, jnp.zeros((), jnp.int32))
+    shapes = jax.eval_shape(lambda: _raw(problem, ADMM(), Search(*search, answer=None, least=None)))
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return Search(*search, answer=nothing, least=jnp.full_like(residuals_.gap, jnp.inf))
+
+
+def running(admm: ADMM, search: Search) -> Array:
+    """() bool: neither solved nor at the iteration limit."""
+    return (search.iterations < admm.max_iter) & ~search.residuals.converged
+
+
+def advance(problem: SlotProblem, admm: ADMM, search: Search) -> Search:
+    """A block of check_every iterations, its residuals, and penalties that follow them."""
+    state, (update, last) = _block(problem, admm, search.devices, search.state)
+    iterations = search.iterations + admm.check_every
+    due = (iterations % (admm.check_every * admm.gap_every) == 0) | (iterations >= admm.max_iter)
+    found = search._replace(state=state, update=update, residuals=last, iterations=iterations)
+    change = last_change(search.state, state)
+    due = due | (last.small & (last.row_excess <= 1))
+    with_gap = lambda now: _with_gap(problem, admm, now[0], change)
+    found, leap = once_if(due, with_gap, (found, no_leap(last.gap.dtype)))
+    adapted = _adapt(admm, leapt(problem, state, change, leap), found.residuals, iterations)
+    return found._replace(state=safe(problem, admm, adapted))
+
+
+def _with_gap(problem: SlotProblem, admm: ADMM, search: Search, change: Change) -> tuple[Search, Leap]:
+    """The search with the gap of what would be executed, and how its prices should move."""
+    last = search.residuals
+    answer = polish(problem, _raw(problem, admm, search), search.devices)
+    # leaps may end where they began, again and again: every other stretch goes without
+    pause = 2 * admm.check_every * admm.gap_every
+    stretch = search.iterations // max(admm.balance_until, 1)
+    late = (search.iterations % pause == 0) & (stretch % 2 == 0)
+    # what half of the tolerance did not end in time may use nearly all of it
+    share = jnp.where(search.iterations < admm.balance_until, 0.5, 0.95)
+    excess, leap = best_leap(problem, answer, share * admm.eps_gap, change, also=late)
+    found = last._replace(gap=excess)
+    better = (share * excess <= search.least) | found.converged
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), answer, search.answer)
+    least = jnp.where(better, share * excess, search.least)
+    return search._replace(answer=best, least=least, residuals=found), leap
+
+
+def _raw(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answer:
+    """Where the iteration stands, as an answer."""
+    state, update = search.state, search.update
+    return Answer(
+        injection=update.injection,
+        trades=update.trades,
+        market_price=update.market_price,
+        nodal_price=update.nodal_price,
+        trade_price=-state.rho[0] * state.trade_dual,
+        row_price=state.row_price,
+        prim_res=jnp.max(search.residuals.prim),
+        dual_res=jnp.max(search.residuals.dual),
+        iterations=search.iterations,
+        tolerance=jnp.asarray(admm.eps_gap, problem.load.dtype),
+    )
+
+
+def end_of(
+    problem: SlotProblem, admm: ADMM, search: "Search | Outcome", found: Answer | None = None
+) -> Answer:
+    """What `execute` needs, moving with the problem as state and update do; `found` where it is at hand."""
+    raw = _raw(problem, admm, search)
+    return polish(problem, raw) if found is None else moving_as(problem, raw, found)
+
+
+def end(problem: SlotProblem, admm: ADMM, search: Search) -> Outcome:
+    """What to execute: the best answer that was held against its certificate."""
+    return Outcome(search.state, search.update, search.residuals, search.iterations, search.answer)
+
+
+def solve_fixed(problem: SlotProblem, admm: ADMM, state: State, iterations: int) -> tuple[Outcome, Residuals]:
+    """Exactly `iterations` steps with constant penalties: constant latency, differentiable by scan.
+
+    Reverse mode keeps one state per iteration and works the step out again. Also returns the residual
+    history, every leaf with a leading axis of iterations.
+    """
+    search = begin(problem, state)
+    at_rho = curve(search.devices, state.rho[1])
+    rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
+
+    @partial(jax.checkpoint, prevent_cse=False)
+    def body(carry, _):
+        work = None
+        if rows:
+            work = moving_with(problem, at_work(*jax.lax.stop_gradient((problem, admm, carry[0]))))
+        new, update = step(problem, admm, at_rho, carry[0], work)
+        return (new, update), residuals(problem, admm, carry[0], new, update)
+
+    carry = (search.state, _no_update(problem))
+    (state, update), history = jax.lax.scan(body, carry, length=iterations)
+    last = jax.tree.map(lambda x: x[-1], history)
+    found = search._replace(
+        state=state, update=update, residuals=last, iterations=jnp.asarray(iterations, jnp.int32)
+    )
+    return end(problem, admm, found._replace(answer=end_of(problem, admm, found))), history
