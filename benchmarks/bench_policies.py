@@ -108,9 +108,9 @@ class Window:
     """One community and horizon, all policies run on it, and the lines that come of it."""
 
     def __init__(self, case: str, options, *, start: str, days: float, price: str, network=True, **devices):
-        from jaxp2p import POLICIES, build_community, build_horizon, evaluate, load_case, run, window
+        from jaxp2p import POLICIES, build_community, build_horizon, evaluate, load_case, window
         from jaxp2p.data import days_before
-        from jaxp2p.runs.runner import HISTORY_DAYS, MPC_POLICIES
+        from jaxp2p.runs.runner import HISTORY_DAYS, MPC_POLICIES, run
 
         whole = load_case(case, price=price, **devices)
         tables = window(whole, start=start, days=days)

@@ -1,10 +1,10 @@
 """jaxp2p: real-time peer-to-peer energy trading, online, within its grid, vectorised in JAX.
 
-    from jaxp2p import build_community, build_horizon, load_case, run, window
+    import jaxp2p as jp
 
-    tables = window(load_case("rural3"), days=1)
-    community = build_community(tables, market="pool")
-    result = run(community, build_horizon(community, tables))
+    case = jp.build(jp.load_case("rural3"), days=1, market="pool")
+    day = jp.run(case)
+    print(day.kpis())
 
 The names below are imported when they are first used: `import jaxp2p` itself does no work.
 """
@@ -17,29 +17,39 @@ __version__ = "0.1.0"
 _HOME = {
     "ADMM": "slot.admm.solver",
     "Battery": "model.types",
+    "Case": "library.case",
     "Community": "model.types",
+    "Decision": "control.policy",
     "Horizon": "model.types",
     "InputError": "data",
+    "Limits": "control.policy",
     "Market": "model.types",
-    "Newton": "slot.newton.solver",
     "Network": "model.types",
+    "Newton": "slot.newton.solver",
+    "OwnPolicy": "control.policy",
     "POLICIES": "runs.runner",
+    "Policy": "control.policy",
     "Prosumers": "model.types",
+    "Result": "library.run",
     "ScenarioModel": "scenarios.model",
     "SlotProblem": "slot.problem",
     "Status": "slot.status",
     "Tables": "data",
     "Trajectory": "model.trajectory",
     "best_lower_bound": "hindsight.lower_bound",
+    "build": "library.case",
     "build_community": "model.build",
     "build_horizon": "model.build",
     "certificate": "control.certificate",
     "choose_solver": "slot.solvers",
+    "clear": "library.run",
     "clear_pool": "slot.clearing",
     "diagnose": "slot.diagnosis",
     "evaluate": "report.kpis",
+    "load": "library.run",
     "load_case": "data",
     "load_results": "report.results",
+    "lyapunov": "library.case",
     "lyapunov_parameters": "control.bounds",
     "make_policies": "runs.runner",
     "materialise": "scenarios.model",
@@ -48,11 +58,14 @@ _HOME = {
     "perfect_foresight": "hindsight.perfect_foresight",
     "read_controller": "tuning.controller_file",
     "read_tables": "data",
-    "run": "runs.runner",
+    "record": "_pytree",
+    "run": "library.run",
     "scenario_key": "scenarios.model",
     "simulate": "simulation.forward",
     "solve": "slot.solvers",
     "solve_fixed": "slot.admm.solver",
+    "static": "_pytree",
+    "study": "library.study",
     "to_qp": "slot.qp",
     "tune": "tuning.train",
     "verify": "runs.verification",

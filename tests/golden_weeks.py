@@ -14,7 +14,8 @@ from typing import Any
 
 import jax
 
-from jaxp2p import build_community, build_horizon, choose_solver, evaluate, load_case, run, window
+from jaxp2p import build_community, build_horizon, choose_solver, evaluate, load_case, window
+from jaxp2p.runs.runner import run
 from jaxp2p.slot.solvers import scale_tolerances
 
 BOUNDS = ("perfect_foresight_eur", "lower_bound_eur", "end_value_eur_per_kwh")

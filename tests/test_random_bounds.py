@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxp2p import Tables, build_community, build_horizon, run
+from jaxp2p import Tables, build_community, build_horizon
 from jaxp2p.cli.console import UsageError
 from jaxp2p.cli.studying import foresight_sample
 from jaxp2p.control.policy import suggest_penalties
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
-from jaxp2p.runs.runner import make_policies
+from jaxp2p.runs.runner import make_policies, run
 from jaxp2p.simulation.forward import simulate_in_pieces
 from jaxp2p.slot.solvers import choose_solver
 

@@ -24,6 +24,7 @@ ORDER = [
     {"tuning", "runs"},
     {"report"},
     {"study"},
+    {"library"},
     {"cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -21,7 +21,6 @@ from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks, span
 
 if TYPE_CHECKING:
     from jaxp2p.data import Tables
-    from jaxp2p.report.canvas import PictureData
 
 DTYPES = ("float32", "float64")
 FORMATS = ("parquet", "csv")
@@ -227,28 +226,6 @@ def history_of(community: Any, tables: "Tables", start: Any) -> Any:
     return None if before is None else build_horizon(community, before)
 
 
-def picture_data(
-    tables: "Tables", community: Any, horizon: Any, result: Any, evaluations: Any, case: str
-) -> "PictureData":
-    """What the pictures need, with the coordinates of the buses in the order of the network."""
-    from jaxp2p.report.canvas import PictureData, plain
-
-    time = tables.profiles["time"]
-    places = tables.buses.set_index("bus_id").loc[list(community.network.bus_ids), ["x", "y"]]
-    days = len(time) * float(horizon.slot_hours) / 24
-    span = "1 day" if days == 1 else f"{days:g} days"
-    return PictureData(
-        community=community,
-        horizon=horizon,
-        trajectories=result.trajectories,
-        evaluations=evaluations,
-        time=time,
-        terminal_price=result.terminal_price,
-        title=f"{plain(case)}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
-        coordinates=places.to_numpy(float),
-    )
-
-
 def named_policies(text: str, known: tuple[str, ...], *, besides: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Names in the usual order; "all" for every one of `known`, those `besides` only by their names."""
     asked = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
@@ -303,6 +280,7 @@ def _save(
             homes=options.homes_tables,
         )
         if options.pictures:
+            from jaxp2p.report.canvas import picture_data
             from jaxp2p.report.pictures import write_pictures
 
             files = write_pictures(folder / PICTURES, picture_data(tables, *made, case))

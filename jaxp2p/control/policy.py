@@ -1,11 +1,12 @@
-"""Policies: who decides what a battery does. One record for all, so that one program runs them all.
+"""Policies: who decides what a battery does. One record for all of ours, so that one program runs them all.
 
-A policy sees the present slot and the energy at hand, never the future, and makes a `SlotProblem`; the
-solver does the rest, under the same market and the same network for everybody.
+A policy sees the present slot and the energy at hand, never the future, and says within which limits every
+battery moves and what a stored kWh is worth (a `Decision`). From that comes a `SlotProblem`; the solver does
+the rest, under the same market and the same network for everybody. `OwnPolicy` is for anybody else's.
 """
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -20,6 +21,51 @@ from jaxp2p.model.types import Community, Horizon
 from jaxp2p.slot.problem import SlotProblem
 
 BY_VALUE, BY_OWN_METER, BY_COMMUNITY = 0, 1, 2  # what moves the batteries
+
+
+class Limits(NamedTuple):
+    """Between what and what the batteries may move in a slot, each (N,) kW at the terminals."""
+
+    charge_min: Array
+    charge_max: Array
+    discharge_min: Array
+    discharge_max: Array
+
+
+class Decision(NamedTuple):
+    """What a policy says of a slot; value and slope make the worth of a kWh, value - slope (E' - kept)."""
+
+    limits: Limits  # at most those that it was given
+    value: Array  # (N,) EUR/kWh at E' = kept, lambda
+    slope: Array  # (N,) EUR/kWh^2, >= 0
+
+
+class OwnPolicy:
+    """Somebody's own policy: make its class with `jaxp2p.record`, so that its fields are leaves of a pytree.
+
+    The methods are pure, of arrays, and traced once per run; N is the number of members. A policy without a
+    memory writes `decide` only.
+    """
+
+    trade: float | Array = 1.0  # 1: the market is open, 0: everybody for himself
+
+    def remember(self, community: Community) -> Any:
+        """What it knows before the first slot: any pytree."""
+        return None
+
+    def observe(self, memory: Any, slot: "Slot") -> Any:
+        """The same once the slot's prices, loads and PV are known."""
+        return memory
+
+    def decide(
+        self, community: Community, slot: "Slot", kept: Array, slot_of_week: Array, free: Limits, memory: Any
+    ) -> Decision:
+        """What to do in the slot.
+
+        kept (N,) kWh is left of the energy at its start after self-discharge, slot_of_week () counts from
+        midnight of a Monday, free is what the batteries can do without leaving their energy limits.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method decide")
 
 
 @record
@@ -123,48 +169,50 @@ def follow(tuned: TunedValue, dtype) -> Policy:
     return replace(_fixed(tuned.group.shape[0], dtype), tuned=tuned)
 
 
-def remember(community: Community, policy: Policy) -> Memory | None:
+AnyPolicy = Policy | OwnPolicy
+
+
+def remember(community: Community, policy: AnyPolicy) -> Any:
     """What the policy knows before the first slot; None for those without a memory."""
-    if policy.tuned is None:
-        return None
-    return tuned_value.remember(policy.tuned, community.prosumers.battery)
+    if isinstance(policy, OwnPolicy):
+        return policy.remember(community)
+    return None if policy.tuned is None else tuned_value.remember(policy.tuned, community.prosumers.battery)
 
 
-def observe(policy: Policy, memory: Memory | None, slot: Slot) -> Memory | None:
+def observe(policy: AnyPolicy, memory: Any, slot: Slot) -> Any:
     """The same once the slot's values are known."""
+    if isinstance(policy, OwnPolicy):
+        return policy.observe(memory, slot)
     if policy.tuned is None or memory is None:
         return None
     seen = slot.slot_hours, slot.price_buy, slot.load, slot.pv, slot.price_ahead
     return tuned_value.observe(policy.tuned, memory, *seen)
 
 
-def slot_problem(
-    community: Community,
-    penalties: Penalties,
-    policy: Policy,
-    slot: Slot,
-    energy: Array,
-    slot_of_week: Array,
-    memory: Memory | None = None,
-) -> SlotProblem:
-    """The slot that the solver sees.
+def free_limits(community: Community, slot: Slot, kept: Array, storage: Array | float = 1.0) -> Limits:
+    """What the batteries can do: charging up to what there is room for, discharging down to the lower limit.
 
-    energy (N,) kWh at its start; slot_of_week () picks theta, and tells a tuned policy the weekday (0 is
-    midnight of a Monday); memory of a tuned policy, this slot observed.
+    kept (N,) kWh is the energy after self-discharge, storage () 1 where batteries take part, 0 where they
+    rest. What leaked below the lower limit must be charged again, by every policy alike: an absent battery
+    too.
     """
-    homes, battery, dt = community.prosumers, community.prosumers.battery, slot.slot_hours
-    kept = battery.retention * energy
+    battery, dt = community.prosumers.battery, slot.slot_hours
     room = jnp.maximum(battery.energy_max - kept, 0) / (dt * battery.charge_efficiency)
     stock = jnp.maximum(kept - battery.energy_min, 0) * battery.discharge_efficiency / dt
-    # what leaked below the lower limit must be charged again, by every policy alike: an absent battery too
     refill = jnp.maximum(battery.energy_min - kept, 0) / (dt * battery.charge_efficiency)
     charge_min = jnp.minimum(refill, battery.charge_max)
-    charge_max = jnp.maximum(policy.storage * jnp.minimum(battery.charge_max, room), charge_min)
-    discharge_max = policy.storage * jnp.minimum(battery.discharge_max, stock)
+    charge_max = jnp.maximum(storage * jnp.minimum(battery.charge_max, room), charge_min)
+    discharge_max = storage * jnp.minimum(battery.discharge_max, stock)
+    return Limits(charge_min, charge_max, jnp.zeros_like(discharge_max), discharge_max)
 
-    discharge_min = jnp.zeros_like(discharge_max)
+
+def _decide(
+    policy: Policy, community: Community, slot: Slot, kept: Array, slot_of_week: Array, memory: Memory | None
+) -> Decision:
+    """What one of our own policies says."""
+    charge_min, charge_max, discharge_min, discharge_max = free_limits(community, slot, kept, policy.storage)
     if policy.tuned is not None and memory is not None:  # never a rule
-        value, slope = tuned_value.value_line(policy.tuned, memory, homes, kept, slot_of_week)
+        value, slope = tuned_value.value_line(policy.tuned, memory, community.prosumers, kept, slot_of_week)
     else:
         theta = policy.theta[slot_of_week % policy.theta.shape[0]]
         value = jnp.where(policy.inverse_v > 0, policy.inverse_v * (theta - kept), policy.rest_value)
@@ -181,6 +229,48 @@ def slot_problem(
         discharge_min, discharge_max = (
             jnp.where(ruled, discharge, limit) for limit in (discharge_min, discharge_max)
         )
+    limits = Limits(charge_min, charge_max, discharge_min, discharge_max)
+    return Decision(limits, value, policy.exact * slope)
+
+
+def _decide_own(
+    policy: OwnPolicy, community: Community, slot: Slot, kept: Array, slot_of_week: Array, memory: Any
+) -> Decision:
+    """What somebody's policy says, kept within what the batteries can do."""
+    free = free_limits(community, slot, kept)
+    wanted = policy.decide(community, slot, kept, slot_of_week, free, memory)
+    full = lambda x: jnp.broadcast_to(jnp.asarray(x, kept.dtype), kept.shape)
+    charge_max = jnp.clip(full(wanted.limits.charge_max), free.charge_min, free.charge_max)
+    discharge_max = jnp.clip(full(wanted.limits.discharge_max), 0, free.discharge_max)
+    limits = Limits(
+        jnp.clip(full(wanted.limits.charge_min), free.charge_min, charge_max),
+        charge_max,
+        jnp.clip(full(wanted.limits.discharge_min), 0, discharge_max),
+        discharge_max,
+    )
+    return Decision(limits, full(wanted.value), jnp.maximum(full(wanted.slope), 0))
+
+
+def slot_problem(
+    community: Community,
+    penalties: Penalties,
+    policy: AnyPolicy,
+    slot: Slot,
+    energy: Array,
+    slot_of_week: Array,
+    memory: Any = None,
+) -> SlotProblem:
+    """The slot that the solver sees.
+
+    energy (N,) kWh at its start; slot_of_week () picks theta, and tells a tuned policy the weekday (0 is
+    midnight of a Monday); memory of a tuned policy, this slot observed.
+    """
+    homes, battery, dt = community.prosumers, community.prosumers.battery, slot.slot_hours
+    kept = battery.retention * energy
+    if isinstance(policy, OwnPolicy):
+        decision = _decide_own(policy, community, slot, kept, slot_of_week, memory)
+    else:
+        decision = _decide(policy, community, slot, kept, slot_of_week, memory)
     if community.feeder is None:
         rows = (jnp.zeros((0,), slot.load.dtype),) * 3
     else:
@@ -188,7 +278,7 @@ def slot_problem(
             community.network, community.feeder, slot.voltage_base, slot.flow_base, slot.flow_reactive
         )
     market = community.market
-    limit = jnp.where(policy.trade > 0, market.limit, 0)
+    limit = jnp.where(jnp.asarray(policy.trade) > 0, market.limit, 0)
     return SlotProblem(
         slot_hours=dt,
         price_buy=slot.price_buy,
@@ -199,15 +289,12 @@ def slot_problem(
         load_cost=homes.load_flex_cost if homes.elastic else None,
         pv_max=slot.pv,
         curtailment_cost=homes.curtailment_cost,
-        charge_min=charge_min,
-        charge_max=charge_max,
-        discharge_min=discharge_min,
-        discharge_max=discharge_max,
+        **decision.limits._asdict(),
         charge_efficiency=battery.charge_efficiency,
         discharge_efficiency=battery.discharge_efficiency,
         wear_cost=battery.wear_cost,
-        value=value,
-        value_slope=policy.exact * slope,
+        value=decision.value,
+        value_slope=decision.slope,
         buy_max=homes.buy_max if homes.limited else None,
         sell_max=homes.sell_max if homes.limited else None,
         unserved_price=penalties.unserved if homes.limited else None,

@@ -41,6 +41,7 @@ import numpy as np
 from jax import Array
 from jax.lax import Precision
 
+from jaxp2p.model.match import require_match
 from jaxp2p.model.network import row_limits
 from jaxp2p.model.types import Battery, Community, Horizon
 
@@ -289,6 +290,7 @@ def lower_bound(
     `unserved_price`: u, EUR/kWh on top of the tariffs, of what the connection limits leave unserved; None
     leaves these limits out. Either way the bound holds for cost plus the cost of what is unserved.
     """
+    require_match(community, horizon)
     return _lower_bound(
         community,
         horizon,
@@ -342,6 +344,7 @@ def best_lower_bound(
     It starts from `storage_value` (such as the duals of perfect foresight, which are optimal) or from
     v_T everywhere. See `lower_bound` for the arguments.
     """
+    require_match(community, horizon)
     limited = _has_limits(community, unserved_price)
     index, owners, surplus, deficit = _split(
         _homes(community, horizon, row_price, unserved_price), horizon, limited=limited

@@ -22,6 +22,7 @@ import numpy as np
 from jaxp2p.hindsight.horizon_data import HorizonData, NetworkRows
 from jaxp2p.hindsight.horizon_qp import HorizonSolution, solve_horizon
 from jaxp2p.hindsight.horizon_settlement import settle
+from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 
@@ -75,6 +76,7 @@ def perfect_foresight(
     then make the answer a lower bound with the status "MaxRounds". `told(round, rows, iteration)` hears of
     every iteration of the solver. Raises RuntimeError, with Clarabel's status, when a QP is not solved.
     """
+    require_match(community, horizon)
     begin = time.perf_counter()
     data, exact_market = horizon_data(
         community,

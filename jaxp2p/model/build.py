@@ -17,6 +17,7 @@ from jaxp2p.model.market import (
     pool_market,
     regular_graph,
 )
+from jaxp2p.model.match import mark_of
 from jaxp2p.model.network import controllable_rows, radial_matrices
 from jaxp2p.model.types import Battery, Community, Horizon, Market, Network, Prosumers
 
@@ -93,6 +94,7 @@ def build_community(
         market=_market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, kind),
         network=grid,
         feeder=feeder,
+        mark=mark_of(str(tables.meta.get("name", "")), prosumers, bus_ids),
     )
 
 
@@ -102,6 +104,11 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
     tables = check(tables)
     _, bus_ids, order, bus = _ordered(tables)
     homes, profiles, prices = tables.prosumers.iloc[order], tables.profiles, tables.prices
+    if tuple(homes["prosumer_id"]) != community.prosumers.ids or bus_ids != community.network.bus_ids:
+        raise ValueError(
+            f"these tables have other members or buses than {community.mark}: "
+            "build the community from them too"
+        )
     load, load_at_bus = _member_series(
         scaled(profiles, homes["load_profile"], homes["load_kw"]),
         bus,
@@ -133,6 +140,7 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         flow_base=array(active_base @ downstream.T),
         flow_reactive=array(reactive_base @ downstream.T),
         price_ahead=array(published_prices(zoned_time(tables), buy)),
+        mark=community.mark,
     )
 
 

@@ -110,6 +110,7 @@ class Community:
     market: Market
     network: Network
     feeder: Feeder | None  # None: the network is not part of the market
+    mark: str = static(default="")  # whose it is: a Horizon made for it has the same
 
     @property
     def size(self) -> int:
@@ -134,6 +135,7 @@ class Horizon:
     flow_base: Array  # (T, L) kW, positive towards the slack (injections downstream)
     flow_reactive: Array  # (T, L) kvar
     price_ahead: Array  # (T, 3) EUR/kWh, what a day-ahead market has published, see `data.day_ahead`
+    mark: str = static(default="")  # of the Community that it was made for
 
     @property
     def slots(self) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxp2p.control.policy import Penalties, greedy, suggest_penalties
 from jaxp2p.hindsight.perfect_foresight import horizon_data
+from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.planning.forecasts import make_forecast
@@ -58,6 +59,7 @@ def mpc(
     Raises ValueError for an unknown forecast, a history too short for it, a window or interval below one
     slot, and a slot length that does not divide the day; RuntimeError when a plan cannot be solved.
     """
+    require_match(community, horizon)
     begin = time.perf_counter()
     foreseen, dt = make_forecast(forecast, weeks=weeks), float(horizon.slot_hours)
     require_history(forecast, horizon, history)

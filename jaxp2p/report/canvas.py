@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from jaxp2p.data.tables import Tables
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import OPTIMUM, Evaluation
@@ -79,6 +80,26 @@ class PictureData:
         """A policy to set beside the favourite: the community with neither storage nor trade."""
         other = [name for name in ("no_storage_no_trade", "no_storage") if name in self.trajectories]
         return next((name for name in other if name != self.favourite()), None)
+
+
+def picture_data(
+    tables: Tables, community: Community, horizon: Horizon, result: Any, evaluations: Any, case: str
+) -> PictureData:
+    """What the pictures need, with the coordinates of the buses in the order of the network."""
+    time = tables.profiles["time"]
+    places = tables.buses.set_index("bus_id").loc[list(community.network.bus_ids), ["x", "y"]]
+    days = len(time) * float(horizon.slot_hours) / 24
+    span = "1 day" if days == 1 else f"{days:g} days"
+    return PictureData(
+        community=community,
+        horizon=horizon,
+        trajectories=result.trajectories,
+        evaluations=evaluations,
+        time=time,
+        terminal_price=result.terminal_price,
+        title=f"{plain(case)}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
+        coordinates=places.to_numpy(float),
+    )
 
 
 def label(policy: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.simulation.accounting import Costs, costs, possible_saving
@@ -76,6 +77,7 @@ def policy_kpis(
 
 def evaluate(community: Community, horizon: Horizon, run: Any) -> dict[str, Evaluation]:
     """Figures of every policy of a `jaxp2p.runs.runner.Run`, with saving and capture."""
+    require_match(community, horizon)
     prices = {
         "terminal_price": run.terminal_price,
         "unserved_price": run.unserved_price,

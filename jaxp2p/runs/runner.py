@@ -1,19 +1,30 @@
 """All policies on one community and horizon, with the bounds that say how good they were."""
 
+import re
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.control.bounds import lyapunov_parameters
+from jaxp2p.control.bounds import LyapunovParameters, lyapunov_parameters
 from jaxp2p.control.certificate import Certificate, certificate, tuned_certificate
-from jaxp2p.control.policy import Penalties, Policy, baseline_policies, follow, lyapunov, suggest_penalties
+from jaxp2p.control.policy import (
+    AnyPolicy,
+    OwnPolicy,
+    Penalties,
+    Policy,
+    baseline_policies,
+    follow,
+    lyapunov,
+    suggest_penalties,
+)
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.hindsight.lower_bound import best_lower_bound
 from jaxp2p.hindsight.perfect_foresight import PerfectForesight, estimate_seconds, perfect_foresight
+from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.planning.predictive import mpc, require_history
@@ -36,6 +47,7 @@ POLICIES = (
 # by name only: a plan per slot takes a hundred times as long as a rule
 MPC_POLICIES = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect": "perfect"}
 TUNED = "tuned"  # the policy of a controller file
+NAME = re.compile(r"\w[\w.+-]*")  # of a policy: it becomes part of file names and columns
 HISTORY_DAYS = 28  # before the window, all that these forecasts look back on
 FORESIGHT = ("auto", "on", "off")
 # "auto" leaves perfect foresight out where it would take this many times as long as all else, and a while
@@ -98,19 +110,51 @@ def check_end_value(price: float | None) -> None:
 
 def make_policies(community: Community, horizon: Horizon) -> dict[str, Policy]:
     """Every online policy by name, with the certified V_max and theta of the tariffs' price range."""
-    battery = community.prosumers.battery
-    low, high = price_bounds(horizon)
-    parameters = partial(lyapunov_parameters, battery, low, high, horizon.slot_hours)
-    modified = lyapunov(parameters(method="exact"))
+    modified, standard = (
+        lyapunov(parameters_of(community, horizon, method=m)) for m in ("exact", "standard")
+    )
     policies = baseline_policies(community.size, horizon.load.dtype, own=modified)
-    return policies | {"lyapunov_standard": lyapunov(parameters(method="standard")), "lyapunov": modified}
+    return policies | {"lyapunov_standard": standard, "lyapunov": modified}
+
+
+def parameters_of(
+    community: Community, horizon: Horizon, *, method: str = "exact", v_share: float = 1.0
+) -> LyapunovParameters:
+    """V = v_share V_max and theta for the price range of the tariffs, see `control.bounds`."""
+    low, high = price_bounds(horizon)
+    battery = community.prosumers.battery
+    return lyapunov_parameters(battery, low, high, horizon.slot_hours, method=method, v_share=v_share)
+
+
+def sorted_out(
+    policies: Sequence[str | Mapping[str, AnyPolicy]], known: Sequence[str]
+) -> tuple[list[str], dict[str, AnyPolicy]]:
+    """Names in order, and anybody's own policies among them.
+
+    Raises ValueError for a name that is unknown, there twice, or no name for a file or a column.
+    """
+    own: dict[str, AnyPolicy] = {}
+    for entry in policies:
+        own |= {} if isinstance(entry, str) else dict(entry)
+    names = [name for entry in policies for name in ([entry] if isinstance(entry, str) else entry)]
+    unknown = [name for name in names if name not in known and name not in own]
+    faults = [f"unknown policies {', '.join(unknown)}: choose from {', '.join(known)}"] if unknown else []
+    for name, policy in own.items():
+        if not NAME.fullmatch(name) or name in known or name == TUNED:
+            faults.append(f"{name!r} cannot name a policy of one's own: it is taken, or no name for a file")
+        if not isinstance(policy, Policy | OwnPolicy):
+            faults.append(f"{name}: a policy is a Policy or an OwnPolicy, not a {type(policy).__name__}")
+    faults += [f"the policy {name} is named twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    if faults:
+        raise ValueError("; ".join(faults))
+    return names, own
 
 
 def run(
     community: Community,
     horizon: Horizon,
     *,
-    policies: Sequence[str] = POLICIES,
+    policies: Sequence[str | Mapping[str, AnyPolicy]] = POLICIES,
     solver: Solver | None = None,
     terminal_price: float | None = None,
     unserved_price: float | None = None,
@@ -124,23 +168,22 @@ def run(
     """Run the named policies slot by slot; perfect foresight and the lower bound see the whole horizon.
 
     Besides `POLICIES` there are those of `MPC_POLICIES`, which plan by forecasts made from `history`, the
-    slots right before the horizon. A tuned `controller` runs as the policy "tuned"; it counts slot_of_week
-    from midnight of a Monday. terminal_price in EUR/kWh values the stored energy at the end for every policy
-    alike; by default the middle of what a stored kWh usually costs and earns. unserved_price in EUR/kWh on
-    top of the tariffs is what energy beyond the connection limits costs, in the slots and in the figures; by
-    default that of `suggest_penalties`. foresight_mode is one of `FORESIGHT`: "auto" leaves perfect foresight
-    out, with the reason in `left_out`, where `estimate_seconds` says that it would take more than
-    FORESIGHT_SECONDS and FORESIGHT_FACTOR times what all else took. Raises ValueError for an unknown policy
-    or mode, for a history too short for a forecast, for a controller made for another slot length, and for
-    prices that cannot be.
+    slots right before the horizon, and anybody's own as {name: policy} (`control.policy.OwnPolicy`). A tuned
+    `controller` runs as the policy "tuned"; it counts slot_of_week from midnight of a Monday. terminal_price
+    in EUR/kWh values the stored energy at the end for every policy alike; by default the middle of what a
+    stored kWh usually costs and earns. unserved_price in EUR/kWh on top of the tariffs is what energy beyond
+    the connection limits costs, in the slots and in the figures; by default that of `suggest_penalties`.
+    foresight_mode is one of `FORESIGHT`: "auto" leaves perfect foresight out, with the reason in `left_out`,
+    where `estimate_seconds` says that it would take more than FORESIGHT_SECONDS and FORESIGHT_FACTOR times
+    what all else took. Raises ValueError for an unknown policy or mode, for a horizon of another community,
+    for a history too short for a forecast, for a controller made for another slot length, and for prices that
+    cannot be.
     """
-    known = (*POLICIES, *MPC_POLICIES)
-    unknown = [name for name in policies if name not in known]
-    if unknown:
-        raise ValueError(f"unknown policies {', '.join(unknown)}: choose from {', '.join(known)}")
+    require_match(community, horizon)
+    names, given = sorted_out(policies, (*POLICIES, *MPC_POLICIES))
     if foresight_mode not in FORESIGHT:
         raise ValueError(f"unknown foresight_mode {foresight_mode!r}: choose from {', '.join(FORESIGHT)}")
-    check_history(policies, horizon, history)
+    check_history(names, horizon, history)
     check_end_value(terminal_price)
     penalties = penalties_of(horizon, unserved_price)
     begin = time.perf_counter()
@@ -150,9 +193,9 @@ def run(
         terminal_price = suggest_terminal_price(community, horizon)
     own = tuned_policy(controller, horizon)
     trajectories, seconds, compile_seconds = _online(
-        community, horizon, [*policies, *own], penalties, solver, slot_of_week, report, own
+        community, horizon, [*names, *own], penalties, solver, slot_of_week, report, given | own
     )
-    for name in [name for name in policies if name in MPC_POLICIES]:
+    for name in [name for name in names if name in MPC_POLICIES]:
         told = lambda done, name=name: report(name, done, horizon.slots)
         told(0)
         found = mpc(
@@ -169,10 +212,10 @@ def run(
         compile_seconds += found.compile_seconds
 
     foresight, left_out = None, ""
-    if "perfect_foresight" in policies:
+    if "perfect_foresight" in names:
         elapsed = time.perf_counter() - begin
         left_out = _reason_to_leave_out(community, horizon, foresight_mode, elapsed)
-    if "perfect_foresight" in policies and not left_out:
+    if "perfect_foresight" in names and not left_out:
         report("perfect_foresight", 0, horizon.slots)
 
         def heard(round: int, rows: int, iteration: int) -> None:
@@ -277,13 +320,13 @@ def tuned_policy(controller: TunedValue | None, horizon: Horizon) -> dict[str, P
 
 
 def _online(community, horizon, policies, penalties, solver, slot_of_week, report, own):
-    """The online policies one after the other; all but `own` go through the same compiled programs."""
+    """The online policies one after the other; those of one structure share their compiled programs."""
     known = make_policies(community, horizon) | own
     names = [name for name in policies if name in known]
     begin = time.perf_counter()
     if names:
         report("compiling", 0, 1)
-        for name in {names[0], *own}:
+        for name in {jax.tree.structure(known[name]): name for name in names}.values():
             simulation.compile_pieces(community, horizon, penalties, known[name], solver)
         report("compiling", 1, 1)
     compile_seconds = time.perf_counter() - begin

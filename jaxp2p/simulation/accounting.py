@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxp2p.control.bounds import stored_value_range
+from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.simulation.grid import GridState, violated_kw
@@ -56,6 +57,7 @@ def costs(
     row_price: float,
 ) -> Costs:
     """The costs of a trajectory; prices in EUR/kWh, the first of stored energy at the end."""
+    require_match(community, horizon)
     hours = float(horizon.slot_hours)
     short, spilled = unserved_power(trajectory)
     buy, sell = _f64(horizon.price_buy)[:, None], _f64(horizon.price_sell)[:, None]

@@ -23,6 +23,7 @@ from jax.lax import stop_gradient
 
 from jaxp2p.control.policy import Penalties, Policy, Slot, observe, remember, slot_problem
 from jaxp2p.control.tuned import Memory
+from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.simulation import forward as simulation
@@ -113,6 +114,7 @@ def simulate(
     Returns the stored energy (N,) in kWh at the end in place of the last state. First derivatives only, in
     forward and reverse mode.
     """
+    require_match(community, horizon)
     number = jnp.asarray(slot_of_week, jnp.int32)
     rules, battery = _Rules(community, penalties, policy), community.prosumers.battery
     last, verdict, points = _run(stop_gradient(rules), stop_gradient(horizon), solver, number)

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxp2p.control.policy import Penalties, Policy, Slot, fix_storage, observe, remember, slot_problem
+from jaxp2p.control.policy import AnyPolicy, Penalties, Slot, fix_storage, observe, remember, slot_problem
 from jaxp2p.control.tuned import Memory
+from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Battery, Community, Horizon
 from jaxp2p.slot import execute, solvers
@@ -39,7 +40,7 @@ class RunState(NamedTuple):
 def init(
     community: Community,
     penalties: Penalties,
-    policy: Policy,
+    policy: AnyPolicy,
     solver: Solver,
     slot: Slot,
     slot_of_week: Array,
@@ -63,7 +64,7 @@ class Cleared(NamedTuple):
 def clear(
     community: Community,
     penalties: Penalties,
-    policy: Policy,
+    policy: AnyPolicy,
     solver: Solver,
     state: RunState,
     slot: Slot,
@@ -142,7 +143,7 @@ def simulate(
     community: Community,
     horizon: Horizon,
     penalties: Penalties,
-    policy: Policy,
+    policy: AnyPolicy,
     solver: Solver,
     *,
     state: RunState | None = None,
@@ -162,6 +163,7 @@ def simulate(
     derivatives: rounding then picks other pieces of the polylines than the forward pass did. In a pool
     without network `costate.simulate` gives the same derivatives in less time.
     """
+    require_match(community, horizon)
     rows = slots(horizon)
     if state is None:
         first = jax.tree.map(lambda x: x[0], rows)
@@ -183,7 +185,7 @@ def simulate_in_pieces(
     community: Community,
     horizon: Horizon,
     penalties: Penalties,
-    policy: Policy,
+    policy: AnyPolicy,
     solver: Solver,
     *,
     slot_of_week: int = 0,
@@ -207,7 +209,7 @@ def compile_pieces(
     community: Community,
     horizon: Horizon,
     penalties: Penalties,
-    policy: Policy,
+    policy: AnyPolicy,
     solver: Solver,
     *,
     schedule: Schedule | None = None,

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxp2p.model.match import require_match
 from jaxp2p.model.network import network_state
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.slot.execute import POWER_TOLERANCE, VOLTAGE_TOLERANCE
@@ -23,6 +24,7 @@ def grid_state(community: Community, horizon: Horizon, injection: np.ndarray) ->
 
     The base quantities of `horizon` hold the homes that have nothing to decide, so only the others count.
     """
+    require_match(community, horizon)
     network = community.network
     moved = np.where(_flexible(community), injection, 0.0)
     as_given = jnp.asarray(moved, np.asarray(horizon.load).dtype)

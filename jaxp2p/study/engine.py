@@ -30,7 +30,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxp2p._pytree import record, static
-from jaxp2p.control.policy import Penalties, Policy, observe, remember, slot_problem
+from jaxp2p.control.policy import AnyPolicy, Penalties, observe, remember, slot_problem
 from jaxp2p.control.tuned import Memory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
@@ -87,7 +87,7 @@ class Task:
     horizon: Horizon
     model: ScenarioModel
     penalties: Penalties
-    policy: Policy
+    policy: AnyPolicy
     solver: Solver
     key: Array  # of the study
     first_slot_of_week: Array  # () int32
@@ -114,7 +114,7 @@ def _pack(problem: SlotProblem) -> dict[str, Any]:
 
 def _unpack(task: Task, packed: dict[str, Any]) -> SlotProblem:
     market = task.community.market
-    limit = jnp.where(task.policy.trade > 0, market.limit, 0)
+    limit = jnp.where(jnp.asarray(task.policy.trade) > 0, market.limit, 0)
     return SlotProblem(**packed, market=replace(market, limit=limit), feeder=task.community.feeder)
 
 

@@ -1,7 +1,7 @@
 """A study: policies on many scenarios of a community, and what every scenario cost."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from weakref import WeakKeyDictionary
 
@@ -12,9 +12,10 @@ import pandas as pd
 from jax import Array
 from jax.sharding import Mesh
 
-from jaxp2p.control.policy import Penalties, Policy
+from jaxp2p.control.policy import AnyPolicy, Penalties
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
+from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import REFERENCE, UNSOLVED
@@ -23,6 +24,7 @@ from jaxp2p.runs.runner import (
     check_end_value,
     make_policies,
     penalties_of,
+    sorted_out,
     suggest_terminal_price,
     tuned_policy,
 )
@@ -50,7 +52,7 @@ class Study:
     community: Community
     horizon: Horizon  # what the scenarios are made from
     model: ScenarioModel
-    policies: dict[str, Policy | None]  # in order; None: perfect foresight
+    policies: dict[str, AnyPolicy | None]  # in order; None: perfect foresight
     penalties: Penalties
     solver: Solver
     key: Array
@@ -62,7 +64,7 @@ class Study:
     lanes: int | None = None
     mesh: Mesh | None = None
 
-    def task(self, policy: Policy) -> Task:
+    def task(self, policy: AnyPolicy) -> Task:
         """What the batch engine takes."""
         return Task(
             community=self.community,
@@ -82,7 +84,7 @@ def make_study(
     horizon: Horizon,
     *,
     model: ScenarioModel | None = None,
-    policies: Sequence[str] = POLICIES,
+    policies: Sequence[str | Mapping[str, AnyPolicy]] = POLICIES,
     slots: int | None = None,
     seed: int = 0,
     solver: Solver | None = None,
@@ -95,7 +97,7 @@ def make_study(
     mesh: Mesh | None = None,
     controller: TunedValue | None = None,
 ) -> Study:
-    """A study of the named policies; scenarios of `slots` slots are drawn by `model` from the horizon.
+    """A study of the policies; scenarios of `slots` slots are drawn by `model` from the horizon.
 
     Policy parameters, penalties and the terminal price (as in `jaxp2p.run` where they are not given)
     follow from the tariffs of the horizon, the same for every scenario. A tuned `controller` runs last, as
@@ -104,9 +106,8 @@ def make_study(
     Raises ValueError for unknown policies, where scenarios cannot be that long, for a controller made for
     another slot length, and for prices that cannot be.
     """
-    unknown = [name for name in policies if name not in POLICIES]
-    if unknown:
-        raise ValueError(f"unknown policies {', '.join(unknown)}: choose from {', '.join(POLICIES)}")
+    require_match(community, horizon)
+    names, given = sorted_out(policies, POLICIES)
     model = model or ScenarioModel(effects=())
     slots = horizon.slots if slots is None else slots
     limit = slots_of_scenario(model, horizon)
@@ -120,7 +121,7 @@ def make_study(
         community=community,
         horizon=horizon,
         model=model,
-        policies={name: known.get(name) for name in policies} | own,
+        policies={name: (known | given).get(name) for name in names} | own,
         penalties=penalties_of(horizon, unserved_price),
         solver=solver or choose_solver(community),
         key=jax.random.key(seed),
@@ -191,8 +192,9 @@ def _compile(study: Study, numbers: np.ndarray) -> float:
     Tolerances are leaves: with infinite ones a program is compiled and runs in no time.
     """
     sizes = _compiled.setdefault(study, set())
-    # one program serves all policies but a tuned one, which has its own
-    programs = {policy.tuned is None: policy for policy in study.policies.values() if policy is not None}
+    # one program serves all policies of a structure; a tuned one and anybody's own have theirs
+    online = [policy for policy in study.policies.values() if policy is not None]
+    programs = {jax.tree.structure(policy): policy for policy in online}
     if not programs or len(numbers) in sizes:
         return 0.0
     begin = time.perf_counter()

@@ -1,0 +1,144 @@
+"""A case: a community with the days it is to live through, built together, so that they cannot disagree."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pandas as pd
+
+from jaxp2p.control.policy import AnyPolicy, Policy, remember, slot_problem
+from jaxp2p.control.policy import lyapunov as lyapunov_policy
+from jaxp2p.control.policy import observe as observed
+from jaxp2p.data import CASES, Tables, days_before, load_case, read_tables, window
+from jaxp2p.data.calendar import slot_of_week
+from jaxp2p.model.build import build_community, build_horizon
+from jaxp2p.model.types import Community, Horizon
+from jaxp2p.runs.runner import HISTORY_DAYS, make_policies, parameters_of, penalties_of
+from jaxp2p.simulation.forward import slots as rows_of
+from jaxp2p.slot.problem import SlotProblem
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """A community, what nature and the tariffs bring it slot by slot, when that is, and its name.
+
+    Made by `build`. Everything that a run, a study or a single slot needs is in it.
+    """
+
+    name: str
+    tables: Tables  # of the chosen days
+    whole: Tables  # of all the days there are: what forecasts look back on
+    community: Community
+    horizon: Horizon
+
+    @property
+    def time(self) -> pd.Series:
+        """(T,) start of every slot, as in the tables (UTC where they have a time zone)."""
+        return self.tables.profiles["time"]
+
+    @property
+    def size(self) -> int:
+        """Number of members N."""
+        return self.community.size
+
+    @property
+    def slots(self) -> int:
+        """Number of slots T."""
+        return self.horizon.slots
+
+    @property
+    def slot_of_week(self) -> int:
+        """Number of the first slot within its week, which begins on Monday."""
+        return slot_of_week(self.time.iloc[0], self.time.iloc[1] - self.time.iloc[0])
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the members in the order of all arrays (N,)."""
+        return self.community.prosumers.ids
+
+    @cached_property
+    def history(self) -> Horizon | None:
+        """The days right before, for forecasts; None where there is not one."""
+        before = days_before(self.whole, self.time.iloc[0], HISTORY_DAYS)
+        return None if before is None else build_horizon(self.community, before)
+
+    def policies(self) -> dict[str, Policy]:
+        """The package's policies that decide slot by slot, by name."""
+        return make_policies(self.community, self.horizon)
+
+    def slot(self, number: int, *, policy: str | AnyPolicy = "lyapunov", energy: Any = None) -> SlotProblem:
+        """What the solver sees of slot `number` under a policy: one problem in, one dispatch out (`clear`).
+
+        energy (N,) kWh at its start, by default what the batteries start with. A policy with a memory has
+        seen this slot only. Raises ValueError for an unknown policy, IndexError for a slot that is not there.
+        """
+        if not 0 <= number < self.slots:
+            raise IndexError(f"there is no slot {number} in {self.name}: they are 0 to {self.slots - 1}")
+        chosen = self._policy(policy)
+        row = jax.tree.map(lambda x: x[number], rows_of(self.horizon))
+        start = self.community.prosumers.battery.energy_start
+        stored = start if energy is None else jnp.broadcast_to(jnp.asarray(energy, start.dtype), start.shape)
+        seen = observed(chosen, remember(self.community, chosen), row)
+        penalties, week = penalties_of(self.horizon), jnp.asarray(self.slot_of_week + number, jnp.int32)
+        return slot_problem(self.community, penalties, chosen, row, stored, week, seen)
+
+    def _policy(self, policy: str | AnyPolicy) -> AnyPolicy:
+        if not isinstance(policy, str):
+            return policy
+        known = self.policies()
+        if policy not in known:
+            raise ValueError(f"unknown policy {policy!r}: choose from {', '.join(known)}")
+        return known[policy]
+
+    def __repr__(self) -> str:
+        minutes = 60 * float(self.horizon.slot_hours)
+        grid = "with its network" if self.community.feeder is not None else "network left out"
+        return (
+            f"Case {self.name!r}: {self.size:,} members on {len(self.community.network.bus_ids):,} buses, "
+            f"{self.community.market.kind} market, {grid}, {self.slots:,} slots of {minutes:g} min "
+            f"from {self.time.iloc[0]:%Y-%m-%d %H:%M}"
+        )
+
+
+def build(
+    source: Tables | str | Path,
+    *,
+    start: str | None = None,
+    days: float | None = 7,
+    market: str = "bilateral",
+    **options: Any,
+) -> Case:
+    """A case from tables, from the name of an embedded case, or from a folder of tables.
+
+    start, days: the days to run, by default seven of summer or of the beginning (see `window`); days None
+    takes all that there are. market and options (graph, partners, fee, limit, seed, network, dtype): as in
+    `build_community`. Raises InputError with every fault of the tables, ValueError for unknown options.
+    """
+    whole = _tables(source)
+    chosen = whole if days is None else window(whole, start=start, days=days)
+    community = build_community(chosen, market=market, **options)
+    name = str(whole.meta.get("name", "community"))
+    horizon = build_horizon(community, chosen)
+    return Case(name=name, tables=chosen, whole=whole, community=community, horizon=horizon)
+
+
+def _tables(source: Tables | str | Path) -> Tables:
+    if isinstance(source, Tables):
+        return source
+    if isinstance(source, str) and source in CASES:
+        return load_case(source)
+    return read_tables(source)
+
+
+def lyapunov(case: Case, *, v_share: float = 1.0, method: str = "exact") -> Policy:
+    """The Lyapunov controller of a case with V = v_share V_max: its limits never bind where v_share <= 1.
+
+    method "exact" is the modified drift, "standard" the linear one. Raises ValueError for a share that is
+    not positive.
+    """
+    if not v_share > 0:
+        raise ValueError(f"v_share is {v_share:g}: it must be positive")
+    return lyapunov_policy(parameters_of(case.community, case.horizon, method=method, v_share=v_share))

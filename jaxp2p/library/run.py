@@ -1,0 +1,220 @@
+"""All policies of a case side by side, and one slot alone: `run` and `clear`, and what they give back."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import pandas as pd
+
+from jaxp2p.control.policy import AnyPolicy
+from jaxp2p.control.tuned import TunedValue
+from jaxp2p.library.case import Case
+from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table
+from jaxp2p.report.kpis import Evaluation, evaluate
+from jaxp2p.report.results import Results, json_report, load_results, save_results
+from jaxp2p.runs import runner
+from jaxp2p.slot import solvers
+from jaxp2p.slot.execute import SlotResult
+from jaxp2p.slot.newton.solver import suits
+from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.solvers import Solver
+
+if TYPE_CHECKING:
+    import xarray
+    from matplotlib.figure import Figure
+
+POWERS = ("injection", "load", "pv_used", "charge", "discharge", "trade", "trade_volume", "buy", "sell")
+# name in a trajectory -> unit, all of shape (T, N)
+MEMBER_SERIES = dict.fromkeys((*POWERS, "unserved"), "kW") | {
+    "energy": "kWh",
+    "cost": "EUR",
+    "payment": "EUR",
+    "price_market": "EUR/kWh",
+    "price_nodal": "EUR/kWh",
+}
+SLOT_SERIES = {"gap": "EUR", "violation": "kW", "iterations": "1", "status": "1"}  # (T,)
+
+
+def run(
+    case: Case,
+    *,
+    policies: Sequence[str | Mapping[str, AnyPolicy]] = runner.POLICIES,
+    solver: str | Solver = "auto",
+    controller: TunedValue | None = None,
+    end_value: float | None = None,
+    unserved_price: float | None = None,
+    foresight: str = "auto",
+    lower_bound: bool = True,
+    progress: runner.Progress | None = None,
+) -> "Result":
+    """Run policies over the slots of a case; perfect foresight and the lower bound see the whole horizon.
+
+    policies: names, and anybody's own as {name: policy}, in the order in which they are reported. solver:
+    "auto", "newton", "admm" or a configuration. controller: a tuned one runs as "tuned". end_value in EUR/kWh
+    of energy stored at the end, unserved_price in EUR/kWh on top of the tariffs; both by default from the
+    tariffs. foresight "auto" leaves perfect foresight out where it would take far longer than all else, "on"
+    insists. progress(name, done, total) hears how far it is. Raises ValueError as `runs.runner.run`.
+    """
+    needs_history = any(isinstance(p, str) and p in runner.MPC_POLICIES for p in policies)
+    made = runner.run(
+        case.community,
+        case.horizon,
+        policies=policies,
+        solver=solvers.choose_solver(case.community, solver) if isinstance(solver, str) else solver,
+        terminal_price=end_value,
+        unserved_price=unserved_price,
+        slot_of_week=case.slot_of_week,
+        progress=progress,
+        lower_bound=lower_bound,
+        history=case.history if needs_history else None,
+        controller=controller,
+        foresight_mode=foresight,
+    )
+    return Result(case=case, run=made)
+
+
+def clear(problem: SlotProblem, *, solver: Solver | None = None) -> SlotResult:
+    """Clear one slot: its dispatch, prices, status, and by how much it may be off (`gap`).
+
+    solver: by default Newton where one price decides, else ADMM.
+    """
+    if solver is None:
+        one_price = suits(problem.market, connection_limits=problem.unserved_price is not None)
+        solver = solvers.Newton() if one_price else solvers.ADMM()
+    return _clear(problem, solver)
+
+
+@jax.jit
+def _clear(problem: SlotProblem, solver: Solver) -> SlotResult:
+    return solvers.executed(problem, solvers.solve(problem, solver, solvers.init(problem, solver)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Result:
+    """A finished run of a case: tables, pictures, files."""
+
+    case: Case
+    run: runner.Run
+
+    @cached_property
+    def evaluations(self) -> dict[str, Evaluation]:
+        """The figures of every policy, what every member pays, and the state of the grid behind them."""
+        return evaluate(self.case.community, self.case.horizon, self.run)
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Names in the order of the run."""
+        return tuple(self.run.trajectories)
+
+    @property
+    def certificate(self) -> str:
+        """What is proved of the controller, in words."""
+        return self.run.certificate
+
+    def kpis(self) -> pd.DataFrame:
+        """One row per policy, indexed by its name: all figures, units in the names of the columns."""
+        return kpi_table(self.evaluations).set_index("policy")
+
+    def slots(self, policy: str) -> pd.DataFrame:
+        """One row per slot: powers and energies of the community, prices, grid, solver."""
+        known, case = self._known(policy), self.case
+        trajectory, evaluation = self.run.trajectories[known], self.evaluations[known]
+        return slot_table(case.community, case.horizon, trajectory, evaluation, case.time, self.run.row_names)
+
+    def members(self) -> pd.DataFrame:
+        """One row per member: bus, devices, and by policy the bill and what was left undone."""
+        return member_table(self.case.community, self.evaluations)
+
+    def homes(self, policy: str) -> pd.DataFrame:
+        """One row per slot and member (large)."""
+        return home_table(self.case.community, self.run.trajectories[self._known(policy)], self.case.time)
+
+    def report(self) -> dict[str, Any]:
+        """The short, stable summary that `jaxp2p run --json` writes."""
+        case = self.case
+        return json_report(case.community, case.horizon, self.run, self.evaluations, case=case.name)
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """Series of every policy, slot and member with their units; needs `pip install "jaxp2p[xarray]"`."""
+        try:
+            import xarray
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError('to_xarray needs xarray: pip install "jaxp2p[xarray]"') from error
+        import numpy as np
+
+        stack = lambda name: np.stack([getattr(t, name) for t in self.run.trajectories.values()])
+        dims: tuple[str, ...] = ("policy", "time", "member")
+        series = {name: (dims, stack(name), {"units": unit}) for name, unit in MEMBER_SERIES.items()}
+        series |= {name: (dims[:2], stack(name), {"units": unit}) for name, unit in SLOT_SERIES.items()}
+        where = {
+            "policy": list(self.policies),
+            "time": self.case.time.to_numpy(),
+            "member": list(self.case.members),
+        }
+        return xarray.Dataset(series, coords=where, attrs={"case": self.case.name})
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        homes: bool = False,
+        format: str = "parquet",
+        replace: bool = False,
+    ) -> Path:
+        """Write tables and summary into a folder that is complete or not there; `load` reads it.
+
+        homes True adds a row per slot and member. Other results in the folder raise FileExistsError unless
+        `replace`.
+        """
+        case = self.case
+        return save_results(
+            path,
+            case.community,
+            case.horizon,
+            self.run,
+            self.evaluations,
+            time=case.time,
+            case=case.name,
+            homes=homes,
+            format=format,
+            replace=replace,
+        )
+
+    def plot(self, picture: str = "cumulative_cost") -> "Figure":
+        """One of the pictures that `jaxp2p run` draws, as a Matplotlib figure.
+
+        Raises ValueError for a name that is not among them, and for one that this run has no data for.
+        """
+        from jaxp2p.report.pictures import PICTURES
+
+        if picture not in PICTURES:
+            raise ValueError(f"unknown picture {picture!r}: choose from {', '.join(PICTURES)}")
+        figure = PICTURES[picture](self._picture_data())
+        if figure is None:
+            raise ValueError(f"this run has nothing to show in {picture!r}")
+        return figure
+
+    def _picture_data(self) -> Any:
+        from jaxp2p.report.canvas import picture_data
+
+        case = self.case
+        return picture_data(case.tables, case.community, case.horizon, self.run, self.evaluations, case.name)
+
+    def _known(self, policy: str) -> str:
+        if policy not in self.run.trajectories:
+            raise ValueError(f"unknown policy {policy!r}: this run has {', '.join(self.policies)}")
+        return policy
+
+    def __str__(self) -> str:
+        from jaxp2p.report.tables import text_tables
+
+        return text_tables({name: evaluation.kpis for name, evaluation in self.evaluations.items()})
+
+
+def load(path: str | os.PathLike[str]) -> Results:
+    """Read what `Result.save` or `jaxp2p run` wrote: the summary, and the tables as they were."""
+    return load_results(path)

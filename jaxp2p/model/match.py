@@ -1,0 +1,45 @@
+"""Whether a community and a horizon belong together: arrays of the same shape say nothing about that.
+
+A horizon leaves out of its base values the homes that its community lets decide. With another community of
+the same size it is as good as any to a program, and every figure of the grid is wrong.
+"""
+
+import hashlib
+
+import numpy as np
+
+from jaxp2p.model.types import Community, Horizon, Prosumers
+
+
+def mark_of(name: str, prosumers: Prosumers, buses: tuple[str, ...]) -> str:
+    """What tells communities apart: the name, the members, and who of them has something to decide."""
+    parts = [*prosumers.ids, "", *buses, "", np.asarray(prosumers.flexible).tobytes().hex()]
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+    return f"{name or 'a community'} ({prosumers.bus.shape[0]:,} members, {digest})"
+
+
+def require_match(community: Community, horizon: Horizon) -> None:
+    """Raises ValueError, with both names, where a horizon was made for another community.
+
+    Looks at structure and shapes only, so it may be called under `jax.jit`. What has no mark was put together
+    by hand: then only the shapes must fit.
+    """
+    mine, theirs = community.mark, horizon.mark
+    if mine and theirs and mine != theirs:
+        raise ValueError(
+            f"the horizon was made for {theirs}, not for {mine}: build both from the same tables "
+            "(`jaxp2p.build`, or build_horizon(community, tables))"
+        )
+    size, buses = community.size, community.network.voltage_min.shape[0]
+    branches = community.network.rating.shape[0]
+    for what, has, needs in (
+        ("members", horizon.load.shape[-1], size),
+        ("members with PV series", horizon.pv.shape[-1], size),
+        ("buses", horizon.voltage_base.shape[-1], buses),
+        ("branches", horizon.flow_base.shape[-1], branches),
+    ):
+        if has != needs:
+            raise ValueError(
+                f"the horizon ({theirs or 'without a name'}) has {has:,} {what}, "
+                f"the community ({mine or 'without a name'}) {needs:,}"
+            )
