@@ -12,7 +12,7 @@ import pandas as pd
 from jaxp2p.control.policy import AnyPolicy, Policy, remember, slot_problem
 from jaxp2p.control.policy import lyapunov as lyapunov_policy
 from jaxp2p.control.policy import observe as observed
-from jaxp2p.data import CASES, Tables, days_before, load_case, read_tables, window
+from jaxp2p.data import CASES, Tables, check, days_before, load_case, read_tables, window
 from jaxp2p.data.calendar import slot_of_week
 from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.model.types import Community, Horizon
@@ -117,7 +117,7 @@ def build(
     takes all that there are. market and options (graph, partners, fee, limit, seed, network, dtype): as in
     `build_community`. Raises InputError with every fault of the tables, ValueError for unknown options.
     """
-    whole = _tables(source)
+    whole = check(_tables(source))
     chosen = whole if days is None else window(whole, start=start, days=days)
     community = build_community(chosen, market=market, **options)
     name = str(whole.meta.get("name", "community"))

@@ -270,8 +270,8 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
         working = busy(state)
         freeze = lambda new, old: jnp.where(working.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
         search = jax.tree.map(freeze, jax.vmap(step)(state).search, state.search)
-        turns = search.iterations - state.search.iterations  # the longest of them is waited for
-        made, useful = made + width * jnp.max(turns), useful + jnp.sum(turns, dtype=useful.dtype)
+        turns = (search.iterations - state.search.iterations).astype(made.dtype)
+        made, useful = made + width * jnp.max(turns), useful + jnp.sum(turns)  # the longest is waited for
         return state._replace(search=search), made, useful
 
     def turn_over(state: _Lane, kept: tuple[Series, Array], following: Array):

@@ -17,6 +17,7 @@ from jaxp2p.control.tuned import TunedValue
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.simulation import costate
 from jaxp2p.simulation import forward as simulation
+from jaxp2p.slot.prox.sensitivity import largest
 from jaxp2p.slot.solvers import Newton
 
 
@@ -77,7 +78,7 @@ def course(
     moved = jnp.sum(run.charge, axis=0) * horizon.slot_hours * battery.charge_efficiency
     return Course(
         cost=jnp.sum(run.cost) - terminal_price * gained,
-        peak=jnp.mean(jnp.maximum(jnp.max(of_days, axis=1), 0)),
+        peak=jnp.mean(jnp.maximum(largest(of_days), 0)),
         cycles=jnp.where(room > 0, moved, 0) / jnp.where(room > 0, room, 1) / days,
     )
 

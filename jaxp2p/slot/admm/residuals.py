@@ -8,6 +8,7 @@ from jax import Array
 from jaxp2p.slot.admm.state import ADMM, State
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import ProsumerUpdate
+from jaxp2p.slot.prox.sensitivity import largest
 from jaxp2p.slot.rows import row_excess, row_tolerance
 
 
@@ -32,10 +33,6 @@ class Residuals(NamedTuple):
         return (self.gap <= 1) & (self.row_excess <= 1)
 
 
-def _largest(x: Array) -> Array:
-    return jnp.max(jnp.abs(x), initial=0)
-
-
 def residuals(problem: SlotProblem, admm: ADMM, old: State, new: State, update: ProsumerUpdate) -> Residuals:
     """Residuals of the step from `old` to `new`; the gap is left open."""
     flexible = jnp.ones_like(new.injection) if problem.feeder is None else problem.feeder.flexible
@@ -51,7 +48,7 @@ def residuals(problem: SlotProblem, admm: ADMM, old: State, new: State, update: 
         over = row_excess(problem, update.injection)
         tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
         paid = jnp.abs(new.row_price) >= problem.row_penalty
-        beyond = jnp.max(jnp.where(paid, 0, over / tolerance), initial=0)
+        beyond = _largest(jnp.where(paid, 0, over / tolerance))
     return Residuals(
         prim=prim,
         dual=dual,
@@ -66,3 +63,8 @@ def no_residuals(dtype) -> Residuals:
     """Before the first step: nothing has converged."""
     worst, most = jnp.full((2,), jnp.inf, dtype), jnp.full((), jnp.inf, dtype)
     return Residuals(worst, worst, worst, worst, most, most)
+
+
+def _largest(x: Array) -> Array:
+    """() the largest absolute value; 0 of nothing."""
+    return largest(jnp.abs(x).reshape(-1)) if x.size else jnp.zeros((), x.dtype)

@@ -159,3 +159,13 @@ def motion(update: ProsumerUpdate, question: Question, moved: Question) -> Prosu
     dpower = fixed + rise * dprice
     dnodal = jnp.where(d.on_jump, d.jump, dprice - pull - rho_n * dpower)
     return ProsumerUpdate(dpower, trades + fall * dprice[None, :], dprice, dnodal)
+
+
+def largest(x: Array) -> Array:
+    """The maximum along the last axis, with the derivative of the element in its place.
+
+    `jnp.max` divides by how many elements equal the maximum, and where a compiler works them out twice, with
+    different rounding, none does: its derivative is then no number.
+    """
+    place = jnp.argmax(jax.lax.stop_gradient(x), axis=-1, keepdims=True)
+    return jnp.take_along_axis(x, place, axis=-1)[..., 0]
