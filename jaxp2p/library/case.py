@@ -109,20 +109,21 @@ def build(
     start: str | None = None,
     days: float | None = 7,
     market: str = "bilateral",
+    name: str | None = None,
     **options: Any,
 ) -> Case:
     """A case from tables, from the name of an embedded case, or from a folder of tables.
 
     start, days: the days to run, by default seven of summer or of the beginning (see `window`); days None
-    takes all that there are. market and options (graph, partners, fee, limit, seed, network, dtype): as in
+    takes all that there are. name: for titles and files, by default that of the tables. market and options (graph, partners, fee, limit, seed, network, dtype): as in
     `build_community`. Raises InputError with every fault of the tables, ValueError for unknown options.
     """
     whole = check(_tables(source))
     chosen = whole if days is None else window(whole, start=start, days=days)
     community = build_community(chosen, market=market, **options)
-    name = str(whole.meta.get("name", "community"))
     horizon = build_horizon(community, chosen)
-    return Case(name=name, tables=chosen, whole=whole, community=community, horizon=horizon)
+    named = str(whole.meta.get("name", "community")) if name is None else name
+    return Case(name=named, tables=chosen, whole=whole, community=community, horizon=horizon)
 
 
 def _tables(source: Tables | str | Path) -> Tables:

@@ -13,6 +13,7 @@ import pandas as pd
 from jaxp2p.control.policy import AnyPolicy
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.library.case import Case
+from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table
 from jaxp2p.report.kpis import Evaluation, evaluate
 from jaxp2p.report.results import Results, json_report, load_results, save_results
@@ -121,8 +122,8 @@ class Result:
 
     def slots(self, policy: str) -> pd.DataFrame:
         """One row per slot: powers and energies of the community, prices, grid, solver."""
-        known, case = self._known(policy), self.case
-        trajectory, evaluation = self.run.trajectories[known], self.evaluations[known]
+        case, trajectory = self.case, self.trajectory(policy)
+        evaluation = self.evaluations[policy]
         return slot_table(case.community, case.horizon, trajectory, evaluation, case.time, self.run.row_names)
 
     def members(self) -> pd.DataFrame:
@@ -131,7 +132,7 @@ class Result:
 
     def homes(self, policy: str) -> pd.DataFrame:
         """One row per slot and member (large)."""
-        return home_table(self.case.community, self.run.trajectories[self._known(policy)], self.case.time)
+        return home_table(self.case.community, self.trajectory(policy), self.case.time)
 
     def report(self) -> dict[str, Any]:
         """The short, stable summary that `jaxp2p run --json` writes."""
@@ -209,10 +210,20 @@ class Result:
             raise ValueError(f"unknown policy {policy!r}: this run has {', '.join(self.policies)}")
         return policy
 
-    def __str__(self) -> str:
-        from jaxp2p.report.tables import text_tables
+    def trajectory(self, policy: str) -> Trajectory:
+        """What every member did in every slot: arrays (T, N) and (T,)."""
+        return self.run.trajectories[self._known(policy)]
 
-        return text_tables({name: evaluation.kpis for name, evaluation in self.evaluations.items()})
+    def summary(self, *, width: int = 100) -> str:
+        """What `jaxp2p run` prints: the tables, what is remarkable, what is proved, what the columns mean."""
+        from jaxp2p.report.tables import legend, notes, text_tables
+
+        kpis = {name: evaluation.kpis for name, evaluation in self.evaluations.items()}
+        parts = [text_tables(kpis, width=width), "\n".join(notes(self.run, kpis)), self.certificate]
+        return "\n\n".join(part for part in [*parts, legend(kpis)] if part)
+
+    def __str__(self) -> str:
+        return f"{self.case!r}\n\n{self.summary()}"
 
 
 def load(path: str | os.PathLike[str]) -> Results:
