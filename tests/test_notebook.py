@@ -47,9 +47,7 @@ def test_the_first_week_runs(capsys):
     names, figures = run_small("first_week")
     assert "lyapunov_standard" in capsys.readouterr().out
     assert figures >= 8
-    limited, free = (
-        names["weeks"][which]["line_violation_kw"] for which in ("with limits", "without limits")
-    )
+    limited, free = (names["kpis"][which]["line_violation_kw"] for which in ("with limits", "without limits"))
     assert limited.max() < 0.05 < free.min()
 
 

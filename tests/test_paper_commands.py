@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import pandas as pd
 import paper_village as paper
@@ -84,7 +85,7 @@ def test_every_column_of_verify(monkeypatch):
     monkeypatch.setattr(verification, "optimum", lambda posed: None)
     monkeypatch.setattr(verification, "compare", held_against)
     horizon = paper.horizon().slice(0, 2)
-    horizon = type(horizon)(**{name: jnp.asarray(x) for name, x in horizon.__dict__.items()})
+    horizon = jax.tree.map(jnp.asarray, horizon)
     report = verification.verify(full_batteries(), horizon, slots=2, solver=SimpleNamespace())
     assert report.passed is False  # 0.4 kWh beyond the limits of a battery
     first, second = report.table.to_dict("records")

@@ -115,8 +115,9 @@ def build(
     """A case from tables, from the name of an embedded case, or from a folder of tables.
 
     start, days: the days to run, by default seven of summer or of the beginning (see `window`); days None
-    takes all that there are. name: for titles and files, by default that of the tables. market and options (graph, partners, fee, limit, seed, network, dtype): as in
-    `build_community`. Raises InputError with every fault of the tables, ValueError for unknown options.
+    takes all that there are. name: for titles and files, by default that of the tables. market and options
+    (graph, partners, fee, limit, seed, network, dtype): as in `build_community`. Raises InputError with every
+    fault of the tables, ValueError for unknown options.
     """
     whole = check(_tables(source))
     chosen = whole if days is None else window(whole, start=start, days=days)

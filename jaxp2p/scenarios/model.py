@@ -187,7 +187,7 @@ def _materialise(model, community, horizon, key, slots, first):
     carry = model.start(community, horizon, key)
     numbers = first + jnp.arange(slots, dtype=jnp.int32)
     carry, drawn = jax.lax.scan(lambda c, t: model.draw(community, horizon, c, t), carry, numbers)
-    series = Horizon(**{**drawn.slot._asdict(), "slot_hours": horizon.slot_hours})
+    series = Horizon(**{**drawn.slot._asdict(), "slot_hours": horizon.slot_hours}, mark=horizon.mark)
     return model.community(community, carry), series, drawn.battery
 
 

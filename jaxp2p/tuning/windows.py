@@ -127,8 +127,9 @@ def make_window(
     longest = replace(jax.tree.map(lambda *rows: jnp.concatenate(rows), *steady), slot_hours=hours)
     small, reduced, groups = merged(bare, longest, group)
     split = lambda x: x.reshape(scenarios, horizon.slots, *x.shape[1:])
-    parts = {n: split(x) for n, x in reduced.__dict__.items() if n != "slot_hours"}
-    horizons = Horizon(slot_hours=jnp.broadcast_to(hours, (scenarios,)), **parts)
+    parts = {n: split(x) for n, x in reduced.__dict__.items() if n not in ("slot_hours", "mark")}
+    each = jnp.broadcast_to(hours, (scenarios,))
+    horizons = Horizon(slot_hours=each, mark=reduced.mark, **parts)
     return Window(small, horizons, slot, groups)
 
 
