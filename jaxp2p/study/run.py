@@ -120,7 +120,7 @@ def make_study(
         community=community,
         horizon=horizon,
         model=model,
-        policies={name: known.get(name) for name in policies} | own,
+        policies={**{name: known.get(name) for name in policies}, **own},
         penalties=penalties_of(horizon, unserved_price),
         solver=solver or choose_solver(community),
         key=jax.random.key(seed),
