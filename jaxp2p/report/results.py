@@ -345,6 +345,7 @@ def _read_table(file: Path) -> pd.DataFrame:
         dtype=dict.fromkeys(TEXT, str),
         keep_default_na=False,
         na_values=empty,
+        float_precision="round_trip",  # the fast way is off in the last digit
     )
     if "time" in frame:
         frame["time"] = pd.to_datetime(frame["time"], format="ISO8601")
