@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p import __version__
+from jaxp2p.data.csv_files import EXACT
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table
 from jaxp2p.report.kpis import Evaluation
@@ -345,7 +346,7 @@ def _read_table(file: Path) -> pd.DataFrame:
         dtype=dict.fromkeys(TEXT, str),
         keep_default_na=False,
         na_values=empty,
-        float_precision="round_trip",  # the fast way is off in the last digit
+        **EXACT,
     )
     if "time" in frame:
         frame["time"] = pd.to_datetime(frame["time"], format="ISO8601")
