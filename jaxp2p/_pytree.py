@@ -1,4 +1,4 @@
-"""One decorator for every constant record of the package."""
+"""One decorator for every constant record of the package, and one way to its parts that may be lacking."""
 
 import dataclasses
 from typing import TypeVar, dataclass_transform
@@ -27,3 +27,9 @@ def record(cls: type[T]) -> type[T]:
         data_fields=[f.name for f in fields if not f.metadata.get("static")],
         meta_fields=[f.name for f in fields if f.metadata.get("static")],
     )
+
+
+def present(part: T | None) -> T:
+    """A part that some problems do without (limits, a network), where the structure says that it is there."""
+    assert part is not None
+    return part

@@ -24,7 +24,8 @@ def known(flag: str) -> bool:
             open(library, "rb") as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
         ):
-            if content.find(flag.encode()) >= 0:
+            # by itself, as a flag: names of flags that are no more live on within other texts
+            if content.find(f"\0{flag}\0".encode()) >= 0:
                 return True
     return False
 

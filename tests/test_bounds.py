@@ -1,4 +1,4 @@
-"""V_max, theta ranges, value lines and nodal price bounds against hand-made numbers."""
+"""V_max, theta ranges and values of stored energy against hand-made numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -8,17 +8,15 @@ import pytest
 from jaxp2p.control.bounds import (
     can_earn,
     lyapunov_parameters,
-    nodal_price_bounds,
     stored_value_range,
     theta_range,
     theta_range_standard,
     v_max,
     v_max_standard,
     value_at,
-    value_line,
 )
 from jaxp2p.control.certificate import certificate
-from jaxp2p.model.types import Battery, Feeder
+from jaxp2p.model.types import Battery
 
 LOW, HIGH, HOURS = 0.1, 0.4, 0.25
 
@@ -115,22 +113,13 @@ def test_a_battery_that_fills_in_a_slot_has_no_standard_v():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_value_line_is_the_slope_of_the_lyapunov_function(dtype):
+def test_the_value_of_stored_energy_is_the_slope_of_the_lyapunov_function(dtype):
     b = battery(dtype)
     parameters = lyapunov_parameters(b, LOW, HIGH, HOURS)
-    retained = b.retention * b.energy_start
-    reference, slope, place = value_line(parameters, retained=retained)
     energy = b.energy_start + 1
     tolerance = 1e-5 if dtype == np.float32 else 1e-12
-    np.testing.assert_allclose(
-        reference - slope * (energy - place), value_at(parameters, energy), rtol=tolerance
-    )
     drift = jax.grad(lambda e: 0.5 * jnp.sum(parameters.inverse_v * (e - parameters.theta) ** 2))
     np.testing.assert_allclose(-drift(energy)[0], value_at(parameters, energy)[0], rtol=tolerance)
-    standard = lyapunov_parameters(b, LOW, HIGH, HOURS, method="standard")
-    reference, slope, _ = value_line(standard, retained=retained)
-    assert not np.any(slope)
-    np.testing.assert_allclose(reference, value_at(standard, retained))
 
 
 def test_parameters_stay_in_range_and_trace_with_a_moving_share():
@@ -147,25 +136,6 @@ def test_parameters_stay_in_range_and_trace_with_a_moving_share():
     assert gradient < 0
     with pytest.raises(ValueError, match="exact, standard"):
         lyapunov_parameters(b, LOW, HIGH, HOURS, method="linear")
-
-
-def test_nodal_prices_are_widened_by_the_column_sum():
-    matrix = jnp.array([[1.0, 0.5], [0.2, 1.0], [1.0, 0.0]])
-    feeder = Feeder(
-        group=jnp.array([0, 1, 0, 0], jnp.int32),
-        flexible=jnp.array([1.0, 1.0, 1.0, 0.0]),
-        count=jnp.array([2.0, 1.0]),
-        matrix=matrix,
-        scale=jnp.ones(3),
-        voltage_bus=jnp.array([1, 2], jnp.int32),
-        flow_branch=jnp.array([0], jnp.int32),
-    )
-    low, high = nodal_price_bounds(HIGH, LOW, 2.0, feeder)
-    np.testing.assert_allclose(high, HIGH + np.array([4.4, 3.0, 4.4, 0.0]))
-    np.testing.assert_allclose(low, LOW - np.array([4.4, 3.0, 4.4, 0.0]))
-    penalty = jnp.array([2.0, 1.0, 5.0])
-    _, high = nodal_price_bounds(HIGH, LOW, penalty, feeder, binding_rows=jnp.array([True, True, False]))
-    np.testing.assert_allclose(high, HIGH + np.array([2.2, 2.0, 2.2, 0.0]))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

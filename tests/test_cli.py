@@ -72,7 +72,7 @@ def test_help_of_commands(command):
 def test_version():
     done = call("--version")
     assert done.exit_code == 0
-    assert done.output.startswith("jaxp2p")
+    assert done.output == f"jaxp2p {jaxp2p.__version__}\n"
 
 
 def test_cases():

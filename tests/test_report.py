@@ -16,7 +16,7 @@ from jaxp2p.report.grid import branch_ends, bus_places, tree_layout
 from jaxp2p.report.kpis import evaluate
 from jaxp2p.report.money import running_cost
 from jaxp2p.report.pictures import PICTURES, write_pictures
-from jaxp2p.report.tables import markdown_table, notes, text_tables
+from jaxp2p.report.tables import notes, text_tables
 from jaxp2p.runs.runner import MPC_POLICIES, TUNED, bound_reasons
 
 
@@ -60,12 +60,6 @@ def test_text_table_fits(full):
     assert f"{kpis['lyapunov']['cost_eur']:,.2f}" in wide
     assert "nan" not in wide + narrow
     assert "None" not in wide + narrow
-
-
-def test_markdown(full):
-    lines = markdown_table(kpis_of(full[1])).splitlines()
-    assert len(lines) == 2 + len(POLICIES)
-    assert len({line.count("|") for line in lines}) == 1
 
 
 def test_missing_figures_are_dashes():

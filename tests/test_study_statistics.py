@@ -9,7 +9,6 @@ from jaxp2p.report.study_tables import study_notes, study_table
 from jaxp2p.study.folder import open_study
 from jaxp2p.study.schedule import run_chunks
 from jaxp2p.study.statistics import (
-    Streaming,
     captures,
     cvar,
     describe,
@@ -124,19 +123,6 @@ def test_running_mean():
     one = running_mean(values[:1])
     assert one["mean_eur"].iloc[0] == values[0] and np.isnan(one["se_eur"].iloc[0])
     assert running_mean(np.array([])).empty
-
-
-@pytest.mark.parametrize("offset", [0.0, 1e9])
-def test_streaming_in_pieces(offset):
-    values = offset + draw(1000)
-    total = Streaming()
-    for piece in np.split(values, [0, 1, 7, 300, 300, 999]):
-        total = total.merge(Streaming.of(np.append(piece, np.nan)))
-    whole = describe(values)
-    assert (total.count, total.minimum, total.maximum) == (1000, whole["min"], whole["max"])
-    assert total.mean == pytest.approx(whole["mean"], rel=1e-14)
-    assert total.standard_error == pytest.approx(whole["se"], rel=1e-7)
-    assert np.isnan(Streaming.of(np.array([1.0])).standard_error)
 
 
 def test_statistics_of_a_folder_do_not_depend_on_order_or_chunks(tmp_path):

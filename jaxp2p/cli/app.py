@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from jaxp2p import __version__
 from jaxp2p.cli.console import USAGE, drop_output, exit_codes, fail, guarded, lenient_streams
 from jaxp2p.cli.source import DEFAULT_CASE, Source
 from jaxp2p.scenarios.catalogue import DEFAULT_MODEL, EFFECTS_HELP
@@ -193,12 +194,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no t
 
 def _version(value: bool) -> None:
     if value:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            typer.echo(f"jaxp2p {version('jaxp2p')}")
-        except PackageNotFoundError:
-            typer.echo("jaxp2p (not installed)")
+        typer.echo(f"jaxp2p {__version__}")
         raise typer.Exit
 
 

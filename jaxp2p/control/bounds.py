@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record, static
-from jaxp2p.model.types import Battery, Feeder
+from jaxp2p.model.types import Battery
 
 METHODS = ("exact", "standard")
 
@@ -197,38 +197,6 @@ def value_at(parameters: LyapunovParameters, energy: Array) -> Array:
     """lambda at the given energy, EUR/kWh: k (theta - E), or the rest value where k = 0."""
     line = parameters.inverse_v * (parameters.theta - energy)
     return jnp.where(parameters.inverse_v > 0, line, parameters.rest_value)
-
-
-def value_line(parameters: LyapunovParameters, *, retained: Array) -> tuple[Array, Array, Array]:
-    """(lambda_ref, k, E_ref) of this slot's value of stored energy: lambda(E') = lambda_ref - k (E' - E_ref).
-
-    `retained` is sigma E, (N,) kWh, and serves as E_ref: E' - E_ref is then just what the slot moves, so
-    nothing cancels in float32. The standard method differs by k = 0 alone.
-    """
-    slope = parameters.inverse_v if parameters.method == "exact" else jnp.zeros_like(parameters.inverse_v)
-    return value_at(parameters, retained), slope, retained
-
-
-def nodal_price_bounds(
-    price_buy_max, price_sell_min, row_penalty, feeder: Feeder, *, binding_rows: Array | None = None
-) -> tuple[Array, Array]:
-    """(nu_min, nu_max), (N,) EUR/kWh: the tariffs widened by what the network rows can add.
-
-        nu_i in [s - sum_r kappa_r |A_ri|,  b + sum_r kappa_r |A_ri|]
-
-    since nu_i = mu_i - sum_r A_ri y_r with mu_i in [s, b] (exchange unlimited; with exchange limits give
-    the prices of unserved and of spilled energy) and |y_r| <= kappa_r. It is the sum over the rows, not
-    the largest entry. `row_penalty`: kappa_r, EUR/kWh, () or (R,). `binding_rows`: (R,) bool, the rows
-    that can bind at all; None for every row.
-    """
-    matrix = feeder.matrix
-    penalty = jnp.broadcast_to(jnp.asarray(row_penalty, matrix.dtype), (matrix.shape[0],))
-    if binding_rows is not None:
-        penalty = jnp.where(binding_rows, penalty, 0.0)
-    widening = jnp.sum(penalty[:, None] * jnp.abs(matrix), axis=0)[feeder.group]
-    widening = jnp.where(feeder.flexible > 0, widening, 0.0)
-    high = jnp.asarray(price_buy_max, matrix.dtype) + widening
-    return jnp.asarray(price_sell_min, matrix.dtype) - widening, high
 
 
 def _must_refill(battery: Battery) -> Array:

@@ -37,7 +37,6 @@ FEATURES = (
     *("load_mean", "pv_mean", "price_mean"),
     *("ahead_low", "ahead_high", "ahead_next"),
 )
-OBSERVED = ("price", "load", "pv")  # what the running means follow
 DAYS_OF_WEEK, SATURDAY = 7, 5
 FEATURE_LIMIT = 2.5  # deviations
 CUT = (-FEATURE_LIMIT, FEATURE_LIMIT)

@@ -52,9 +52,3 @@ def unpack(path: str | Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     with np.load(path) as archive:
         # A division by a whole number gives the float64 nearest to the short decimal.
         return {name: archive[name] / archive[f"{name}.levels"] for name in names}
-
-
-def stored_names(path: str | Path) -> list[str]:
-    """Names of the profiles in a file."""
-    with np.load(path) as archive:
-        return [name for name in archive.files if not name.endswith(".levels")]

@@ -24,6 +24,8 @@ csv.field_size_limit(2**31 - 1)  # the header of ten thousand profiles, tried as
 
 SEPARATORS = (",", ";", "\t", "|")
 PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
+# options of `pandas.read_csv` for numbers to the last digit: from 3.1 on the only way, and deprecated
+EXACT: dict[str, Any] = {"float_precision": "round_trip"} if PANDAS < (3, 1) else {}
 
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=(.)"?[\s;,]*', re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d*,\d+([eE][+-]?\d+)?\s*")
@@ -239,9 +241,7 @@ def _long_frame(
         mixed = next((int(place) for place, row in zip(places, rows, strict=True) if point.search(row)), None)
         if mixed is not None:
             raise FileFault(_mixed(file), mixed)
-    options: dict[str, Any] = {"decimal": ","} if decimal_comma else {}
-    if PANDAS < (3, 1):
-        options["float_precision"] = "round_trip"  # from 3.1 on the only way, and the argument is deprecated
+    options: dict[str, Any] = EXACT | ({"decimal": ","} if decimal_comma else {})
     try:
         frame = pd.read_csv(
             io.BytesIO("\n".join(rows).encode("utf-8", "surrogatepass")),

@@ -27,7 +27,6 @@ from jaxp2p.data.tables import Tables
 
 FOLDER = Path(__file__).parent / "embedded"
 PROFILES = "profiles.npz"
-NAME_COLUMNS = ("load_profile", "reactive_profile", "pv_profile")
 
 
 def write_compact(tables: dict[str, Tables], folder: Path) -> list[Path]:

@@ -191,16 +191,14 @@ def _buses(frame: pd.DataFrame) -> list[Fault]:
     }
     for column, implausible in limits.items():
         values = frame[column].to_numpy()
-        faults += row_faults(
-            "buses",
-            column,
-            implausible(values),
-            lambda i, values=values: (
+
+        def text(i: int, values: np.ndarray = values) -> str:
+            return (
                 f"{names[i]}: {values[i]:g} p.u. is not plausible; "
                 "give the voltage over vn_kv (about 1), not volts, kV or percent"
-            ),
-            name="voltage_limits",
-        )
+            )
+
+        faults += row_faults("buses", column, implausible(values), text, name="voltage_limits")
     return faults
 
 

@@ -239,14 +239,11 @@ def _reference_faults(frames: Frames) -> list[Fault]:
             else list(frames[target][key])
         )
         unknown = ~names.isin(known).to_numpy() & (names != "").to_numpy()
-        faults += row_faults(
-            table,
-            column,
-            unknown,
-            lambda i, names=names, known=known, noun=noun: (
-                f'unknown {noun} "{names.iloc[i]}"{near(names.iloc[i], known)}'
-            ),
-        )
+
+        def text(i: int, names: pd.Series = names, known: list = known, noun: str = noun) -> str:
+            return f'unknown {noun} "{names.iloc[i]}"{near(names.iloc[i], known)}'
+
+        faults += row_faults(table, column, unknown, text)
     return faults
 
 
@@ -314,12 +311,11 @@ def _profile_sign_faults(frames: Frames) -> list[Fault]:
         for some, block in column_blocks(profiles, known):
             for k in np.flatnonzero((block < 0).any(axis=0)).tolist():
                 profiles[some[k]] = values = clipped(block[:, k], 0.0, np.inf, largest(block[:, k]))
-                faults += row_faults(
-                    "profiles",
-                    some[k],
-                    values < 0,
-                    lambda i, v=values, noun=noun: f"{v[i]:g} in a {noun} profile must be at least 0",
-                )
+
+                def text(i: int, values: np.ndarray = values, noun: str = noun) -> str:
+                    return f"{values[i]:g} in a {noun} profile must be at least 0"
+
+                faults += row_faults("profiles", some[k], values < 0, text)
     return faults
 
 

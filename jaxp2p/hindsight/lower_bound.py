@@ -312,7 +312,7 @@ def _lower_bound(
 
     def market_value(price):
         market = _Market(price, buy, sell)
-        own = _balance_price(homes, storage_value, market) if limited else alone
+        own = _balance_price(homes, storage_value, market) if alone is None else alone
         return _market_value(homes, storage_value, own, market)
 
     price = _best_price(market_value, *_pool_range(homes, buy, sell, limited=limited))

@@ -1,6 +1,7 @@
 """What a run leaves behind: one record of arrays over the slots, the same for every policy."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array
@@ -33,6 +34,12 @@ class Trajectory(NamedTuple):
     iterations: Array  # (T,) int32
     prim_res: Array  # (T,) kW
     dual_res: Array  # (T,) EUR/kWh
+
+
+def only(trajectory: Trajectory, keep: Sequence[str]) -> Trajectory:
+    """The named fields; the others are None, which the type does not say."""
+    gone: dict[str, Any] = {name: None for name in Trajectory._fields if name not in keep}
+    return trajectory._replace(**gone)
 
 
 def net_cost(trajectory: Trajectory, battery: Battery, terminal_price: float) -> float:

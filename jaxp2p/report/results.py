@@ -19,8 +19,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as _installed_version
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -28,6 +26,8 @@ import jax
 import numpy as np
 import pandas as pd
 
+from jaxp2p import __version__
+from jaxp2p.data.csv_files import EXACT
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table
 from jaxp2p.report.kpis import Evaluation
@@ -73,20 +73,12 @@ class Results:
         return self.tables["kpis"].set_index("policy")
 
 
-def version() -> str:
-    """Version of the installed package, "unknown" when it is run from a plain checkout."""
-    try:
-        return _installed_version("jaxp2p")
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def json_report(
     community: Community, horizon: Horizon, run: Any, evaluations: Mapping[str, Evaluation], *, case: str
 ) -> dict[str, Any]:
     """What `--json` writes: a short, stable summary of a `jaxp2p.runs.runner.Run`."""
     return {
-        "version": version(),
+        "version": __version__,
         "case": case,
         "slots": int(horizon.slots),
         "prosumers": int(community.size),
@@ -354,6 +346,7 @@ def _read_table(file: Path) -> pd.DataFrame:
         dtype=dict.fromkeys(TEXT, str),
         keep_default_na=False,
         na_values=empty,
+        **EXACT,
     )
     if "time" in frame:
         frame["time"] = pd.to_datetime(frame["time"], format="ISO8601")

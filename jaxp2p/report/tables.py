@@ -121,15 +121,6 @@ def text_tables(kpis: Mapping[str, Figures], *, width: int = 100) -> str:
     return "\n".join([*aligned(kpis, money), "", *aligned(kpis, TECHNICAL)])
 
 
-def markdown_table(kpis: Mapping[str, Figures]) -> str:
-    """The same figures as one markdown table."""
-    columns = (*money_columns(kpis), *TECHNICAL)
-    titles = ["policy", *(" ".join(column.title) for column in columns)]
-    lines = [titles, ["---", *("---:" for _ in columns)]]
-    lines += [[name, *(column.text(figures) for column in columns)] for name, figures in kpis.items()]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
     """Remarks that belong under the table: end value, bounds, what was left undone, what is not comparable.
 

@@ -334,6 +334,10 @@ def _online(community, horizon, policies, penalties, solver, slot_of_week, repor
     for name in names:
         begin = time.perf_counter()
         report(name, 0, horizon.slots)
+
+        def told(done: int, name: str = name) -> None:
+            report(name, done, horizon.slots)
+
         trajectories[name] = simulation.simulate_in_pieces(
             community,
             horizon,
@@ -341,7 +345,7 @@ def _online(community, horizon, policies, penalties, solver, slot_of_week, repor
             known[name],
             solver,
             slot_of_week=slot_of_week,
-            told=lambda done, name=name: report(name, done, horizon.slots),
+            told=told,
         )
         seconds[name] = time.perf_counter() - begin
     return trajectories, seconds, compile_seconds

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from jaxp2p._pytree import present
 from jaxp2p.control.policy import Slot, slot_problem, suggest_penalties
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.runs.runner import make_policies
@@ -140,7 +141,7 @@ def compare(problem: SlotProblem, d: execute.Dispatch, best: Optimum) -> Compari
     allowed = best.penalty / (hours * float(problem.row_penalty))
     excess = np.maximum(excess - allowed, 0)
     volts = 0 if problem.feeder is None else problem.feeder.voltage_bus.shape[0]
-    squared = excess[:volts] * (np.asarray(problem.feeder.scale, float)[:volts] if volts else 1.0)
+    squared = excess[:volts] * (np.asarray(present(problem.feeder).scale, float)[:volts] if volts else 1.0)
     rest = np.asarray(d.sell, float) - np.asarray(d.buy, float) - np.asarray(d.unserved, float)
     trades = np.asarray(d.trades, float)
     if problem.market.kind == "bilateral":

@@ -14,7 +14,7 @@ the recursion waits for the slot before. What every home did at which prices is 
 out anew finds the pieces of the polylines that the run was on.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from jax.lax import stop_gradient
 from jaxp2p.control.policy import Penalties, Policy, Slot, observe, remember, slot_problem
 from jaxp2p.control.tuned import Memory
 from jaxp2p.model.match import require_match
-from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.trajectory import Trajectory, only
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.slot import execute
@@ -139,9 +139,10 @@ def simulate(
         # at a tariff who deals with whom is not unique: as it was done
         answer = answer._replace(trades=with_derivative_of(point.trades, answer.trades))
         done = execute.settle(problem, answer, response.devices)
-        result = execute.SlotResult(dispatch=done, gap_parts=None, gap_scale=None, **verdict)
+        unknown: Any = None  # what the gap is made of is not asked for
+        result = execute.SlotResult(dispatch=done, gap_parts=unknown, gap_scale=unknown, **verdict)
         row = simulation.record(problem, result, response.energy)
-        return row._replace(**{name: None for name in Trajectory._fields if name not in keep})
+        return only(row, keep)
 
     return last + dlast, jax.vmap(settle)(known, points, balance.price + dprice, response, verdict)
 

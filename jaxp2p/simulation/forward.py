@@ -12,7 +12,7 @@ from jax import Array
 from jaxp2p.control.policy import AnyPolicy, Penalties, Slot, fix_storage, observe, remember, slot_problem
 from jaxp2p.control.tuned import Memory
 from jaxp2p.model.match import require_match
-from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.trajectory import Trajectory, only
 from jaxp2p.model.types import Battery, Community, Horizon
 from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.problem import SlotProblem
@@ -172,7 +172,7 @@ def simulate(
     def body(state: RunState, row: tuple[Slot, Schedule | None]):
         cleared = clear(community, penalties, policy, solver, state, *row, adjoint=adjoint)
         state, done = carry_out(community, state, cleared)
-        return state, done._replace(**{name: None for name in Trajectory._fields if name not in keep})
+        return state, only(done, keep)
 
     return jax.lax.scan(body, state, (rows, schedule))
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxp2p._pytree import present
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import Gap, gap_scale, price_limits, slot_gap
 from jaxp2p.slot.problem import SlotProblem
@@ -96,7 +97,7 @@ def settle(problem: SlotProblem, answer: Answer, devices: Devices) -> Dispatch:
     rest = injection - jnp.sum(trades, axis=0)
     exchange, unserved = rest, jnp.zeros_like(rest)
     if problem.unserved_price is not None:
-        exchange = jnp.clip(rest, -problem.buy_max, problem.sell_max)
+        exchange = jnp.clip(rest, -present(problem.buy_max), problem.sell_max)
         unserved = exchange - rest
         # what rounding leaves beyond a limit is no energy that anybody lacks
         size = jnp.abs(injection) + jnp.sum(jnp.abs(trades), axis=0) + jnp.abs(rest)
@@ -213,7 +214,7 @@ def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
 def _given_up(problem: SlotProblem, answer: Answer) -> Array:
     """(N,) bool: members whose price is that of energy that is not served, or spilled."""
     low, high = price_limits(problem)
-    span = (1 - SATURATED) * problem.unserved_price
+    span = (1 - SATURATED) * present(problem.unserved_price)
     return (answer.market_price >= high - span) | (answer.market_price <= low + span)
 
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxp2p._pytree import present
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.response import Pieces, piece_slack
 from jaxp2p.slot.rows import excess_of, nodal_surcharge, row_values
@@ -62,8 +63,8 @@ def price_limits(problem: SlotProblem) -> tuple[Array, Array]:
     low = jnp.broadcast_to(problem.price_sell, problem.load.shape)
     high = jnp.broadcast_to(problem.price_buy, problem.load.shape)
     if problem.unserved_price is not None:
-        low = jnp.where(jnp.isfinite(problem.sell_max), low - problem.unserved_price, low)
-        high = jnp.where(jnp.isfinite(problem.buy_max), high + problem.unserved_price, high)
+        low = jnp.where(jnp.isfinite(present(problem.sell_max)), low - problem.unserved_price, low)
+        high = jnp.where(jnp.isfinite(present(problem.buy_max)), high + problem.unserved_price, high)
     return low, high
 
 
@@ -170,7 +171,8 @@ def _exchange_slack(problem: SlotProblem, price: Array, exchange: Array, unserve
     lost = jnp.maximum(-dear, 0) * buy + jnp.maximum(-cheap, 0) * sell
     if problem.unserved_price is None:
         return lost
-    for over, limit, used in ((dear, problem.buy_max, buy), (cheap, problem.sell_max, sell)):
+    limits = present(problem.buy_max), present(problem.sell_max)
+    for over, limit, used in ((dear, limits[0], buy), (cheap, limits[1], sell)):
         left = jnp.where(jnp.isfinite(limit), limit - used, 0)
         lost = lost + jnp.maximum(over, 0) * jnp.maximum(left, 0)
     short, spilled = jnp.maximum(unserved, 0), jnp.maximum(-unserved, 0)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxp2p._pytree import present
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import price_limits
 from jaxp2p.slot.problem import SlotProblem
@@ -128,7 +129,7 @@ def _own_price(
     alone = root(net)
     if problem.unserved_price is None:
         return jnp.clip(alone, sell, buy)
-    selling, buying = root(net + problem.sell_max), root(net - problem.buy_max)
+    selling, buying = root(net + present(problem.sell_max)), root(net - present(problem.buy_max))
     own = jnp.minimum(selling, jnp.maximum(sell, jnp.minimum(alone, jnp.maximum(buy, buying))))
     return jnp.clip(own, low, high)
 
@@ -146,7 +147,7 @@ def _room(
     if problem.unserved_price is None:
         most = jnp.where((own > sell + near) & ~open_, net, jnp.inf)
         return jnp.where((own < buy - near) & ~open_, net, -jnp.inf), most
-    at_sell, at_buy = net + problem.sell_max, net - problem.buy_max
+    at_sell, at_buy = net + present(problem.sell_max), net - present(problem.buy_max)
     most = jnp.where((own > sell + near) & ~open_, net, at_sell)
     most = jnp.where(own > buy + near, at_buy, most)
     least = jnp.where((own < buy - near) & ~open_, net, at_buy)
@@ -181,19 +182,20 @@ def _within_connections(problem: SlotProblem, trades: Array, injection: Array, p
     if market.kind == "none" or market.fee.shape[0] == 0:
         return trades
     low, high = price_limits(problem)
-    near = NEARLY * problem.unserved_price
+    buy_max, sell_max = present(problem.buy_max), present(problem.sell_max)
+    near = NEARLY * present(problem.unserved_price)
     given_up = ((price >= high - near) & (high > problem.price_buy)) | (
         (price <= low + near) & (low < problem.price_sell)
     )
 
     def hand_on(_, trades: Array) -> Array:
         rest = injection - jnp.sum(trades, axis=0)
-        over = jnp.where(given_up, 0, rest - jnp.clip(rest, -problem.buy_max, problem.sell_max))
+        over = jnp.where(given_up, 0, rest - jnp.clip(rest, -buy_max, sell_max))
         if market.kind == "pool":
             mine = trades[0] + over
             total = jnp.sum(over)
             rest = injection - mine
-            room = jnp.where(total > 0, problem.sell_max - rest, rest + problem.buy_max)
+            room = jnp.where(total > 0, sell_max - rest, rest + buy_max)
             room = jnp.clip(room, 0, jnp.abs(total))
             part = room / jnp.maximum(jnp.sum(room), jnp.finfo(rest.dtype).tiny)
             return reciprocal_trades(market, (mine - total * part)[None, :], limit)

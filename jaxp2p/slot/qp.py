@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from jaxp2p._pytree import present
 from jaxp2p.slot.problem import SlotProblem
 
 
@@ -59,7 +60,7 @@ def to_qp(problem: SlotProblem) -> QP:
     elastic = problem.load_cost is not None
     load, load_cost = take(problem.load), take(problem.load_cost) if elastic else zeros
     limited = problem.unserved_price is not None
-    unserved = float(problem.unserved_price) if limited else 0.0
+    unserved = float(present(problem.unserved_price)) if limited else 0.0
     buy, sell = float(problem.price_buy), float(problem.price_sell)
 
     # name: (curvature, linear cost, lower, upper)
@@ -124,7 +125,7 @@ def to_qp(problem: SlotProblem) -> QP:
         highs.append(np.zeros(reciprocity[0].shape[0]))
         names.append("trade")
     if network:
-        feeder = problem.feeder
+        feeder = present(problem.feeder)
         groups_n = feeder.count.shape[0]
         flexible = take(feeder.flexible)
         place = sp.csc_matrix(

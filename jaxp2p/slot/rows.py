@@ -4,18 +4,21 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
+from jaxp2p._pytree import present
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.feeder import at_homes, bus_sum
 
 
 def row_values(problem: SlotProblem, injection: Array) -> Array:
     """Row values (R,) in kW when the homes inject (N,) kW."""
-    return values_at(problem, bus_sum(problem.feeder, injection))
+    return values_at(problem, bus_sum(present(problem.feeder), injection))
 
 
 def values_at(problem: SlotProblem, at_bus: Array) -> Array:
     """Row values (R,) in kW when the flexible homes of every controllable bus inject (G,) kW together."""
-    return jnp.matmul(problem.feeder.matrix, at_bus, precision=Precision.HIGHEST) + problem.row_offset
+    return (
+        jnp.matmul(present(problem.feeder).matrix, at_bus, precision=Precision.HIGHEST) + problem.row_offset
+    )
 
 
 def excess_of(problem: SlotProblem, value: Array) -> Array:
@@ -42,7 +45,7 @@ def row_tolerance(problem: SlotProblem, *, flow: float | Array, voltage: float |
 
 def bus_price(problem: SlotProblem, row_price: Array) -> Array:
     """What row prices (R,) take off the market price at every controllable bus (G,), EUR/kWh."""
-    return jnp.matmul(row_price, problem.feeder.matrix, precision=Precision.HIGHEST)
+    return jnp.matmul(row_price, present(problem.feeder).matrix, precision=Precision.HIGHEST)
 
 
 def nodal_surcharge(problem: SlotProblem, row_price: Array) -> Array:

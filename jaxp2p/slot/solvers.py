@@ -5,6 +5,7 @@ decides (pool, none) in a tenth of the work. A solver is its configuration; its 
 """
 
 from dataclasses import fields, replace
+from typing import cast
 
 from jax import Array
 
@@ -49,7 +50,7 @@ def init(problem: SlotProblem, solver: Solver) -> State:
 
 def warm(problem: SlotProblem, solver: Solver, state: State) -> State:
     """The state of one slot as the start of another."""
-    return admm.warm(problem, solver, state) if isinstance(solver, ADMM) else state
+    return admm.warm(problem, solver, _admm(state)) if isinstance(solver, ADMM) else state
 
 
 def solve(problem: SlotProblem, solver: Solver, state: State, *, adjoint: str | None = None) -> Outcome:
@@ -63,13 +64,15 @@ def solve(problem: SlotProblem, solver: Solver, state: State, *, adjoint: str | 
     if adjoint != "implicit":
         raise ValueError(f"unknown adjoint {adjoint!r}: None or 'implicit'")
     if isinstance(solver, Newton):
-        return newton_adjoint.solve(problem, solver, state)
-    return admm_adjoint.solve(problem, solver, state)
+        return newton_adjoint.solve(problem, solver, _newton(state))
+    return admm_adjoint.solve(problem, solver, _admm(state))
 
 
 def begin(problem: SlotProblem, solver: Solver, state: State) -> Search:
     """A slot before its first iteration, for whoever steps many of them at once (`study.engine`)."""
-    return newton.begin(problem, solver, state) if isinstance(solver, Newton) else admm.begin(problem, state)
+    if isinstance(solver, Newton):
+        return newton.begin(problem, solver, _newton(state))
+    return admm.begin(problem, _admm(state))
 
 
 def running(solver: Solver, search: Search) -> Array:
@@ -97,3 +100,12 @@ def scale_tolerances(solver: Solver, factor: float | Array) -> Solver:
     """The solver with all its tolerances times a factor."""
     names = [field.name for field in fields(solver) if field.name.startswith("eps_")]
     return replace(solver, **{name: getattr(solver, name) * factor for name in names})
+
+
+def _newton(state: State) -> newton.State:
+    """A state is that of the solver at hand, which a union does not say."""
+    return cast(newton.State, state)
+
+
+def _admm(state: State) -> admm.State:
+    return cast(admm.State, state)

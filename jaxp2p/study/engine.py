@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.lax import Precision
 from jax.sharding import Mesh
@@ -47,27 +48,29 @@ SMALL = 64  # homes below which a core does more with CORE_LANES scenarios at a 
 DEVICE_LANES = 4096  # what keeps an accelerator busy
 AXIS = "scenario"
 
+Values = Array | np.ndarray  # traced, or on the host
+
 
 class Series(NamedTuple):
     """What is kept of a scenario: sums over the community in every slot. Each (S, T)."""
 
-    cost_eur: Array  # utility, fees, wear, curtailment and discomfort
-    import_kw: Array  # from the utility
-    export_kw: Array  # to the utility
-    trade_kw: Array  # between members
-    stored_kwh: Array  # at the end of the slot
-    unserved_kw: Array  # short of the load, beyond the connection limits
-    spilled_kw: Array  # generated beyond the connection limits
-    unserved_cost_eur: Array  # of both, see `jaxp2p.simulation.accounting`
-    violation_cost_eur: Array  # of the network rows that count as violated
-    price_eur_per_kwh: Array  # mean of the members' market prices
-    voltage_violation_pu: Array  # worst bus
-    line_violation_kw: Array  # worst branch
-    soc_violation_kwh: Array  # worst battery
-    balance_error_kw: Array  # worst member
-    gap_eur: Array  # cost, storage value and penalties exceed the slot's optimum by no more
-    status: Array
-    iterations: Array
+    cost_eur: Values  # utility, fees, wear, curtailment and discomfort
+    import_kw: Values  # from the utility
+    export_kw: Values  # to the utility
+    trade_kw: Values  # between members
+    stored_kwh: Values  # at the end of the slot
+    unserved_kw: Values  # short of the load, beyond the connection limits
+    spilled_kw: Values  # generated beyond the connection limits
+    unserved_cost_eur: Values  # of both, see `jaxp2p.simulation.accounting`
+    violation_cost_eur: Values  # of the network rows that count as violated
+    price_eur_per_kwh: Values  # mean of the members' market prices
+    voltage_violation_pu: Values  # worst bus
+    line_violation_kw: Values  # worst branch
+    soc_violation_kwh: Values  # worst battery
+    balance_error_kw: Values  # worst member
+    gap_eur: Values  # cost, storage value and penalties exceed the slot's optimum by no more
+    status: Values
+    iterations: Values
 
 
 class Batch(NamedTuple):

@@ -1,4 +1,11 @@
-"""A lock file, so that two processes do not run one study at the same time."""
+"""A lock file, so that two processes do not run one study at the same time.
+
+Why not a library: locks of the operating system (`flock`: portalocker, filelock's `FileLock`) exclude
+nobody on another machine where a network folder keeps them local (sshfs, NFS and Lustre by mount option) or
+has none, and name no holder; filelock's `SoftFileLock`, a file with process and host as here, never takes
+over one that was left empty by a kill, nor that of the same host name in another process namespace: a
+restarted container.
+"""
 
 import json
 import os

@@ -121,7 +121,7 @@ def make_study(
         community=community,
         horizon=horizon,
         model=model,
-        policies={name: (known | given).get(name) for name in names} | own,
+        policies={**{name: (known | given).get(name) for name in names}, **own},
         penalties=penalties_of(horizon, unserved_price),
         solver=solver or choose_solver(community),
         key=jax.random.key(seed),

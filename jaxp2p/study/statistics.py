@@ -1,8 +1,7 @@
 """Statistics of a study, each with its uncertainty.
 
 The final ones are made of whole columns in scenario order, one figure at a time: 8 bytes per scenario and
-policy, and they do not depend on the order in which the chunks finished, nor on their size. `Streaming` takes
-constant memory and is for the progress line.
+policy, and they do not depend on the order in which the chunks finished, nor on their size.
 
 Scenarios are independent draws, so standard errors fall as 1 / sqrt(S). All policies see the same scenarios
 (common random numbers): differences between policies are taken scenario by scenario, whose spread is far
@@ -32,57 +31,6 @@ UNDONE = ("unserved_kwh", "spilled_kwh", "unserved_cost_eur", "violation_cost_eu
 MONEY = {name: f"{{}}_{name}_eur" for name in ("mean", "se", "p5", "p50", "p95")}  # names in the headline
 
 ReadFigure = Callable[[str], Mapping[str, np.ndarray]]  # figure -> values by policy, in scenario order
-
-
-@dataclass(frozen=True, kw_only=True)
-class Streaming:
-    """Count, mean, sum of squared deviations, minimum and maximum of values that come in pieces.
-
-    Pieces are merged by Chan, Golub and LeVeque (1983), "Algorithms for computing the sample variance". The
-    last bits depend on the order of the merges.
-    """
-
-    count: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-    minimum: float = np.inf
-    maximum: float = -np.inf
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> "Streaming":
-        """The finite ones of the values."""
-        values = _finite(values)
-        if not values.size:
-            return cls()
-        mean = float(values.mean())
-        return cls(
-            count=values.size,
-            mean=mean,
-            squares=float(((values - mean) ** 2).sum()),
-            minimum=float(values.min()),
-            maximum=float(values.max()),
-        )
-
-    def merge(self, other: "Streaming") -> "Streaming":
-        """Both together."""
-        count = self.count + other.count
-        if not count:
-            return self
-        gap, share = other.mean - self.mean, other.count / count
-        return Streaming(
-            count=count,
-            mean=self.mean + gap * share,
-            squares=self.squares + other.squares + gap**2 * self.count * share,
-            minimum=min(self.minimum, other.minimum),
-            maximum=max(self.maximum, other.maximum),
-        )
-
-    @property
-    def standard_error(self) -> float:
-        """Of the mean: sqrt(sample variance / count), NaN for fewer than two values."""
-        if self.count < 2:
-            return float("nan")
-        return float(np.sqrt(self.squares / (self.count - 1) / self.count))
 
 
 @dataclass(frozen=True, kw_only=True)

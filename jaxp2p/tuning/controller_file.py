@@ -156,7 +156,7 @@ def _stages(content: Any, last_group: int) -> tuple[list[dict[str, Any]], list[s
         stages.append({**values, "from": None if moment is None else str(moment)})
     if not faults and len(shapes) > 1:
         faults.append("level and drop have different numbers of groups or knots")
-    if not faults and any(b <= a for a, b in pairwise(moments)):
+    if not faults and any(b <= a for a, b in pairwise(m for m in moments if m is not None)):
         faults.append("the stages do not follow each other in time")
     return stages, faults
 

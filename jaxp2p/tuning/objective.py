@@ -6,7 +6,7 @@ C_s is the cost of the window in scenario s, less the worth of the energy gained
 dearest share 1 - a of them (Rockafellar and Uryasev, Optimization of conditional value-at-risk, 2000).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +63,7 @@ def course(
     """Run one scenario of a window whose first slot is number `slot`."""
     penalties, policy = suggest_penalties(horizon), follow(value, horizon.load.dtype)
     given = community, horizon, penalties, policy, Newton()
-    wanted = {"keep": ("cost", "buy", "sell", "charge"), "slot_of_week": slot}
+    wanted: dict[str, Any] = {"keep": ("cost", "buy", "sell", "charge"), "slot_of_week": slot}
     if adjoint is not None and costate.suits(community, policy, Newton()):
         energy, run = costate.simulate(*given, **wanted)
     else:

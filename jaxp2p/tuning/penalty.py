@@ -19,7 +19,7 @@ balancing from the start (`benchmarks/bench_penalty.py`). Check with `iterations
 """
 
 from dataclasses import fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,7 @@ from jaxp2p.slot.problem import SlotProblem
 
 SHARED = ("market", "feeder")  # the same in all slots of a community
 NAMES = ("rho", "rho_injection")
+Row = dict[str, Any]  # arrays by field of the SlotProblem
 FEATURES = ("surplus", "binding rows", "price level", "price spread", "storage")
 
 
@@ -112,7 +113,7 @@ def sample(problems: list[SlotProblem], admm: ADMM) -> Sample:
     if not problems:
         raise ValueError("no slots to tune on")
     names = [f.name for f in fields(SlotProblem) if _axis(problems[0], f.name) == 0]
-    rows = {name: jnp.stack([getattr(p, name) for p in problems]) for name in names}
+    rows: Row = {name: jnp.stack([getattr(p, name) for p in problems]) for name in names}
     return Sample(
         replace(problems[0], **rows), *_chain(problems[0], rows, constant_rule(admm, problems[0].load.dtype))
     )
@@ -129,15 +130,15 @@ def _axis(problem: SlotProblem, name: str) -> int | None:
     return None if name in SHARED or getattr(problem, name) is None else 0
 
 
-def _split(problem: SlotProblem) -> tuple[SlotProblem, dict[str, Array]]:
+def _split(problem: SlotProblem) -> tuple[SlotProblem, Row]:
     """The first of stacked slots, and all that differs from slot to slot."""
-    rows = {f.name: getattr(problem, f.name) for f in fields(SlotProblem) if _axis(problem, f.name) == 0}
+    rows: Row = {f.name: getattr(problem, f.name) for f in fields(SlotProblem) if _axis(problem, f.name) == 0}
     return replace(problem, **{name: x[0] for name, x in rows.items()}), rows
 
 
 @jax.jit
-def _chain(first: SlotProblem, rows: dict[str, Array], rule: PenaltyRule) -> tuple[State, Array]:
-    def body(state: State, row: dict[str, Array]):
+def _chain(first: SlotProblem, rows: Row, rule: PenaltyRule) -> tuple[State, Array]:
+    def body(state: State, row: Row):
         problem = replace(first, **row)
         admm = rule.at(problem, state)
         before = state if rule.inherit else _anew(state)
@@ -186,7 +187,7 @@ def tune_penalties(
     begin = constant_rule(admm, first.load.dtype)
     free = jnp.ones_like(begin.weights) if by_feature else jnp.zeros_like(begin.weights).at[:, 0].set(1)
 
-    def loss(weights: Array, row: dict[str, Array], start: State) -> Array:
+    def loss(weights: Array, row: Row, start: State) -> Array:
         rule = replace(begin, weights=weights)
         return residual_loss(replace(first, **row), rule, start, iterations)
 

@@ -21,8 +21,8 @@ EXTENSIVE = ("energy_min", "energy_max", "energy_start", "charge_max", "discharg
 def without_network(community: Community, horizon: Horizon) -> tuple[Community, Horizon]:
     """The same homes and slots where the grid has no limits."""
     nobody = jnp.zeros((horizon.slots, 0), horizon.load.dtype)
-    empty = {"voltage_base": nobody, "flow_base": nobody, "flow_reactive": nobody}
-    return replace(community, feeder=None), replace(horizon, **empty)
+    bare = replace(horizon, voltage_base=nobody, flow_base=nobody, flow_reactive=nobody)
+    return replace(community, feeder=None), bare
 
 
 def decisive(community: Community, horizon: Horizon) -> tuple[Community, Horizon, np.ndarray]:

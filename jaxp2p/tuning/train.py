@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -208,7 +208,7 @@ def for_members(value: TunedValue, group: np.ndarray) -> TunedValue:
 
 def in_turn(values: Sequence[TunedValue], begins: Sequence[int]) -> TunedValue:
     """One controller of several: each from its slot on."""
-    parts = {name: jnp.concatenate([getattr(row, name) for row in values]) for name in STAGED}
+    parts: dict[str, Any] = {name: jnp.concatenate([getattr(row, name) for row in values]) for name in STAGED}
     return replace(values[0], **parts, begins=jnp.asarray(list(begins), jnp.int32))
 
 

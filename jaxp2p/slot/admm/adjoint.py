@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.sparse.linalg import cg
 
-from jaxp2p._pytree import record, static
+from jaxp2p._pytree import present, record, static
 from jaxp2p.slot.admm import solver
 from jaxp2p.slot.admm.feeder import RowsAtWork, moving_with, row_prices
 from jaxp2p.slot.admm.solver import ADMM, Outcome, State, at_work, end_of, step
@@ -144,9 +144,9 @@ def copies(problem: SlotProblem, like: State, v: Consensus, work: RowsAtWork | N
         return state
     rho_n = like.rho[1]
     none = jnp.zeros(work.chosen.shape, injection.dtype)
-    price = row_prices(problem, work, none, bus_sum(problem.feeder, injection), rho_n)
+    price = row_prices(problem, work, none, bus_sum(present(problem.feeder), injection), rho_n)
     every = like.row_price.at[work.chosen].set(price)
-    surcharge = at_homes(problem.feeder, bus_price(problem, every))
+    surcharge = at_homes(present(problem.feeder), bus_price(problem, every))
     return state._replace(injection=injection - surcharge / rho_n, row_price=every)
 
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
+from jaxp2p._pytree import present
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.sensitivity import derivative_only
 from jaxp2p.slot.rows import excess_of, values_at
@@ -70,9 +71,10 @@ def moving_with(problem: SlotProblem, work: RowsAtWork) -> RowsAtWork:
 
 
 def _data(problem: SlotProblem, chosen: Array) -> tuple[Array, ...]:
+    feeder = present(problem.feeder)
     pick = lambda x: jnp.take(x, chosen, axis=0)
-    matrix, offset = pick(problem.feeder.matrix), pick(problem.row_offset)
-    gram = jnp.matmul(matrix * problem.feeder.count[None, :], matrix.T, precision=Precision.HIGHEST)
+    matrix, offset = pick(feeder.matrix), pick(problem.row_offset)
+    gram = jnp.matmul(matrix * feeder.count[None, :], matrix.T, precision=Precision.HIGHEST)
     return matrix, gram, pick(problem.row_lower) - offset, pick(problem.row_upper) - offset
 
 

@@ -13,7 +13,7 @@ limits are exact penalties, so there is always an answer; two penalties instead 
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p._once import once_if
+from jaxp2p._pytree import present
 from jaxp2p.slot.admm.feeder import RowsAtWork, moving_with, row_prices, rows_at_work
 from jaxp2p.slot.admm.leap import Change, Leap, best_leap, last_change, leapt, no_leap
 from jaxp2p.slot.admm.residuals import Residuals, no_residuals, residuals
@@ -104,7 +105,7 @@ def step(
     if work is not None:
         surcharge = jax.lax.cond(
             work.busy,
-            lambda: at_homes(problem.feeder, bus_price(problem, state.row_price)),
+            lambda: at_homes(present(problem.feeder), bus_price(problem, state.row_price)),
             lambda: jnp.zeros_like(state.injection),
         )
     update = _homes(problem, devices, state, surcharge)
@@ -137,14 +138,14 @@ def _kept(
 ) -> tuple[Array, Array]:
     """Copies (N,) nearest to what the homes wish that keep the network rows, and the prices of those (R,)."""
     old = jnp.take(row_price, work.chosen)
-    price = row_prices(problem, work, old, bus_sum(problem.feeder, wished), rho)
+    price = row_prices(problem, work, old, bus_sum(present(problem.feeder), wished), rho)
     moved = jnp.matmul(old - price, work.matrix, precision=Precision.HIGHEST) / rho
-    return wished + at_homes(problem.feeder, moved), row_price.at[work.chosen].set(price)
+    return wished + at_homes(present(problem.feeder), moved), row_price.at[work.chosen].set(price)
 
 
 def at_work(problem: SlotProblem, admm: ADMM, state: State) -> RowsAtWork:
     """The network rows that matter at this state."""
-    at_bus = bus_sum(problem.feeder, state.injection)
+    at_bus = bus_sum(present(problem.feeder), state.injection)
     tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
     return rows_at_work(problem, state.row_price, at_bus, tolerance, most=admm.rows_at_once)
 
@@ -228,7 +229,8 @@ def begin(problem: SlotProblem, state: State) -> Search:
         known = unavoidable(problem)
         state = state._replace(row_price=jnp.where(known != 0, known, state.row_price))
     search = (problem.response(), state, _no_update(problem), residuals_, jnp.zeros((), jnp.int32))
-    shapes = jax.eval_shape(lambda: _raw(problem, ADMM(), Search(*search, answer=None, least=None)))
+    unknown: Any = None  # its shapes are what is asked for
+    shapes = jax.eval_shape(lambda: _raw(problem, ADMM(), Search(*search, answer=unknown, least=unknown)))
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return Search(*search, answer=nothing, least=jnp.full_like(residuals_.gap, jnp.inf))
 

@@ -16,7 +16,7 @@ step, and some ten of them do where ADMM needs a hundred.
 Also right for the market "none", where pi has no say. Members with trade or connection limits need ADMM.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +101,7 @@ def begin(problem: SlotProblem, newton: Newton, state: State) -> Search:
         row_price = jnp.where(known != 0, known, row_price)
     prices = clamp(jnp.concatenate([state.price[None], row_price]), setup.lowest, setup.highest)
     homes, none = jnp.zeros_like(problem.load), jnp.zeros_like(prices)
+    unknown: Any = None  # until their shapes are known, below
     search = Search(
         setup=setup,
         base=Point(prices, homes, homes, homes, problem.row_offset, none),
@@ -114,8 +115,8 @@ def begin(problem: SlotProblem, newton: Newton, state: State) -> Search:
         fresh=jnp.ones((), bool),
         balanced=jnp.zeros((), bool),
         done=jnp.zeros((), bool),
-        answer=None,
-        result=None,
+        answer=unknown,
+        result=unknown,
     )
     shapes = jax.eval_shape(lambda: _executed(problem, newton, search))
     answer, result = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
+from jaxp2p._pytree import present
 from jaxp2p.slot.newton.dual import Point, Setup
 from jaxp2p.slot.newton.state import Newton
 from jaxp2p.slot.problem import SlotProblem
@@ -33,8 +34,9 @@ def newton_step(problem: SlotProblem, setup: Setup, newton: Newton, at: Point, c
     weight = jnp.where(at_work, weight + jnp.finfo(weight.dtype).tiny, 0)
     weight, chosen = jax.lax.top_k(weight, min(rows, newton.rows_at_once))
     use = weight > 0
-    matrix = jnp.take(problem.feeder.matrix, chosen, axis=0)
-    at_bus = bus_sum(problem.feeder, at.slope)
+    feeder = present(problem.feeder)
+    matrix = jnp.take(feeder.matrix, chosen, axis=0)
+    at_bus = bus_sum(feeder, at.slope)
     weighted = matrix * at_bus[None, :]
     cross = -jnp.sum(weighted, axis=1)
     inner = jnp.matmul(weighted, matrix.T, precision=Precision.HIGHEST)

@@ -70,7 +70,7 @@ def curve(devices: Response, rho_injection: Array) -> Curve:
     return Curve(position, width, slope, devices.power[0])
 
 
-def clamp(x: Array, low: Array, high: Array) -> Array:
+def clamp(x: Array, low: Array | float, high: Array) -> Array:
     """min(max(x, low), high) by comparison: half the instructions of `jnp.clip`, which also carries NaNs."""
     x = jnp.where(x < low, low, x)
     return jnp.where(x > high, high, x)

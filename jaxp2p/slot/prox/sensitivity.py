@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxp2p._pytree import present
 from jaxp2p.slot.prox.prosumer import ProsumerUpdate, Tariff, soft_threshold
 from jaxp2p.slot.prox.response import Pieces, corners, price_on_polyline, ramp, shares_at
 
@@ -127,13 +128,13 @@ def _tread_motion(price: Array, rest: Array, tariff: Tariff, moved: Tariff) -> t
     on, tread, riser = on_buy | on_sell, jnp.where(buying, moved.buy, moved.sell), jnp.zeros_like(price)
     if tariff.unserved is not None:
         top, bottom = price >= tariff.buy + tariff.unserved, price <= tariff.sell - tariff.unserved
-        tread = jnp.where(top, moved.buy + moved.unserved, tread)
-        tread = jnp.where(bottom, moved.sell - moved.unserved, tread)
+        tread = jnp.where(top, moved.buy + present(moved.unserved), tread)
+        tread = jnp.where(bottom, moved.sell - present(moved.unserved), tread)
         on = on | top | bottom
     if tariff.buy_max is not None:
-        riser = jnp.where(price > tariff.buy, -moved.buy_max, riser)
+        riser = jnp.where(price > tariff.buy, -present(moved.buy_max), riser)
     if tariff.sell_max is not None:
-        riser = jnp.where(price < tariff.sell, moved.sell_max, riser)
+        riser = jnp.where(price < tariff.sell, present(moved.sell_max), riser)
     return on, tread, riser
 
 
