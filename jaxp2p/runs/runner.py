@@ -17,6 +17,7 @@ from jaxp2p.hindsight.perfect_foresight import PerfectForesight, estimate_second
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.planning.predictive import mpc, require_history
+from jaxp2p.settings.model import FORESIGHT
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.simulation.accounting import costs, end_value, possible_saving
 from jaxp2p.simulation.grid import grid_state
@@ -37,7 +38,6 @@ POLICIES = (
 MPC_POLICIES = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect": "perfect"}
 TUNED = "tuned"  # the policy of a controller file
 HISTORY_DAYS = 28  # before the window, all that these forecasts look back on
-FORESIGHT = ("auto", "on", "off")
 # "auto" leaves perfect foresight out where it would take this many times as long as all else, and a while
 FORESIGHT_FACTOR, FORESIGHT_SECONDS = 10.0, 60.0
 
