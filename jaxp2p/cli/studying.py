@@ -21,10 +21,8 @@ from jaxp2p.cli.running import (
     unsolved_text,
 )
 from jaxp2p.cli.source import Source, load, say_remarks
-from jaxp2p.scenarios.catalogue import DEFAULT_MODEL
-from jaxp2p.settings.fields import again, pick, setting
-from jaxp2p.settings.model import Grid, Numbers, Trading, Worth
-from jaxp2p.settings.source import Chance
+from jaxp2p.settings.fields import pick, setting
+from jaxp2p.settings.study import Scenarios
 
 if TYPE_CHECKING:
     from jaxp2p.study.folder import StudyFolder
@@ -39,16 +37,10 @@ TEMPORARIES = 4  # times a lane's own bytes, what one step of it needs at most
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Report, Controlled, Worth, Numbers, Chance, Grid, Trading):
+class Options(Report, Controlled, Scenarios):
     """Everything `jaxp2p study` can be told besides the source."""
 
-    market: str = again(Trading, "market", default="pool")
-    scenarios: int = setting(1000, "Number of scenarios.", least=1)
-    days: float = setting(7, "Days of a scenario.", least=0)
     from_days: float = setting(28, "Days from --start on that scenarios are made from.", unit="DAYS", least=0)
-    scenario_model: str = setting(
-        DEFAULT_MODEL, "Random processes, see above; none: the data themselves.", unit="MODEL"
-    )
     policies: str = setting("all", "As in `jaxp2p run`; all of them.", unit="NAME,NAME,...")
     chunk: int | None = setting(None, "Scenarios per file.", least=1, otherwise="from --memory")
     devices: int | None = setting(None, "Devices to use.", least=1, otherwise="all; on a CPU its cores")

@@ -24,6 +24,7 @@ class About:
     otherwise: str | None = None  # what None amounts to, in words
     spelling: tuple[str, ...] = ()  # of the option, where it is not the field's name
     repeated: bool = False  # an option that may be given again; the field has commas between
+    words: str | None = None  # what it is called in a message, where the name does not do
     position: bool = False  # an argument without a name
 
 
@@ -32,9 +33,9 @@ def setting(default: Any, help: str, **about: Any) -> Any:
     return dataclasses.field(default=default, metadata={"about": About(help=help, **about)})
 
 
-def argument(default: Any, help: str, unit: str) -> Any:
+def argument(default: Any, help: str, unit: str, **about: Any) -> Any:
     """A setting that is given by its place."""
-    return setting(default, help, unit=unit, position=True)
+    return setting(default, help, unit=unit, position=True, **about)
 
 
 def again(group: type, name: str, **changes: Any) -> Any:
@@ -49,6 +50,11 @@ def settings_of(group: type) -> dict[str, tuple[Any, About]]:
     """Default and description of every setting of a dataclass, by name; other fields are no settings."""
     found = {field.name: field for field in dataclasses.fields(group) if "about" in field.metadata}
     return {name: (field.default, field.metadata["about"]) for name, field in found.items()}
+
+
+def words_of(group: type) -> dict[str, str]:
+    """What every setting of a dataclass is called in a message, by name."""
+    return {name: about.words or name for name, (_, about) in settings_of(group).items()}
 
 
 def pick(group: type, chosen: Any) -> dict[str, Any]:

@@ -22,9 +22,16 @@ class Trading:
         unit="KIND",
         choices=MARKETS,
     )
-    partners: int = setting(6, "Partners per member in the bilateral market.", least=0)
+    partners: int = setting(
+        6, "Partners per member in the bilateral market.", least=0, words="partners per member"
+    )
     fee: float | None = setting(
-        None, "Fee of a trade, half to each side.", unit="EUR/KWH", least=0, otherwise=f"{DEFAULT_FEE:g}"
+        None,
+        "Fee of a trade, half to each side.",
+        unit="EUR/KWH",
+        least=0,
+        otherwise=f"{DEFAULT_FEE:g}",
+        words="fee of a trade",
     )
     graph: str | None = setting(
         None,
@@ -32,6 +39,7 @@ class Trading:
         unit="KIND",
         choices=GRAPHS,
         otherwise="table where there is one, else regular",
+        words="trading graph",
     )
 
 
@@ -39,7 +47,11 @@ class Trading:
 class Grid:
     """Whether its limits hold."""
 
-    network: bool = setting(True, "Keep to the limits of the grid, or only report what it carries.")
+    network: bool = setting(
+        True,
+        "Keep to the limits of the grid, or only report what it carries.",
+        words="limits of the grid in the market",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +71,12 @@ class Numbers:
     """How exact the numbers are."""
 
     tolerance: float = setting(
-        1.0, "Factor on the solver's tolerances; 0.1 is ten times as exact.", unit="FACTOR"
+        1.0,
+        "Factor on the solver's tolerances; 0.1 is ten times as exact.",
+        unit="FACTOR",
+        words="factor on the tolerances",
     )
-    dtype: str = setting("float32", "float32 or float64.", unit="TYPE", choices=DTYPES)
+    dtype: str = setting("float32", "float32 or float64.", unit="TYPE", choices=DTYPES, words="number type")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +88,7 @@ class EndValue:
         "Worth of energy stored at the end, for every policy.",
         unit="EUR/KWH",
         otherwise="the middle of what storing a kWh usually costs and what it earns",
+        words="worth of energy stored at the end",
     )
 
 
@@ -85,4 +101,5 @@ class Worth(EndValue):
         "Price, on top of the tariffs, of load not served and energy spilled at the connection limits.",
         unit="EUR/KWH",
         otherwise="40 times the largest price",
+        words="price of unserved energy",
     )

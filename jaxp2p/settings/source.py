@@ -16,6 +16,7 @@ class Place:
         DEFAULT_CASE,
         "rural3, rural1 or ieee33 (see `jaxp2p cases`), or a folder of tables.",
         "[CASE|DIR]",
+        words="case or folder",
     )
 
     @property
@@ -33,15 +34,18 @@ class Window:
         "First day, such as 2016-01-18.",
         unit="DATE",
         otherwise="2016-07-04, else the first",
+        words="first day",
     )
-    days: float | None = setting(7, "Number of days.", least=0)
+    days: float | None = setting(7, "Number of days.", least=0, words="days to draw from")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chance:
     """What is random about a community."""
 
-    seed: int = setting(0, "For the trading graph, added devices, prices and homes.", least=0)
+    seed: int = setting(
+        0, "For the trading graph, added devices, prices and homes.", least=0, words="seed of the community"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +57,34 @@ class Changes:
         "Synthetic tariff: tou, tou_noise or dynamic.",
         unit="NAME",
         otherwise="tou; for DIR its own prices",
+        words="tariff",
     )
     pv_share: float | None = setting(
-        None, "Give PV to more members, up to this share.", unit="0..1", least=0, most=1
+        None,
+        "Give PV to more members, up to this share.",
+        unit="0..1",
+        least=0,
+        most=1,
+        words="share of members with PV",
     )
     battery_share: float | None = setting(
-        None, "Give batteries to more members, up to this share.", unit="0..1", least=0, most=1
+        None,
+        "Give batteries to more members, up to this share.",
+        unit="0..1",
+        least=0,
+        most=1,
+        words="share of members with a battery",
     )
-    pv_scale: float = setting(1.0, "Factor on all PV plants.", unit="FACTOR", least=0)
-    battery_scale: float = setting(1.0, "Factor on all batteries.", unit="FACTOR", least=0)
-    load_scale: float = setting(1.0, "Factor on all loads, background included.", unit="FACTOR", least=0)
-    homes: int | None = setting(None, "Number of homes of ieee33.", least=1, otherwise="300")
+    pv_scale: float = setting(1.0, "Factor on all PV plants.", unit="FACTOR", least=0, words="factor on PV")
+    battery_scale: float = setting(
+        1.0, "Factor on all batteries.", unit="FACTOR", least=0, words="factor on batteries"
+    )
+    load_scale: float = setting(
+        1.0, "Factor on all loads, background included.", unit="FACTOR", least=0, words="factor on loads"
+    )
+    homes: int | None = setting(
+        None, "Number of homes of ieee33.", least=1, otherwise="300", words="number of homes"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +99,7 @@ class Reading:
         "battery_energy with _high or _low.",
         unit="NAME",
         repeated=True,
+        words="judgements of plausibility overruled",
     )
     time_zone: str | None = setting(
         None,
@@ -85,6 +107,7 @@ class Reading:
         "+01:00 for a clock that never changes; a start as well. Inside and in tables of results "
         "times are UTC.",
         unit="ZONE",
+        words="time zone",
     )
 
 
