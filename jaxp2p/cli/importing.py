@@ -1,26 +1,23 @@
 """The work behind `jaxp2p import`: a community from another tool's data, as a folder of tables."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NoReturn
 
 import typer
 
 from jaxp2p.cli.console import UsageError, user_input
-from jaxp2p.cli.outputs import InputFormat
-from jaxp2p.cli.source import Source, choose_days
+from jaxp2p.cli.outputs import NewTables
+from jaxp2p.cli.source import Source, choose_days, require_days
 from jaxp2p.settings.fields import again, argument, one_of, setting
-from jaxp2p.settings.source import Changes, Window
+from jaxp2p.settings.source import Changes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(InputFormat):
+class Options(NewTables):
     """What `jaxp2p import` is told that other commands are not, or not so."""
 
     name: str | None = argument(None, "A SimBench code, such as 1-LV-rural3--2-sw.", "SOURCE")
-    folder: Path | None = argument(None, "Folder to write; must be absent or empty.", "DIR")
     list_sources: bool = setting(False, "List what can be imported, and stop.", spelling=("--list",))
-    days: float | None = again(Window, "days", default=None, otherwise="the whole year")
     price: str = again(Changes, "price", default="tou", otherwise=None)
 
 
@@ -36,8 +33,7 @@ def import_tables(source: Source, options: Options) -> None:
     folder, format = options.folder, options.format
     if options.name is None or folder is None:
         raise UsageError("name a source and a folder to write, or ask for --list")
-    if source.start is not None and source.days is None:
-        raise UsageError("--start needs --days")
+    require_days(source)
     from jaxp2p.data import PRICES, check, write_tables
     from jaxp2p.data.importers import import_source
     from jaxp2p.data.loading import changed

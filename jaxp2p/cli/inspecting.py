@@ -8,11 +8,11 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.console import OK, UNSOLVED, VERIFICATION_FAILED, UsageError, user_input
-from jaxp2p.cli.outputs import InputFormat
-from jaxp2p.cli.source import CASE_NAMES, Source, load, say_remarks
+from jaxp2p.cli.outputs import NewTables
+from jaxp2p.cli.source import CASE_NAMES, Source, load, require_days, say_remarks
 from jaxp2p.settings.fields import REQUIRED, again, argument, one_of, setting
 from jaxp2p.settings.model import Grid, Numbers, SlotSolver, Trading
-from jaxp2p.settings.source import Reading, Window
+from jaxp2p.settings.source import Reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,20 +37,18 @@ def cases() -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportOptions(InputFormat):
+class ExportOptions(NewTables):
     """What `jaxp2p export` is told that other commands are not, or not so."""
 
     name: str = argument(REQUIRED, "rural3, rural1 or ieee33.", "CASE")
-    folder: Path = argument(REQUIRED, "Folder to write; must be absent or empty.", "DIR")
-    days: float | None = again(Window, "days", default=None, otherwise="the whole year")
+    folder: Path = again(NewTables, "folder", default=REQUIRED)
 
 
 def export(source: Source, options: ExportOptions) -> None:
     """Write a case as a folder of tables."""
     from jaxp2p.data import write_tables
 
-    if source.start is not None and source.days is None:
-        raise UsageError("--start needs --days")
+    require_days(source)
     folder, format = options.folder, options.format
     one_of(source.name, CASE_NAMES, option="CASE")
     places.check_folder(folder, option="DIR")  # before the work, not after it

@@ -72,6 +72,9 @@ def options_of(groups: Iterable[type], *, layout: Layout = (), without: Iterable
         found |= {name: Option(name, kinds[name], *row) for name, row in settings_of(group).items()}
     chosen = [name for name in found if name not in without]
     parts = [_names(part) for part in layout]
+    unknown = [part for part in (*layout, *without) if isinstance(part, str) and part not in found]
+    if unknown:
+        raise ValueError(f"no setting of this command is called {', '.join(unknown)}")
     named = [name for part in parts for name in part]
     if ... not in named:
         parts.append([...])

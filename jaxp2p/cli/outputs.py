@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxp2p.settings.fields import again, setting
+from jaxp2p.settings.fields import again, argument, setting
+from jaxp2p.settings.source import Window
 
 FORMATS = ("parquet", "csv")
 
@@ -36,7 +37,9 @@ class Format:
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputFormat:
-    """Format of the tables of an input."""
+class NewTables:
+    """A folder of tables to be edited and run."""
 
-    format: str = again(Format, "format", default="csv", help="csv or parquet.", choices=("csv", "parquet"))
+    folder: Path | None = argument(None, "Folder to write; must be absent or empty.", "DIR")
+    days: float | None = again(Window, "days", default=None, otherwise="the whole year")
+    format: str = again(Format, "format", default="csv", help="csv or parquet.", choices=FORMATS[::-1])

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jaxp2p.cli.console import user_input
-from jaxp2p.settings.source import CASE_NAMES, DEFAULT_CASE, Source
+from jaxp2p.cli.console import UsageError, user_input
+from jaxp2p.settings.source import CASE_NAMES, Source
 
 if TYPE_CHECKING:
     from jaxp2p.data import Tables
 
-__all__ = ["CASE_NAMES", "DEFAULT_CASE", "Source", "choose_days", "load", "load_whole", "say_remarks"]
+__all__ = ["CASE_NAMES", "Source", "choose_days", "load", "load_whole", "require_days", "say_remarks"]
 
 
 def load(source: Source) -> "Tables":
@@ -36,6 +36,12 @@ def choose_days(tables: "Tables", source: Source) -> "Tables":
 
     with user_input():
         return loading.choose_days(tables, source)
+
+
+def require_days(source: Source) -> None:
+    """Refuse a first day of no window: without days all of them are meant."""
+    if source.start is not None and source.days is None:
+        raise UsageError("--start needs --days")
 
 
 def say_remarks(tables: "Tables", *, quiet: bool = False) -> None:
