@@ -1,16 +1,21 @@
 """The house rules that a reader relies on."""
 
 import ast
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fake_study import settings
+
+from jaxp2p.study import schedule
+from jaxp2p.study.work import Work
 
 PACKAGE = Path(__file__).parent.parent / "jaxp2p"
 # data flows one way: a module may import from rooms to its left, and from its own
 ORDER = [
-    {"_pytree", "_once"},
+    {"_pytree", "_once", "settings"},
     {"data"},
     {"model"},
     {"slot.prox"},
@@ -72,4 +77,27 @@ def test_every_public_name_exists_and_is_what_it_says():
 
 def test_import_does_no_work():
     code = "import sys, jaxp2p; assert not {'jax', 'pandas', 'matplotlib', 'clarabel'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
+
+
+def test_a_worker_of_a_study_does_without_the_command_line():
+    """What it is sent and runs; typer is none of its business either."""
+    sent = pickle.dumps((schedule._on_worker, Work(settings())))
+    code = (
+        "import sys, pickle, jaxp2p.study.schedule\n"
+        "pickle.load(sys.stdin.buffer)\n"
+        "assert 'jaxp2p.study.work' in sys.modules\n"
+        "assert not [name for name in sys.modules if name.split('.')[:2] == ['jaxp2p', 'cli']]\n"
+        "assert 'typer' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], input=sent, check=True, cwd=PACKAGE.parent)
+
+
+def test_settings_are_light():
+    code = (
+        "import sys, jaxp2p.settings.model, jaxp2p.settings.source, jaxp2p.settings.tuning\n"
+        "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('jaxp2p.')}\n"
+        "assert rooms == {'settings'}, rooms\n"
+        "assert not {'jax', 'numpy', 'pandas', 'typer'} & set(sys.modules)\n"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)

@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxp2p.cli.running import verdict
-from jaxp2p.cli.source import Source, load
 from jaxp2p.control.policy import slot_problem, suggest_penalties
+from jaxp2p.data.loading import load
 from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.model.limits import impossible_limits, summary
 from jaxp2p.report.kpis import evaluate
 from jaxp2p.runs import runner
+from jaxp2p.settings.source import Source
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.slot.execute import POWER_TOLERANCE, VOLTAGE_TOLERANCE
 from jaxp2p.slot.rows import row_tolerance, row_values

@@ -1,6 +1,5 @@
 """Exit codes, errors without tracebacks, and the progress bar."""
 
-import difflib
 import io
 import json
 import os
@@ -11,6 +10,8 @@ from functools import wraps
 from typing import NoReturn, ParamSpec
 
 import typer
+
+from jaxp2p.settings.fields import UsageError as UsageError
 
 OK, VERIFICATION_FAILED, USAGE, UNSOLVED, FILE_TROUBLE, LEFT_UNDONE = 0, 1, 2, 3, 4, 5
 INTERRUPTED = 130
@@ -35,10 +36,6 @@ def exit_codes(*chosen: int) -> str:
 
 
 P = ParamSpec("P")
-
-
-class UsageError(Exception):
-    """Something the user can put right; the text is all that is shown."""
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -111,16 +108,6 @@ def user_input() -> Iterator[None]:
         yield
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def one_of(value: str, known: Iterable[str], *, option: str) -> str:
-    """The value if it is known, else a UsageError that suggests the nearest."""
-    names = list(known)
-    if value in names:
-        return value
-    near = difflib.get_close_matches(value, names, n=1)
-    hint = f'; did you mean "{near[0]}"?' if near else ""
-    raise UsageError(f"{option}: unknown value {value!r}{hint} (there are {', '.join(names)})")
 
 
 class RunProgress:

@@ -1,26 +1,44 @@
 """The work behind `jaxp2p import`: a community from another tool's data, as a folder of tables."""
 
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import typer
 
-from jaxp2p.cli.console import UsageError, one_of, user_input
-from jaxp2p.cli.source import Source, changed, choose_days
+from jaxp2p.cli.console import UsageError, user_input
+from jaxp2p.cli.outputs import NewTables
+from jaxp2p.cli.source import Source, choose_days, require_days
+from jaxp2p.settings.fields import again, argument, one_of, setting
+from jaxp2p.settings.source import Changes
 
 
-def import_tables(source: Source, folder: Path, *, format: str) -> None:
-    """Read `source`, change it as the options ask and write the tables.
+@dataclass(frozen=True, kw_only=True)
+class Options(NewTables):
+    """What `jaxp2p import` is told that other commands are not, or not so."""
+
+    name: str | None = argument(None, "A SimBench code, such as 1-LV-rural3--2-sw.", "SOURCE")
+    list_sources: bool = setting(False, "List what can be imported, and stop.", spelling=("--list",))
+    price: str = again(Changes, "price", default="tou", otherwise=None)
+
+
+def import_tables(source: Source, options: Options) -> None:
+    """Read `source`, change it as the options ask and write the tables; or list what there is.
 
     Raises UsageError for a source that cannot be imported and a missing package, FileExistsError for a
     folder that holds anything.
     """
+    if options.list_sources:
+        list_sources()
+        return
+    folder, format = options.folder, options.format
+    if options.name is None or folder is None:
+        raise UsageError("name a source and a folder to write, or ask for --list")
+    require_days(source)
     from jaxp2p.data import PRICES, check, write_tables
     from jaxp2p.data.importers import import_source
+    from jaxp2p.data.loading import changed
     from jaxp2p.data.tables import require_free
 
-    one_of(format, ("csv", "parquet"), option="--format")
     if source.price is not None:
         one_of(source.price, PRICES, option="--price")
     require_free(folder)  # before the work, not after it

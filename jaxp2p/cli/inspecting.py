@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import OK, UNSOLVED, VERIFICATION_FAILED, UsageError, one_of, user_input
-from jaxp2p.cli.source import CASE_NAMES, Source, load, say_remarks, span_text
+from jaxp2p.cli.console import OK, UNSOLVED, VERIFICATION_FAILED, UsageError, user_input
+from jaxp2p.cli.outputs import NewTables
+from jaxp2p.cli.source import CASE_NAMES, Source, load, require_days, say_remarks
+from jaxp2p.settings.fields import REQUIRED, again, argument, one_of, setting
+from jaxp2p.settings.model import Grid, Numbers, SlotSolver, Trading
+from jaxp2p.settings.source import Reading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,11 +36,20 @@ def cases() -> None:
     typer.echo("\nProfiles and grids of rural3 and rural1: SimBench (ODbL), see `jaxp2p check rural3`.")
 
 
-def export(source: Source, folder: Path, *, format: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(NewTables):
+    """What `jaxp2p export` is told that other commands are not, or not so."""
+
+    name: str = argument(REQUIRED, "rural3, rural1 or ieee33.", "CASE")
+    folder: Path = again(NewTables, "folder", default=REQUIRED)
+
+
+def export(source: Source, options: ExportOptions) -> None:
     """Write a case as a folder of tables."""
     from jaxp2p.data import write_tables
 
-    one_of(format, ("csv", "parquet"), option="--format")
+    require_days(source)
+    folder, format = options.folder, options.format
     one_of(source.name, CASE_NAMES, option="CASE")
     places.check_folder(folder, option="DIR")  # before the work, not after it
     if folder.is_dir() and any(folder.iterdir()):
@@ -53,9 +66,23 @@ def columns() -> None:
     typer.echo(describe_columns())
 
 
-def check(name: str, *, accept: str = "", time_zone: str | None = None) -> None:
-    """Read, then say what was found; faults come as a UsageError that names all of them."""
-    tables = load(Source(name=name, days=None, accept=accept, time_zone=time_zone))
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(Reading):
+    """Everything `jaxp2p check` can be told."""
+
+    name: str | None = argument(None, "A folder of tables, or the name of a case.", "[DIR]")
+    columns: bool = setting(False, "Explain every table and column, with unit and default.")
+
+
+def check(options: CheckOptions) -> None:
+    """Explain columns, or read, then say what was found; faults come as a UsageError that names them all."""
+    if options.columns:
+        columns()
+    if options.name is None:
+        if not options.columns:
+            raise UsageError("name a folder to check, or ask for --columns")
+        return
+    tables = load(Source(name=options.name, days=None, accept=options.accept, time_zone=options.time_zone))
     typer.echo("\n".join(summary_lines(tables)))
     for text in (*map(str, tables.remarks), *limit_remarks(tables)):
         typer.echo(f"remark: {text}")
@@ -87,6 +114,7 @@ def limit_remarks(tables: "Tables") -> list[str]:
 def summary_lines(tables: "Tables") -> list[str]:
     """What a community consists of, in a few lines."""
     from jaxp2p.data.blocks import total_of
+    from jaxp2p.data.loading import span_text
     from jaxp2p.data.validation import slot_hours
 
     homes, buses, lines, meta = tables.prosumers, tables.buses, tables.lines, tables.meta
@@ -143,35 +171,26 @@ def summary_lines(tables: "Tables") -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyOptions:
+class VerifyOptions(Numbers, SlotSolver, Grid, Trading):
     """Everything `jaxp2p verify` can be told besides the source."""
 
-    slots: int
-    market: str
-    partners: int
-    fee: float | None
-    graph: str | None
-    network: bool
-    solver: str
-    tolerance: float
-    dtype: str
+    slots: int = setting(20, "Number of random slots.", least=1)
 
 
 def verify(source: Source, options: VerifyOptions) -> int:
     """Compare random slots with an independent solver; returns the exit code."""
-    from jaxp2p.cli.running import DTYPES, build_both, check_tolerance, say_impossible, use_dtype
+    from jaxp2p.cli.running import check_tolerance, say_impossible
+    from jaxp2p.model.chosen import build_both, use_dtype
 
-    one_of(options.dtype, DTYPES, option="--dtype")
     use_dtype(options.dtype)
     from jaxp2p.runs.verification import verify as compare_slots
-    from jaxp2p.slot.solvers import SOLVERS, choose_solver, scale_tolerances
+    from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 
     check_tolerance(options.tolerance, options.dtype)
-    one_of(options.solver, SOLVERS, option="--solver")
     tables = load(source)
     say_remarks(tables)
     with user_input():
-        community, horizon = build_both(tables, source, options)
+        community, horizon = build_both(tables, options, seed=source.seed)
         solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
     if options.network:
         say_impossible(community, horizon)
@@ -216,21 +235,32 @@ def _verify_verdict(table: Any) -> int:
     return UNSOLVED if len(unknown) else OK
 
 
-def compare(first: Path, second: Path, *, everything: bool) -> None:
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Everything `jaxp2p compare` can be told."""
+
+    first: Path = argument(REQUIRED, "Results of one run.", "DIR")
+    second: Path = argument(REQUIRED, "Results of another run.", "DIR")
+    everything: bool = setting(
+        False, "Also figures that differ by less than 0.1 %, and run times.", spelling=("--all",)
+    )
+
+
+def compare(options: CompareOptions) -> None:
     """Print the figures that differ."""
     from jaxp2p.report.results import compare_results, load_results
 
     with user_input():
-        one, two = load_results(first), load_results(second)
+        one, two = load_results(options.first), load_results(options.second)
     for key in ("case", "start", "slots", "market", "dtype", "seed", "version"):
         if one.summary.get(key) != two.summary.get(key):
             typer.echo(f"{key}: {one.summary.get(key)} | {two.summary.get(key)}")
     frame = compare_results(one, two)
-    if not everything and len(frame):
+    if not options.everything and len(frame):
         size = frame["difference"].abs().fillna(float("inf"))
         scale = frame["a"].map(lambda x: abs(x) if isinstance(x, float) else 0.0)
         frame = frame[(size > 1e-3 * scale) & (size > 1e-9) & (frame["figure"] != "ms_per_slot")]
     if frame.empty:
-        typer.echo("no differences" if everything else "no differences beyond 0.1 %")
+        typer.echo("no differences" if options.everything else "no differences beyond 0.1 %")
         return
     typer.echo(frame.to_string(index=False, float_format=lambda value: f"{value:,.4g}"))

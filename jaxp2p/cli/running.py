@@ -14,50 +14,46 @@ from jaxp2p.cli.console import (
     RunProgress,
     UsageError,
     echo_json,
-    one_of,
     user_input,
 )
-from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks, span_text
+from jaxp2p.cli.outputs import Controlled, Format, Report
+from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
+from jaxp2p.settings.fields import one_of, setting
+from jaxp2p.settings.model import FORESIGHT, Grid, Numbers, SlotSolver, Trading, Worth
 
 if TYPE_CHECKING:
     from jaxp2p.data import Tables
 
-DTYPES = ("float32", "float64")
-FORMATS = ("parquet", "csv")
 SMALLEST_FACTOR = {"float32": 0.1, "float64": 1e-6}  # below it rounding keeps the residuals up
 UNSOLVED_SHARE = 0.01  # of a policy's slots that may stop at the iteration limit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Report, Controlled, Worth, Format, Numbers, SlotSolver, Grid, Trading):
     """Everything `jaxp2p run` can be told besides the source."""
 
-    market: str
-    partners: int
-    fee: float | None
-    graph: str | None
-    policies: str
-    network: bool
-    solver: str
-    tolerance: float
-    dtype: str
-    out: Path | None
-    format: str
-    homes_tables: bool
-    json: str | None
-    pictures: bool
-    quiet: bool
-    controller: Path | None = None
-    foresight: str = "auto"
-    replace: bool = False
-    end_value: float | None = None
-    unserved_price: float | None = None
+    policies: str = setting("all", "Policies to run; their names are in the table.", unit="NAME,NAME,...")
+    out: Path | None = setting(
+        None,
+        "Folder for the results. Older ones made from the same input with the same options are "
+        "replaced, anything else is left alone.",
+        unit="DIR",
+        otherwise="jaxp2p-results/INPUT-DATE-MARKET-DAYS, with a number where that holds other results",
+    )
+    replace: bool = setting(False, "Replace older results in --out whatever they were made from.")
+    homes_tables: bool = setting(
+        False, "Also save every home in every slot (large).", spelling=("--per-home",)
+    )
+    foresight: str = setting(
+        "auto",
+        "Perfect foresight; auto: not where it would take more than a minute and ten times all else.",
+        unit="auto|on|off",
+        choices=FORESIGHT,
+    )
 
 
 def run(source: Source, options: Options) -> int:
     """Do it all; returns the exit code."""
-    one_of(options.dtype, DTYPES, option="--dtype")
-    one_of(options.format, FORMATS, option="--format")
     places.check_json(options.json)
     if options.out is not None:
         places.check_folder(options.out, option="--out")
@@ -70,9 +66,10 @@ def run(source: Source, options: Options) -> int:
         case, time = places.case_name(source), tables.profiles["time"]
         record = places.made_from(source, options)
         out, moved = _target(source, options, local_time(tables), record)  # before the work, not after it
+        from jaxp2p.model.chosen import build_both, first_slot_of_week, use_dtype
+
         use_dtype(options.dtype)
         from jaxp2p.runs.runner import (
-            FORESIGHT,
             MPC_POLICIES,
             POLICIES,
             TUNED,
@@ -81,14 +78,12 @@ def run(source: Source, options: Options) -> int:
             penalties_of,
             tuned_policy,
         )
-        from jaxp2p.slot.solvers import SOLVERS, choose_solver, scale_tolerances
+        from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 
         names = named_policies(options.policies, POLICIES, besides=tuple(MPC_POLICIES))
         check_tolerance(options.tolerance, options.dtype)
-        one_of(options.solver, SOLVERS, option="--solver")
-        one_of(options.foresight, FORESIGHT, option="--foresight")
         with user_input():
-            community, horizon = build_both(tables, source, options)
+            community, horizon = build_both(tables, options, seed=source.seed)
             history = history_of(community, whole, time.iloc[0]) if set(names) & set(MPC_POLICIES) else None
             check_history(names, horizon, history)
             solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
@@ -177,14 +172,6 @@ def read_controller_file(options: Options, community: Any, first: Any) -> Any:
     return read_controller(options.controller, size=community.size, first=first, dtype=options.dtype)
 
 
-def use_dtype(dtype: str) -> None:
-    """Switch JAX to 64 bits where they are asked for; must come before the first array."""
-    if dtype == "float64":
-        import jax
-
-        jax.config.update("jax_enable_x64", True)
-
-
 def check_tolerance(tolerance: float, dtype: str) -> None:
     """Raises UsageError for a factor on the solver's tolerances below what the dtype can reach."""
     if not tolerance >= SMALLEST_FACTOR[dtype]:
@@ -193,27 +180,6 @@ def check_tolerance(tolerance: float, dtype: str) -> None:
             f"--tolerance: {tolerance:g} is out of reach in {dtype}, "
             f"the smallest factor is {SMALLEST_FACTOR[dtype]:g}{hint}"
         )
-
-
-def build_both(tables: "Tables", source: Source, options: Any) -> tuple[Any, Any]:
-    """Community and horizon; options has the attributes market, graph, fee, partners, network and dtype."""
-    from jaxp2p.model.build import GRAPHS, MARKETS, build_community, build_horizon
-
-    one_of(options.market, MARKETS, option="--market")
-    if options.graph is not None:
-        one_of(options.graph, GRAPHS, option="--graph")
-    chosen = {"fee": options.fee} if options.fee is not None else {}
-    community = build_community(
-        tables,
-        market=options.market,
-        graph=options.graph,
-        partners=options.partners,
-        seed=source.seed,
-        network=options.network,
-        dtype=options.dtype,
-        **chosen,
-    )
-    return community, build_horizon(community, tables)
 
 
 def history_of(community: Any, tables: "Tables", start: Any) -> Any:
@@ -235,13 +201,6 @@ def named_policies(text: str, known: tuple[str, ...], *, besides: tuple[str, ...
         raise UsageError("--policies: name at least one policy")
     chosen = {one_of(name, (*known, *besides), option="--policies") for name in asked}
     return tuple(name for name in (*known, *besides) if name in chosen)
-
-
-def first_slot_of_week(time: Any) -> int:
-    """Number of the first slot within its week, which begins on Monday: what `slot_of_week` counts from."""
-    from jaxp2p.data.calendar import slot_of_week
-
-    return slot_of_week(time.iloc[0], time.iloc[1] - time.iloc[0])
 
 
 def _save(
@@ -302,6 +261,7 @@ def _print(
     import shutil
     import textwrap
 
+    from jaxp2p.data.loading import span_text
     from jaxp2p.report.tables import legend, notes, text_tables
 
     width = max(shutil.get_terminal_size((100, 24)).columns, 80)

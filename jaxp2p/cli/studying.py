@@ -3,34 +3,33 @@
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, echo_json, one_of, user_input
+from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, echo_json, user_input
+from jaxp2p.cli.outputs import Controlled, Report
 from jaxp2p.cli.running import (
-    DTYPES,
     UNSOLVED_SHARE,
     check_tolerance,
-    first_slot_of_week,
     named_policies,
     say_impossible,
     undone_text,
     unsolved_text,
-    use_dtype,
 )
 from jaxp2p.cli.source import Source, load, say_remarks
+from jaxp2p.settings.fields import pick, setting
+from jaxp2p.settings.study import Scenarios
 
 if TYPE_CHECKING:
     from jaxp2p.study.folder import StudyFolder
     from jaxp2p.study.run import Study
     from jaxp2p.study.schedule import ChunkResult
     from jaxp2p.study.settings import StudySettings
+    from jaxp2p.study.work import Work
 
 FORESIGHT_SAMPLE, FORESIGHT_SECONDS = 8, 600.0  # scenarios, and what "auto" lets them take together
 CHUNK = 512  # scenarios: a file of its own, and what a restart may lose
@@ -38,34 +37,27 @@ TEMPORARIES = 4  # times a lane's own bytes, what one step of it needs at most
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Report, Controlled, Scenarios):
     """Everything `jaxp2p study` can be told besides the source."""
 
-    scenarios: int
-    days: float
-    market: str
-    partners: int
-    fee: float | None
-    graph: str | None
-    network: bool
-    policies: str
-    scenario_model: str
-    seed: int
-    chunk: int | None
-    devices: int | None
-    memory: float
-    foresight: str
-    scheduler: str | None
-    tolerance: float
-    dtype: str
-    out: Path | None
-    resume: bool
-    json: str | None
-    pictures: bool
-    quiet: bool
-    controller: Path | None = None
-    end_value: float | None = None
-    unserved_price: float | None = None
+    from_days: float = setting(28, "Days from --start on that scenarios are made from.", unit="DAYS", least=0)
+    policies: str = setting("all", "As in `jaxp2p run`; all of them.", unit="NAME,NAME,...")
+    chunk: int | None = setting(None, "Scenarios per file.", least=1, otherwise="from --memory")
+    devices: int | None = setting(None, "Devices to use.", least=1, otherwise="all; on a CPU its cores")
+    memory: float = setting(2.0, "Memory for a chunk.", unit="GIB", least=0)
+    foresight: str = setting(
+        "auto",
+        "How many get perfect foresight, the first ones; on: 8; auto: 8, or as many as take about "
+        "10 min; off: none.",
+        unit="SCENARIOS|auto|on|off",
+    )
+    scheduler: str | None = setting(
+        None, "Dask scheduler, such as tcp://host:8786, or local:WORKERS.", unit="ADDRESS"
+    )
+    out: Path | None = setting(
+        None, "Folder of the study.", unit="DIR", otherwise="jaxp2p-studies/INPUT-DATE-MARKET-DAYS"
+    )
+    resume: bool = setting(True, "Continue a study that is in the folder, or refuse.")
 
 
 def foresight_sample(text: str) -> int:
@@ -93,75 +85,48 @@ def _affordable(made: "Study", wanted: int) -> int:
     return affordable
 
 
-@dataclass(frozen=True)
-class Work:
-    """Runs chunks; pickles, and builds community and programs once per process."""
-
-    settings: "StudySettings"
-    devices: int = 1
-    controller: str | None = None  # what its file says: the settings only know the digest
-
-    def __call__(self, number: int, first: int, count: int) -> "ChunkResult":
-        """The scenarios first to first + count - 1."""
-        from jaxp2p.study.run import run_chunk
-
-        study = _built(self.settings, self.devices, self.controller)
-        return run_chunk(study, first, count, width=min(self.settings.chunk, self.settings.scenarios))
-
-
 def study(source: Source, options: Options) -> int:
     """Do it all; returns the exit code."""
-    one_of(options.dtype, DTYPES, option="--dtype")
     check_tolerance(options.tolerance, options.dtype)
     places.check_json(options.json)  # before the work, not after it
     if options.out is not None:
         places.check_folder(options.out, option="--out")
     begin = time.perf_counter()
     devices = _prepare_devices(options)
-    use_dtype(options.dtype)
     import jax
 
     from jaxp2p import __version__
     from jaxp2p.data import local_time
+    from jaxp2p.model.chosen import use_dtype
     from jaxp2p.runs.runner import POLICIES, TUNED
     from jaxp2p.study.errors import StudyError
     from jaxp2p.study.folder import open_study
     from jaxp2p.study.settings import StudySettings, fingerprint
+    from jaxp2p.study.work import Work, built
     from jaxp2p.tuning.controller_file import content_digest, read_content
 
+    use_dtype(options.dtype)
     names = named_policies(options.policies, POLICIES)
     with user_input():
         controller = None if options.controller is None else read_content(options.controller)
     tables = load(source)
     say_remarks(tables, quiet=options.quiet)
-    settings: dict[str, Any] = {
+    settings: dict[str, Any] = pick(StudySettings, options) | {
         "source": asdict(source),
-        "days": options.days,
-        "market": options.market,
-        "partners": options.partners,
-        "fee": options.fee,
-        "graph": options.graph,
-        "network": options.network,
-        "end_value": options.end_value,
-        "unserved_price": options.unserved_price,
         "policies": names if controller is None else (*names, TUNED),
-        "scenario_model": options.scenario_model,
-        "scenarios": options.scenarios,
-        "seed": options.seed,
-        "dtype": options.dtype,
-        "tolerance": options.tolerance,
         "foresight_sample": min(foresight_sample(options.foresight), options.scenarios),
         "device": jax.devices()[0].device_kind,
         "version": __version__,
         "fingerprint": fingerprint(tables),
         "controller": None if controller is None else content_digest(controller),
     }
+    first_chunk = options.chunk or CHUNK
     with user_input():
         # refuses what cannot be before anything is written
-        made = _built(StudySettings(chunk=options.chunk or CHUNK, **settings), devices, controller)
+        made = built(StudySettings(**settings | {"chunk": first_chunk}), devices, controller)
         if options.foresight == "auto" and "perfect_foresight" in names:
             settings["foresight_sample"] = _affordable(made, settings["foresight_sample"])
-            made = _built(StudySettings(chunk=options.chunk or CHUNK, **settings), devices, controller)
+            made = built(StudySettings(**settings | {"chunk": first_chunk}), devices, controller)
     if options.network:
         say_impossible(made.community, made.horizon, quiet=options.quiet)
     case, first = places.case_name(source), local_time(tables).iloc[0]
@@ -169,7 +134,7 @@ def study(source: Source, options: Options) -> int:
     out = options.out or usual
     places.check_folder(out, option="--out")
     chunk = options.chunk or _stored_chunk(out) or _chunk(made, options, devices)
-    chosen = StudySettings(chunk=chunk, **settings)
+    chosen = StudySettings(**settings | {"chunk": chunk})
     if not options.quiet and options.json != "-":
         _announce(case, made, chosen, options, devices)
     counters: dict[str, float] = {}
@@ -180,68 +145,6 @@ def study(source: Source, options: Options) -> int:
             return _report(folder, made, options, case=case, counters=counters, begin=begin)
     except StudyError as error:
         raise UsageError(str(error)) from error
-
-
-def build(settings: "StudySettings", mesh: Any = None, controller: str | None = None) -> "Study":
-    """Community, horizon and scenario model of the settings, and the policy of what a controller file says.
-
-    Raises ValueError and UsageError.
-    """
-    from jaxp2p.cli.running import build_both
-    from jaxp2p.runs.runner import TUNED
-    from jaxp2p.scenarios.parse import parse_model
-    from jaxp2p.slot.solvers import choose_solver, scale_tolerances
-    from jaxp2p.study.run import make_study
-    from jaxp2p.tuning.controller_file import parse_controller
-
-    source = Source(**settings.source)
-    tables = load(source)
-    community, horizon = build_both(tables, source, settings)
-    slots = round(settings.days * 24 / float(horizon.slot_hours))
-    return make_study(
-        community,
-        horizon,
-        model=parse_model(settings.scenario_model, horizon=horizon, community=community),
-        policies=[name for name in settings.policies if name != TUNED],
-        slots=slots,
-        seed=settings.seed,
-        solver=scale_tolerances(choose_solver(community), settings.tolerance),
-        first_slot_of_week=first_slot_of_week(tables.profiles["time"]),
-        terminal_price=settings.end_value,
-        unserved_price=settings.unserved_price,
-        foresight_sample=settings.foresight_sample,
-        mesh=mesh,
-        controller=None
-        if controller is None
-        else parse_controller(
-            controller, size=community.size, first=tables.profiles["time"].iloc[0], dtype=settings.dtype
-        ),
-    )
-
-
-def _built(settings: "StudySettings", devices: int, controller: str | None) -> "Study":
-    """The study of the settings, made once per process: how it is cut into chunks makes no difference."""
-    from jaxp2p.study.schedule import cached_build
-
-    return cached_build(replace(settings, chunk=1), _builder(devices, controller))
-
-
-@cache
-def _builder(devices: int, controller: str | None) -> "Callable[[StudySettings], Study]":
-    """The same function for the same devices and controller, so that what it built is found again."""
-
-    def in_this_process(settings: "StudySettings") -> "Study":
-        use_dtype(settings.dtype)  # a worker process has set up nothing yet
-        import jax
-
-        from jaxp2p.study.devices import scenario_mesh
-
-        found = jax.devices()[0].device_kind
-        if found != settings.device:
-            raise UsageError(f"this process runs on {found!r}, the study on {settings.device!r}")
-        return build(settings, scenario_mesh(devices) if devices > 1 else None, controller)
-
-    return in_this_process
 
 
 def _prepare_devices(options: Options) -> int:
@@ -309,7 +212,7 @@ def _announce(case: str, made: "Study", settings: "StudySettings", options: Opti
 
 
 def _run(
-    folder: "StudyFolder", work: Work, options: Options, counters: dict[str, float], *, members: int
+    folder: "StudyFolder", work: "Work", options: Options, counters: dict[str, float], *, members: int
 ) -> None:
     """The missing chunks, with a progress bar; adds up what they report in `counters`."""
     from rich.console import Console

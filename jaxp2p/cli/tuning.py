@@ -8,53 +8,28 @@ from typing import Any
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, echo_json, one_of, user_input
-from jaxp2p.cli.running import (
-    UNSOLVED_SHARE,
-    build_both,
-    first_slot_of_week,
-    say_impossible,
-    unsolved_text,
-)
+from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, echo_json, user_input
+from jaxp2p.cli.outputs import Report
+from jaxp2p.cli.running import UNSOLVED_SHARE, say_impossible, unsolved_text
 from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
+from jaxp2p.settings.fields import setting
+from jaxp2p.settings.model import EndValue, Grid, Trading
+from jaxp2p.settings.tuning import Aims, Periods, Training
 
 SHOWN = ("no_storage", "lyapunov", "community_self_consumption", "perfect_foresight")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Report, EndValue, Grid, Trading, Aims, Training, Periods):
     """Everything `jaxp2p tune` can be told besides the source."""
 
-    train_days: int
-    test_days: int
-    validation_days: int
-    rolling: bool
-    steps: int
-    learning_rate: float
-    features: str
-    knots: int
-    pieces: int
-    groups: str
-    scenarios: int
-    sun: float
-    scenario_model: str
-    batch: int
-    cvar: float
-    cvar_level: float
-    peak_price: float
-    fairness_price: float
-    fee: float | None
-    network: bool
-    out: Path
-    resume: bool
-    json: str | None
-    pictures: bool
-    quiet: bool
+    out: Path = setting(Path("controller.json"), "The controller file.", unit="FILE")
+    resume: bool = setting(True, "Continue an interrupted tuning (FILE.checkpoint).")
+    # no options: controllers are tuned in a pool
     market: str = "pool"
     graph: str | None = None
     partners: int = 0
     dtype: str = "float32"
-    end_value: float | None = None
 
 
 def tune(source: Source, options: Options) -> int:
@@ -69,6 +44,7 @@ def tune(source: Source, options: Options) -> int:
         tables = choose_days(whole, source)
         from jaxp2p.control.tuned import stage
         from jaxp2p.data import window
+        from jaxp2p.model.chosen import build_both, first_slot_of_week
         from jaxp2p.runs.runner import check_end_value, run, suggest_terminal_price
         from jaxp2p.scenarios.parse import parse_model
         from jaxp2p.tuning.controller_file import write_controller
@@ -82,8 +58,8 @@ def tune(source: Source, options: Options) -> int:
             begun = tables.profiles["time"].iloc[0]
             earlier = window(tables, start=begun.tz_localize("UTC"), days=options.train_days)
             later = window(tables, start=plan.begin.tz_localize("UTC"), days=options.test_days)
-            community, train = build_both(earlier, source, options)
-            _, test = build_both(later, source, options)
+            community, train = build_both(earlier, options, seed=source.seed)
+            _, test = build_both(later, options, seed=source.seed)
             parse_model(plan.model, horizon=train, community=community)  # all that can be refused is, now
             check_tunable(community, train)
             check_end_value(options.end_value)
@@ -117,7 +93,7 @@ def tune(source: Source, options: Options) -> int:
             tuned = tune_stages(
                 plan,
                 lambda start, days: build_both(
-                    window(whole, start=start.tz_localize("UTC"), days=days), source, options
+                    window(whole, start=start.tz_localize("UTC"), days=days), options, seed=source.seed
                 ),
                 terminal_price=worth,
                 settings=settings,
@@ -166,7 +142,6 @@ def _plan(options: Options, first: Any) -> tuple[Any, Any]:
     from jaxp2p.tuning.objective import Objective
     from jaxp2p.tuning.stages import Plan
     from jaxp2p.tuning.train import Settings
-    from jaxp2p.tuning.windows import GROUPS
 
     asked = [name.strip() for name in options.features.split(",") if name.strip()]
     settings = Settings(
@@ -188,7 +163,7 @@ def _plan(options: Options, first: Any) -> tuple[Any, Any]:
         train_days=options.train_days,
         stages=-(-options.test_days // 7) if options.rolling else 1,
         validation_days=options.validation_days,
-        groups=one_of(options.groups, GROUPS, option="--groups"),
+        groups=options.groups,
         scenarios=options.scenarios,
         sun=options.sun,
         model=options.scenario_model,

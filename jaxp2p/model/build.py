@@ -20,11 +20,8 @@ from jaxp2p.model.market import (
 from jaxp2p.model.match import mark_of
 from jaxp2p.model.network import controllable_rows, radial_matrices
 from jaxp2p.model.types import Battery, Community, Horizon, Market, Network, Prosumers
+from jaxp2p.settings.model import DEFAULT_FEE, GRAPHS, MARKETS, Trading
 
-MARKETS = ("bilateral", "pool", "none")
-GRAPHS = ("regular", "nearest", "complete", "table")
-DEFAULT_FEE = 0.01  # EUR/kWh of a trade, half to each side
-DEFAULT_PARTNERS = 6
 _CELLS = 250_000  # float64 numbers at a time while the horizon is built
 
 
@@ -33,7 +30,7 @@ def build_community(
     *,
     market: str = "bilateral",
     graph: str | None = None,
-    partners: int = DEFAULT_PARTNERS,
+    partners: int = Trading.partners,
     fee: float = DEFAULT_FEE,
     limit: float = np.inf,
     seed: int = 0,

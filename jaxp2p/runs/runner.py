@@ -28,6 +28,7 @@ from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.planning.predictive import mpc, require_history
+from jaxp2p.settings.model import FORESIGHT
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.simulation.accounting import costs, end_value, possible_saving
 from jaxp2p.simulation.grid import grid_state
@@ -49,7 +50,6 @@ MPC_POLICIES = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfe
 TUNED = "tuned"  # the policy of a controller file
 NAME = re.compile(r"\w[\w.+-]*")  # of a policy: it becomes part of file names and columns
 HISTORY_DAYS = 28  # before the window, all that these forecasts look back on
-FORESIGHT = ("auto", "on", "off")
 # "auto" leaves perfect foresight out where it would take this many times as long as all else, and a while
 FORESIGHT_FACTOR, FORESIGHT_SECONDS = 10.0, 60.0
 

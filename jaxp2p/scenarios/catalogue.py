@@ -5,7 +5,8 @@ The defaults are round assumptions of a usual size, not measurements.
 
 from typing import NamedTuple
 
-DEFAULT_MODEL = "bootstrap * noise"
+from jaxp2p.settings.study import DEFAULT_MODEL
+
 NOTHING = "none"
 
 

@@ -10,6 +10,7 @@ from typing import cast
 from jax import Array
 
 from jaxp2p.model.types import Community
+from jaxp2p.settings.model import SOLVERS
 from jaxp2p.slot.admm import adjoint as admm_adjoint
 from jaxp2p.slot.admm import solver as admm
 from jaxp2p.slot.admm.solver import ADMM
@@ -23,8 +24,6 @@ Solver = ADMM | Newton
 State = admm.State | newton.State
 Search = admm.Search | newton.Search
 Outcome = admm.Outcome | newton.Outcome  # both have .state and .answer
-
-SOLVERS = ("auto", "newton", "admm")
 
 
 def choose_solver(community: Community, name: str = "auto") -> Solver:

@@ -11,48 +11,14 @@ import pandas as pd
 
 from jaxp2p.data import Tables
 from jaxp2p.report.kpis import OPTIMUM
+from jaxp2p.settings.fields import words_of
+from jaxp2p.settings.source import Source
+from jaxp2p.settings.study import Scenarios
 from jaxp2p.study.errors import StudyError
-
-# what a field is called in messages; "source." marks the parts of the source
-WORDS = {
-    "source.name": "case or folder",
-    "source.start": "first day",
-    "source.days": "days to draw from",
-    "days": "days per scenario",
-    "source.price": "tariff",
-    "source.pv_share": "share of members with PV",
-    "source.battery_share": "share of members with a battery",
-    "source.pv_scale": "factor on PV",
-    "source.battery_scale": "factor on batteries",
-    "source.load_scale": "factor on loads",
-    "source.homes": "number of homes",
-    "source.seed": "seed of the community",
-    "source.accept": "judgements of plausibility overruled",
-    "source.time_zone": "time zone",
-    "market": "market",
-    "partners": "partners per member",
-    "fee": "fee of a trade",
-    "end_value": "worth of energy stored at the end",
-    "unserved_price": "price of unserved energy",
-    "graph": "trading graph",
-    "network": "limits of the grid in the market",
-    "policies": "policies",
-    "scenario_model": "scenario model",
-    "scenarios": "number of scenarios",
-    "seed": "seed of the scenarios",
-    "chunk": "scenarios per chunk",
-    "dtype": "number type",
-    "tolerance": "factor on the tolerances",
-    "foresight_sample": "scenarios with perfect foresight",
-    "device": "device",
-    "version": "version of jaxp2p",
-    "fingerprint": "contents of the input tables",
-    "controller": "contents of the controller",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudySettings:
+class StudySettings(Scenarios):
     """Settings of a study: two studies with equal settings have equal tables.
 
     Scenarios are numbered from 0 and run in chunks of `chunk`: chunk k holds the scenarios k * chunk up to
@@ -62,27 +28,14 @@ class StudySettings:
     Raises ValueError for numbers out of range and repeated policies.
     """
 
-    source: Mapping[str, Any]  # the fields of the command line's Source: case or folder, days, devices
-    days: float  # of a scenario; source.days are those it is made from
-    market: str
-    partners: int
-    fee: float | None  # EUR/kWh
-    graph: str | None
-    network: bool
+    source: Mapping[str, Any]  # the fields of a `Source`; its days are those that scenarios are made from
     policies: tuple[str, ...]
-    scenario_model: str  # the random processes and their parameters
-    scenarios: int
-    seed: int
     chunk: int  # scenarios per chunk
-    dtype: str
-    tolerance: float  # factor on the solver's tolerances
     foresight_sample: int  # scenarios
     device: str  # kind: sums are rounded differently on different devices
     version: str  # of jaxp2p
     fingerprint: str  # of the input tables
     controller: str | None  # sha256 of the tuned controller, None without one
-    end_value: float | None = None  # EUR/kWh stored at the end, None: from the prices
-    unserved_price: float | None = None  # EUR/kWh on top of the tariffs, None: from the prices
 
     def __post_init__(self) -> None:
         if self.scenarios < 1 or self.chunk < 1:
@@ -151,6 +104,22 @@ class StudySettings:
             return cls(**{**content, "policies": tuple(content["policies"])})
         except (TypeError, ValueError) as error:
             raise StudyError(f"these settings of a study cannot be used: {error}") from None
+
+
+# what a field is called in messages; "source." marks the parts of the source
+WORDS = (
+    {f"source.{name}": words for name, words in words_of(Source).items()}
+    | words_of(StudySettings)
+    | {
+        "policies": "policies",
+        "chunk": "scenarios per chunk",
+        "foresight_sample": "scenarios with perfect foresight",
+        "device": "device",
+        "version": "version of jaxp2p",
+        "fingerprint": "contents of the input tables",
+        "controller": "contents of the controller",
+    }
+)
 
 
 def difference(a: StudySettings, b: StudySettings) -> list[str]:

@@ -15,6 +15,7 @@ from jax import Array
 from jaxp2p.control.policy import follow, suggest_penalties
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.settings.tuning import Aims
 from jaxp2p.simulation import costate
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.slot.prox.sensitivity import largest
@@ -24,10 +25,14 @@ from jaxp2p.slot.solvers import Newton
 class Objective(NamedTuple):
     """Weights of the terms; the default is the mean cost."""
 
-    cvar_weight: float = 0.0  # w in [0, 1]
-    cvar_level: float = 0.95  # a in [0, 1)
-    peak_price: float = 0.0  # EUR per kW that the community buys in the dearest slot of a day, mean over days
-    fairness_price: float = 0.0  # EUR per equivalent full cycle a day, standard deviation between batteries
+    cvar_weight: float = Aims.cvar  # w in [0, 1]
+    cvar_level: float = Aims.cvar_level  # a in [0, 1)
+    peak_price: float = (
+        Aims.peak_price
+    )  # EUR per kW that the community buys in the dearest slot of a day, mean over days
+    fairness_price: float = (
+        Aims.fairness_price
+    )  # EUR per equivalent full cycle a day, standard deviation between batteries
 
     def check(self) -> None:
         """Raises ValueError naming every weight out of range."""

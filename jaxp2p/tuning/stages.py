@@ -13,6 +13,7 @@ from jaxp2p.control.tuned import TunedValue
 from jaxp2p.data.calendar import slot_of_week
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.parse import parse_model
+from jaxp2p.settings.tuning import Periods, Training
 from jaxp2p.tuning.checkpoint import Progress
 from jaxp2p.tuning.train import Settings, for_members, in_turn, tune
 from jaxp2p.tuning.windows import group_members, make_window
@@ -27,11 +28,11 @@ class Plan(NamedTuple):
     train_days: int
     stages: int = 1
     every_days: int = 7  # from stage to stage
-    validation_days: int = 0  # the last of the days before a stage, kept for early stopping
-    groups: str = "one"
-    scenarios: int = 5
-    sun: float = 0.5  # how much brighter and darker the scenarios are, see `make_window`
-    model: str = "none"  # what else they differ by
+    validation_days: int = Periods.validation_days  # the last days before a stage, kept for early stopping
+    groups: str = Training.groups
+    scenarios: int = Training.scenarios
+    sun: float = Training.sun  # how much brighter and darker the scenarios are, see `make_window`
+    model: str = Training.scenario_model  # what else they differ by
     seed: int = 0  # of what the model draws
 
     @property

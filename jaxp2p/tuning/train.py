@@ -28,6 +28,7 @@ from jaxp2p.control.tuned import FEATURES, STAGED, TunedValue
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
 from jaxp2p.model.trajectory import net_cost
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.settings.tuning import Training
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.simulation.accounting import possible_saving
 from jaxp2p.slot.solvers import Newton
@@ -43,16 +44,16 @@ LAST = 0.05  # share of the learning rate that the last step has
 class Settings(NamedTuple):
     """How to tune."""
 
-    features: tuple[str, ...] = ("one", "price", "pv", "load_mean", "pv_mean")
-    knots: int = 8  # of the day
-    pieces: int = 2  # of the state of charge
+    features: tuple[str, ...] = ("one", *Training.features.split(","))
+    knots: int = Training.knots  # of the day
+    pieces: int = Training.pieces  # of the state of charge
     memory_hours: float = 24.0
-    steps: int = 100
-    learning_rate: float = 0.05
+    steps: int = Training.steps
+    learning_rate: float = Training.learning_rate
     roughness: float = 1e-3  # weight of squared differences between neighbouring knots
     shrink: float = 0.03  # weight of the squares of all but the constant feature
     patience: int = 5  # looks at the validation window without progress
-    batch: int = 0  # scenarios per step, 0: all
+    batch: int = Training.batch  # scenarios per step, 0: all
     seed: int = 0  # of the choice of scenarios
     objective: Objective = Objective()
 

@@ -22,10 +22,10 @@ from jax import Array
 from jaxp2p.control.tuned import FEATURES, Memory, TunedValue, observe, raw_features, remember
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key
+from jaxp2p.settings.tuning import GROUPS
 from jaxp2p.tuning.reduce import merged, without_network
 
 UNSCALED = ("one", "weekend")
-GROUPS = ("one", "pv", "home")  # who shares a value curve
 
 
 class Window(NamedTuple):
