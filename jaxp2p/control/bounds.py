@@ -23,7 +23,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record, static
-from jaxp2p.model.types import Battery, Feeder
+from jaxp2p.model.devices import Battery
+from jaxp2p.model.types import Feeder
 
 METHODS = ("exact", "standard")
 
@@ -74,9 +75,7 @@ def value_at_empty(battery: Battery, price_min, price_max) -> Array:
 def can_earn(battery: Battery, price_min, price_max) -> Array:
     """(N,) bool: the battery has room and power, and some price pair pays for a cycle (D_h > D_l)."""
     cost_least, earn_most = stored_value_range(battery, price_min, price_max)
-    room = battery.energy_max > battery.energy_min
-    power = (battery.charge_max > 0) | (battery.discharge_max > 0)
-    return room & power & (earn_most > cost_least)
+    return battery.owned & (battery.energy_max > battery.energy_min) & (earn_most > cost_least)
 
 
 def v_max(battery: Battery, price_min, price_max) -> Array:

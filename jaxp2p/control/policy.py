@@ -153,14 +153,11 @@ def slot_problem(
     midnight of a Monday); memory of a tuned policy, this slot observed.
     """
     homes, battery, dt = community.prosumers, community.prosumers.battery, slot.slot_hours
-    kept = battery.retention * energy
-    room = jnp.maximum(battery.energy_max - kept, 0) / (dt * battery.charge_efficiency)
-    stock = jnp.maximum(kept - battery.energy_min, 0) * battery.discharge_efficiency / dt
-    # what leaked below the lower limit must be charged again, by every policy alike: an absent battery too
-    refill = jnp.maximum(battery.energy_min - kept, 0) / (dt * battery.charge_efficiency)
-    charge_min = jnp.minimum(refill, battery.charge_max)
-    charge_max = jnp.maximum(policy.storage * jnp.minimum(battery.charge_max, room), charge_min)
-    discharge_max = policy.storage * jnp.minimum(battery.discharge_max, stock)
+    kept = battery.kept(energy)
+    # what leaked away must be charged again by every policy alike
+    charge_min, charge_max, discharge_max = battery.limits(energy, hours=dt)
+    charge_max = jnp.maximum(policy.storage * charge_max, charge_min)
+    discharge_max = policy.storage * discharge_max
 
     discharge_min = jnp.zeros_like(discharge_max)
     if policy.tuned is not None and memory is not None:  # never a rule

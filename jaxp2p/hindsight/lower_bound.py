@@ -41,8 +41,9 @@ import numpy as np
 from jax import Array
 from jax.lax import Precision
 
+from jaxp2p.model.devices import Battery
 from jaxp2p.model.network import row_limits
-from jaxp2p.model.types import Battery, Community, Horizon
+from jaxp2p.model.types import Community, Horizon
 
 
 class LowerBound(NamedTuple):
@@ -202,7 +203,7 @@ def _storage_terms(battery: Battery, m: Array, terminal_price: Array) -> Array:
     held = jnp.minimum(weight * battery.energy_min[None, :], weight * battery.energy_max[None, :])
     moved = jnp.sum(held, axis=0) + (terminal_price - sigma * m[0]) * start
     decayed = terminal_price * (1 - sigma ** m.shape[0]) * start
-    return jnp.where((battery.charge_max > 0) | (battery.discharge_max > 0), moved, decayed)
+    return jnp.where(battery.owned, moved, decayed)
 
 
 def _best_price(value, low: Array, high: Array) -> Array:
@@ -369,8 +370,7 @@ def _split(
     """
     homes = jax.tree.map(np.asarray, homes)
     battery = homes.battery
-    decides = (battery.charge_max > 0) | (battery.discharge_max > 0)
-    decides |= limited | (homes.share > 0) & (homes.load != 0).any(axis=0)
+    decides = battery.owned | limited | (homes.share > 0) & (homes.load != 0).any(axis=0)
     lowest = np.asarray(horizon.price_sell)[:, None] - homes.shift
     decides |= ((homes.pv > 0) & (lowest < -homes.curtailment_cost[None, :])).any(axis=0)
     index = np.flatnonzero(decides)

@@ -191,11 +191,9 @@ def verify(
         problem = slot_problem(community, penalties, policy, row, energy, jnp.asarray(slot, jnp.int32))
         result = _solve(problem, solver)
         d = result.dispatch
-        moved = battery.charge_efficiency * d.charge - d.discharge / battery.discharge_efficiency
-        end = np.asarray(battery.retention * energy + problem.slot_hours * moved, float)
-        beyond = np.maximum(end - np.asarray(battery.energy_max), np.asarray(battery.energy_min) - end)
-        leaked = np.asarray(battery.charge_max) > 0  # an absent battery may leak below its lower limit
-        storage = float(np.max(np.where(leaked, beyond, 0), initial=0))
+        end = battery.next_energy(energy, d.charge, d.discharge, hours=problem.slot_hours)
+        beyond = battery.float64().beyond(np.asarray(end, float))
+        storage = float(np.max(beyond, initial=0))
         ended = Status(int(result.status))
         solved = ended in (Status.SOLVED, Status.NETWORK_VIOLATED, Status.UNSERVED)
         line = {

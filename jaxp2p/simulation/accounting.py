@@ -131,7 +131,7 @@ def end_value(community: Community, horizon: Horizon) -> float:
     with low and high from `usual_prices`; 0 without batteries.
     """
     battery = community.prosumers.battery
-    owners = (_f64(battery.charge_max) > 0) | (_f64(battery.discharge_max) > 0)
+    owners = np.asarray(battery.owned)
     if not owners.any():
         return 0.0
     ends = stored_value_range(battery, *usual_prices(horizon))

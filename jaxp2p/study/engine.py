@@ -194,8 +194,6 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
     battery = community.prosumers.battery
     energy = next_energy(battery, lane.energy, problem.slot_hours, d)
     voltage, line = _grid_violation(task.community, lane.grid, d.injection)
-    owned = (battery.charge_max > 0) | (battery.discharge_max > 0)  # an absent battery may leak
-    beyond = jnp.maximum(energy - battery.energy_max, battery.energy_min - energy)
     balance = d.injection - (d.sell - d.buy) - jnp.sum(d.trades, axis=0) + d.unserved
     undone = _undone(problem, d)
     kept = Series(
@@ -208,7 +206,7 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
         price_eur_per_kwh=jnp.mean(d.market_price),
         voltage_violation_pu=voltage,
         line_violation_kw=line,
-        soc_violation_kwh=jnp.max(jnp.where(owned, beyond, 0), initial=0),
+        soc_violation_kwh=jnp.max(battery.beyond(energy), initial=0),
         balance_error_kw=jnp.max(jnp.abs(balance)),
         gap_eur=result.gap,
         status=result.status,
