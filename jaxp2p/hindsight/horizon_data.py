@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxp2p.model.devices import Battery
+from jaxp2p.model.devices import PV, Battery, Load
 
 
 class HorizonData(NamedTuple):
@@ -31,6 +31,21 @@ class HorizonData(NamedTuple):
     offset: np.ndarray  # (T, R) kW
     lower: np.ndarray  # (T, R) kW
     upper: np.ndarray  # (T, R) kW
+
+    @property
+    def plants(self) -> PV:
+        """The PV plants, (T, N)."""
+        return PV(available=self.pv, curtailment_cost=self.curtailment_cost)
+
+    @property
+    def loads(self) -> Load:
+        """The loads, (T, N)."""
+        return Load(
+            reference=self.load,
+            least=self.load - self.shift_max,
+            most=self.load + self.shift_max,
+            discomfort_cost=self.shift_cost,
+        )
 
 
 class NetworkRows(NamedTuple):

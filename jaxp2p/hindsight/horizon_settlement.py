@@ -8,6 +8,7 @@ from jaxp2p.hindsight import merit
 from jaxp2p.hindsight.horizon_data import HorizonData, NetworkRows
 from jaxp2p.hindsight.horizon_qp import HorizonSolution, solve_horizon
 from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.utility import exchange_cost
 from jaxp2p.slot.status import Status
 
 VISIBLE = 1e-3  # kW; beyond it the status of a slot says so
@@ -118,12 +119,11 @@ def _execute(data: HorizonData, found: HorizonSolution, rows: NetworkRows, overl
     trade = merit.clear(data, injection)
     buy, sell, unserved = merit.exchange(data, injection - trade)
     cost = dt * (
-        data.price_buy[:, None] * buy
-        - data.price_sell[:, None] * sell
+        exchange_cost(data.price_buy[:, None], data.price_sell[:, None], buy, sell)
         + data.fee / 2 * np.abs(trade)
-        + data.battery.wear_cost * data.battery.throughput(charge, discharge)
-        + data.curtailment_cost * curtail
-        + data.shift_cost * shift**2
+        + data.battery.wear(charge, discharge)
+        + data.plants.curtailment(curtail)
+        + data.loads.discomfort(shift)
     )
     excess = row_excess(data, injection)
     beyond = rows.side * excess[rows.slot, rows.row]

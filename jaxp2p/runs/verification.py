@@ -18,6 +18,7 @@ import scipy.sparse as sp
 
 from jaxp2p.control.policy import Slot, slot_problem, suggest_penalties
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.model.utility import beyond_cost
 from jaxp2p.runs.runner import make_policies
 from jaxp2p.simulation.forward import slots as slot_rows
 from jaxp2p.slot import execute, solvers
@@ -126,7 +127,7 @@ def executed_cost(problem: SlotProblem, d: execute.Dispatch) -> float:
     if problem.unserved_price is not None:
         beyond, extra = np.asarray(d.unserved, float), float(problem.unserved_price)
         short, spilled = np.maximum(beyond, 0).sum(), np.maximum(-beyond, 0).sum()
-        rate = (float(problem.price_buy) + extra) * short + (extra - float(problem.price_sell)) * spilled
+        rate = beyond_cost(float(problem.price_buy), float(problem.price_sell), extra, short, spilled)
         total += float(problem.slot_hours) * float(rate)
     return total
 

@@ -17,6 +17,7 @@ import numpy as np
 from jaxp2p.control.bounds import stored_value_range
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.model.utility import beyond_cost
 from jaxp2p.simulation.grid import GridState, violated_kw
 
 ROUNDING_KW = 1e-3  # a member's power beyond a connection limit that is no more than rounding
@@ -59,7 +60,7 @@ def costs(
     hours = float(horizon.slot_hours)
     short, spilled = unserved_power(trajectory)
     buy, sell = _f64(horizon.price_buy)[:, None], _f64(horizon.price_sell)[:, None]
-    undone = hours * ((buy + unserved_price) * short + (unserved_price - sell) * spilled)
+    undone = hours * beyond_cost(buy, sell, unserved_price, short, spilled)
     return Costs(
         paid=member_bills(community, horizon, trajectory, terminal_price=terminal_price),
         unserved=undone.sum(0),

@@ -33,6 +33,7 @@ from jaxp2p._pytree import record, static
 from jaxp2p.control.policy import Penalties, Policy, observe, remember, slot_problem
 from jaxp2p.control.tuned import Memory
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.model.utility import beyond_cost
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
 from jaxp2p.simulation.accounting import ROUNDING_KW
 from jaxp2p.simulation.forward import next_energy
@@ -173,7 +174,7 @@ def _undone(problem: SlotProblem, d: execute.Dispatch) -> dict[str, Array]:
     short = jnp.sum(jnp.where(real, jnp.maximum(d.unserved, 0), 0))
     spilled = jnp.sum(jnp.where(real, jnp.maximum(-d.unserved, 0), 0))
     extra = 0.0 if problem.unserved_price is None else problem.unserved_price
-    rate = (problem.price_buy + extra) * short + (extra - problem.price_sell) * spilled
+    rate = beyond_cost(problem.price_buy, problem.price_sell, extra, short, spilled)
     excess = execute.row_excess(problem, d.injection)
     kept = execute.row_tolerance(problem, flow=execute.POWER_TOLERANCE, voltage=execute.VOLTAGE_TOLERANCE)
     violated = jnp.sum(jnp.where(excess > kept, excess, 0))

@@ -6,5 +6,10 @@ what comes in.
 """
 
 from jaxp2p.model.devices.battery import Battery, PowerLimits
+from jaxp2p.model.devices.equipment import Equipment
+from jaxp2p.model.devices.load import Load
+from jaxp2p.model.devices.offer import ROWS, Device, Ramp
+from jaxp2p.model.devices.pv import PV
+from jaxp2p.model.devices.storage import Storage
 
-__all__ = ["Battery", "PowerLimits"]
+__all__ = ["PV", "ROWS", "Battery", "Device", "Equipment", "Load", "PowerLimits", "Ramp", "Storage"]

@@ -94,6 +94,10 @@ class Battery:
         """kWh that are left at the end of a slot of `energy` at its start: sigma E."""
         return self.retention * energy
 
+    def wear(self, charge: Values, discharge: Values) -> Values:
+        """EUR/h: kappa (eta_c c + d / eta_d)."""
+        return self.wear_cost * self.throughput(charge, discharge)
+
     def next_energy(self, energy: Values, charge: Values, discharge: Values, *, hours: Any) -> Values:
         """kWh after a slot of `hours`, by the law alone: `held` keeps it within the limits."""
         return self.kept(energy) + hours * self.moved(charge, discharge)
