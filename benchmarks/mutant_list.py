@@ -823,17 +823,17 @@ SOLVERS = (
 CONTROL = (
     _mutant(
         "least_cost_of_storing",
-        "control/bounds.py",
-        "cost_least = low / battery.charge_efficiency + battery.wear_cost",
-        "cost_least = low / battery.charge_efficiency - battery.wear_cost",
+        "model/devices/battery.py",
+        "return price / self.charge_efficiency + self.wear_cost",
+        "return price / self.charge_efficiency - self.wear_cost",
         "tests/test_bounds.py",
         "wear makes storing cheaper",
     ),
     _mutant(
         "most_earned",
-        "control/bounds.py",
-        "earn_most = battery.discharge_efficiency * high - battery.wear_cost",
-        "earn_most = high - battery.wear_cost",
+        "model/devices/battery.py",
+        "return self.discharge_efficiency * price - self.wear_cost",
+        "return price - self.wear_cost",
         "tests/test_bounds.py",
         "the loss of discharging is forgotten",
     ),

@@ -141,6 +141,34 @@ def test_a_load_moves_at_the_price_that_its_discomfort_asks():
     close(load.price_at(row(0.75, 2.5)), [0.2, -0.6])
 
 
+def test_prices_and_values_of_a_battery_are_inverse():
+    """A kWh worth 0.2 in the cells: charge below 0.8 * 0.18, discharge above 0.22 / 0.5 EUR/kWh."""
+    mine = batteries()
+    close(mine.charge_price(0.2)[:2], [0.144, 0.144])
+    close(mine.discharge_price(0.2)[:2], [0.44, 0.3])
+    close(mine.charge_value(mine.charge_price(row(0.2, 0.1, 0))), [0.2, 0.1, 0])
+    close(mine.discharge_value(mine.discharge_price(row(0.2, 0.1, 0))), [0.2, 0.1, 0])
+
+
+def test_what_devices_earn_at_best_is_what_no_power_beats():
+    """At these nodal prices, of a thousand powers each; a stored kWh is worth 0.2 EUR."""
+    mine, posed, worth = batteries().float64(), jax.tree.map(np.asarray, problem().devices), 0.2
+    for price in (-0.3, 0.05, 0.2, 0.6):
+        share = np.linspace(0, 1, 1001)[:, None]
+        charge, discharge = share * mine.charge_max, share * mine.discharge_max
+        power = lambda c, d, price=price: price * (d - c) - mine.wear(c, d) + worth * mine.moved(c, d)
+        close(mine.earned(worth, price), power(charge, 0).max(0) + power(0, discharge).max(0))
+        used = share * posed.pv.available
+        earned = price * used - posed.pv.curtailment(posed.pv.available - used)
+        close(posed.pv.earned(price), earned.max(0))
+        load = posed.load.least + share * (posed.load.most - posed.load.least)
+        earned = -price * load - posed.load.discomfort(load - posed.load.reference)
+        np.testing.assert_allclose(posed.load.earned(price), earned.max(0), atol=1e-5)
+        inside = posed.load.at_price(price)
+        free = (inside > posed.load.least) & (inside < posed.load.most)
+        close(np.where(free, posed.load.price_at(inside), price), [price] * 3)
+
+
 def test_what_the_utility_counts_by_hand():
     assert exchange_cost(0.3, 0.1, 2.0, 1.0) == pytest.approx(0.5)
     assert beyond_cost(0.3, 0.1, 10.0, 0.2, 0.5) == pytest.approx(2.06 + 4.95)

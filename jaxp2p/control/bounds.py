@@ -55,9 +55,7 @@ def stored_value_range(battery: Battery, price_min, price_max) -> tuple[Array, A
     battery can never earn.
     """
     low, high = _limits(battery, price_min, price_max)
-    cost_least = low / battery.charge_efficiency + battery.wear_cost
-    earn_most = battery.discharge_efficiency * high - battery.wear_cost
-    return cost_least, earn_most
+    return battery.charge_value(low), battery.discharge_value(high)
 
 
 def value_at_empty(battery: Battery, price_min, price_max) -> Array:
@@ -68,7 +66,7 @@ def value_at_empty(battery: Battery, price_min, price_max) -> Array:
     """
     _, earn_most = stored_value_range(battery, price_min, price_max)
     _, high = _limits(battery, price_min, price_max)
-    refill = high / battery.charge_efficiency + battery.wear_cost
+    refill = battery.charge_value(high)
     return jnp.where(_must_refill(battery), jnp.maximum(earn_most, refill), earn_most)
 
 

@@ -148,6 +148,31 @@ class Battery:
         discharge = (xp.maximum(-flow, 0) + overlap) * self.discharge_efficiency
         return xp.clip(charge, 0, self.charge_max), xp.clip(discharge, 0, self.discharge_max)
 
+    def charge_price(self, value: Values) -> Values:
+        """EUR/kWh, the nodal price below which it charges while a stored kWh is worth `value`."""
+        return charge_price(self, value)
+
+    def discharge_price(self, value: Values) -> Values:
+        """EUR/kWh, the nodal price above which it discharges."""
+        return discharge_price(self, value, 1 / self.discharge_efficiency)
+
+    def charge_value(self, price: Values) -> Values:
+        """EUR per kWh in the cells, what one bought at a nodal price costs: the inverse of `charge_price`."""
+        return price / self.charge_efficiency + self.wear_cost
+
+    def discharge_value(self, price: Values) -> Values:
+        """EUR per kWh in the cells, what one sold at it earns: the inverse of `discharge_price`."""
+        return self.discharge_efficiency * price - self.wear_cost
+
+    def earned(self, value: Values, price: Values) -> Values:
+        """EUR/h that it gains at best at a nodal price, a stored kWh being worth `value` at any energy.
+
+        Charge and discharge each by itself: a bound needs no more.
+        """
+        xp = namespace(value, price)
+        charged = self.charge_max * xp.maximum(self.charge_price(value) - price, 0)
+        return charged + self.discharge_max * xp.maximum(price - self.discharge_price(value), 0)
+
     def columns(self, program: Program, there: np.ndarray, *, hours: float) -> Columns:
         """The batteries in a program over the slots of `there` (T, N) bool, `energy_start` in them."""
         charge = program.variables(there, upper=self.charge_max)
@@ -184,3 +209,13 @@ class Battery:
 def throughput(battery: Any, charge: Values, discharge: Values) -> Values:
     """kW through the cells of whatever has the two efficiencies, a battery or a slot of one."""
     return battery.charge_efficiency * charge + discharge / battery.discharge_efficiency
+
+
+def charge_price(battery: Any, value: Values) -> Values:
+    """EUR/kWh, the nodal price below which a battery or a `Storage` charges, a stored kWh worth `value`."""
+    return battery.charge_efficiency * (value - battery.wear_cost)
+
+
+def discharge_price(battery: Any, value: Values, weight: Values) -> Values:
+    """EUR/kWh, the nodal price above which it discharges, a kWh delivered being `weight` stored ones."""
+    return battery.wear_cost / battery.discharge_efficiency + weight * value

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxp2p._pytree import record
-from jaxp2p.model.devices.arrays import Values
+from jaxp2p.model.devices.arrays import Values, namespace
 from jaxp2p.model.devices.offer import PerRamp, Ramp, Ramps
 
 
@@ -31,6 +31,18 @@ class Load:
     def price_at(self, load: Values) -> Values:
         """(N,) EUR/kWh, the nodal price at which the load is `load` kW within its limits: 2 a (l_ref - l)."""
         return 2 * self.discomfort_cost * (self.reference - load)
+
+    def at_price(self, price: Values) -> Values:
+        """The load, kW, at a nodal price: the inverse of `price_at`, within the limits."""
+        xp = namespace(price, self.reference)
+        moves = self.discomfort_cost > 0
+        moved = xp.where(moves, -price / xp.where(moves, 2 * self.discomfort_cost, 1), 0)
+        return xp.clip(self.reference + moved, self.least, self.most)
+
+    def earned(self, price: Values) -> Values:
+        """EUR/h that it gains at best at a nodal price: never positive at prices above zero."""
+        load = self.at_price(price)
+        return -(price * load + self.discomfort(load - self.reference))
 
     @property
     def ramp_names(self) -> tuple[str, ...]:

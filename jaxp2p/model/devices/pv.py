@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jaxp2p._pytree import record
-from jaxp2p.model.devices.arrays import Values
+from jaxp2p.model.devices.arrays import Values, namespace
 from jaxp2p.model.devices.offer import PerRamp, Ramp, Ramps
 
 
@@ -46,6 +46,11 @@ class PV:
     def cost(self, d: Any) -> Values:
         """(N,) EUR/h of powers."""
         return self.curtailment(self.available - d.pv_used)
+
+    def earned(self, price: Values) -> Values:
+        """EUR/h that it gains at best at a nodal price."""
+        xp = namespace(price, self.available)
+        return self.available * (xp.maximum(price - self.use_price, 0) + self.use_price)
 
     def curtailment(self, curtailed: Values) -> Values:
         """EUR/h of so many kW that are not used."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record
-from jaxp2p.model.devices.battery import throughput
+from jaxp2p.model.devices.battery import charge_price, discharge_price, throughput
 from jaxp2p.model.devices.offer import PerRamp, Ramp, Ramps
 
 
@@ -53,14 +53,6 @@ class Storage:
         never = jnp.where(self.value < 0, self.discharge_max, 0)
         return jnp.where(rise > 0, -self.value / jnp.where(rise > 0, rise, 1), never)
 
-    def charge_price(self, value: Array) -> Array:
-        """(N,) EUR/kWh, the nodal price below which it charges: a stored kWh is worth `value`."""
-        return charge_price(self, value)
-
-    def discharge_price(self, value: Array, weight: Array) -> Array:
-        """(N,) EUR/kWh, the nodal price above which it discharges, for `weight` of a kWh worth `value`."""
-        return self.wear_cost / self.discharge_efficiency + weight * value
-
     @property
     def ramp_names(self) -> tuple[str, ...]:
         """Those of its ramps that there are."""
@@ -75,14 +67,14 @@ class Storage:
         after = lambda power: self.value - self.fall * power
         return {
             "discharge_below_zero": Ramp(
-                self.discharge_price(at(least), below), self.discharge_price(at(turn), below), turn - least
+                discharge_price(self, at(least), below), discharge_price(self, at(turn), below), turn - least
             ),
             "discharge": Ramp(
-                self.discharge_price(at(turn), above), self.discharge_price(at(most), above), most - turn
+                discharge_price(self, at(turn), above), discharge_price(self, at(most), above), most - turn
             ),
             "charge_less": Ramp(
-                self.charge_price(after(self.charge_max)),
-                self.charge_price(after(self.charge_min)),
+                charge_price(self, after(self.charge_max)),
+                charge_price(self, after(self.charge_min)),
                 self.charge_max - self.charge_min,
             ),
         }
@@ -121,8 +113,3 @@ class Storage:
         rest = d.discharge - first
         positive = (self.value + self.rise * (first + rest / 2)) * rest / self.discharge_efficiency
         return charged + self.hours * (negative + positive)
-
-
-def charge_price(battery: Any, value: Array) -> Array:
-    """EUR/kWh, the nodal price below which a battery charges while a stored kWh is worth `value`."""
-    return battery.charge_efficiency * (value - battery.wear_cost)
