@@ -59,13 +59,16 @@ def cost_of(data, schedule) -> float:
     export, need = np.maximum(net, 0).sum(1), np.maximum(-net, 0).sum(1)
     gain = np.maximum(data.price_buy - data.price_sell - data.fee, 0) * data.trading
     cost = data.price_buy * need - data.price_sell * export - gain * np.minimum(export, need)
-    moved = data.charge_efficiency * schedule.charge + schedule.discharge / data.discharge_efficiency
-    stored = data.energy_start
+    moved = (
+        data.battery.charge_efficiency * schedule.charge
+        + schedule.discharge / data.battery.discharge_efficiency
+    )
+    stored = data.battery.energy_start
     for charge, discharge in zip(schedule.charge, schedule.discharge, strict=True):
-        gained = data.charge_efficiency * charge - discharge / data.discharge_efficiency
-        stored = data.retention * stored + data.slot_hours * gained
-    worth = WORTH * (stored - data.energy_start).sum()
-    return float(data.slot_hours * (cost.sum() + (data.wear_cost * moved).sum()) - worth)
+        gained = data.battery.charge_efficiency * charge - discharge / data.battery.discharge_efficiency
+        stored = data.battery.retention * stored + data.slot_hours * gained
+    worth = WORTH * (stored - data.battery.energy_start).sum()
+    return float(data.slot_hours * (cost.sum() + (data.battery.wear_cost * moved).sum()) - worth)
 
 
 # --- forecasts ----------------------------------------------------------------------------------------------

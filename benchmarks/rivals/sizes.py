@@ -58,7 +58,7 @@ def measure(source: dict, policy: str, *, samples: int, reference_seconds: float
         "members": community.size,
         "buses": len(community.network.bus_ids),
         "rows": 0 if community.feeder is None else len(community.feeder.scale),
-        "batteries": int(np.sum(np.asarray(community.prosumers.battery.charge_max) > 0)),
+        "batteries": int(np.sum(community.prosumers.battery.owned)),
         "slots": horizon.slots,
         "dtype": str(horizon.load.dtype),
         "statuses": kpis["status_counts"],

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record, static
-from jaxp2p.model.types import Battery
+from jaxp2p.model.devices import Battery
 
 METHODS = ("exact", "standard")
 
@@ -54,9 +54,7 @@ def stored_value_range(battery: Battery, price_min, price_max) -> tuple[Array, A
     battery can never earn.
     """
     low, high = _limits(battery, price_min, price_max)
-    cost_least = low / battery.charge_efficiency + battery.wear_cost
-    earn_most = battery.discharge_efficiency * high - battery.wear_cost
-    return cost_least, earn_most
+    return battery.charge_value(low), battery.discharge_value(high)
 
 
 def value_at_empty(battery: Battery, price_min, price_max) -> Array:
@@ -67,16 +65,14 @@ def value_at_empty(battery: Battery, price_min, price_max) -> Array:
     """
     _, earn_most = stored_value_range(battery, price_min, price_max)
     _, high = _limits(battery, price_min, price_max)
-    refill = high / battery.charge_efficiency + battery.wear_cost
+    refill = battery.charge_value(high)
     return jnp.where(_must_refill(battery), jnp.maximum(earn_most, refill), earn_most)
 
 
 def can_earn(battery: Battery, price_min, price_max) -> Array:
     """(N,) bool: the battery has room and power, and some price pair pays for a cycle (D_h > D_l)."""
     cost_least, earn_most = stored_value_range(battery, price_min, price_max)
-    room = battery.energy_max > battery.energy_min
-    power = (battery.charge_max > 0) | (battery.discharge_max > 0)
-    return room & power & (earn_most > cost_least)
+    return battery.owned & (battery.energy_max > battery.energy_min) & (earn_most > cost_least)
 
 
 def v_max(battery: Battery, price_min, price_max) -> Array:

@@ -42,7 +42,7 @@ from jaxp2p.control.bounds import (
     value_at_empty,
 )
 from jaxp2p.control.tuned import DAYS_OF_WEEK, TunedValue, stage, value_at_ends
-from jaxp2p.model.types import Battery
+from jaxp2p.model.devices import Battery
 
 
 @record
@@ -200,8 +200,7 @@ def tuned_certificate(
 
 
 def _has_battery(battery: Battery) -> Array:
-    room = battery.energy_max > battery.energy_min
-    return room & ((battery.charge_max > 0) | (battery.discharge_max > 0))
+    return battery.owned & (battery.energy_max > battery.energy_min)
 
 
 def _rounding(cost_least, earn_most, floor) -> Array:

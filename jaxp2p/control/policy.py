@@ -189,28 +189,32 @@ def observe(policy: AnyPolicy, memory: Any, slot: Slot) -> Any:
     return tuned_value.observe(policy.tuned, memory, *seen)
 
 
-def free_limits(community: Community, slot: Slot, kept: Array, storage: Array | float = 1.0) -> Limits:
+def free_limits(community: Community, slot: Slot, energy: Array, storage: Array | float = 1.0) -> Limits:
     """What the batteries can do: charging up to what there is room for, discharging down to the lower limit.
 
-    kept (N,) kWh is the energy after self-discharge, storage () 1 where batteries take part, 0 where they
+    energy (N,) kWh at the start of the slot, storage () 1 where batteries take part, 0 where they
     rest. What leaked below the lower limit must be charged again, by every policy alike: an absent battery
     too.
     """
-    battery, dt = community.prosumers.battery, slot.slot_hours
-    room = jnp.maximum(battery.energy_max - kept, 0) / (dt * battery.charge_efficiency)
-    stock = jnp.maximum(kept - battery.energy_min, 0) * battery.discharge_efficiency / dt
-    refill = jnp.maximum(battery.energy_min - kept, 0) / (dt * battery.charge_efficiency)
-    charge_min = jnp.minimum(refill, battery.charge_max)
-    charge_max = jnp.maximum(storage * jnp.minimum(battery.charge_max, room), charge_min)
-    discharge_max = storage * jnp.minimum(battery.discharge_max, stock)
-    return Limits(charge_min, charge_max, jnp.zeros_like(discharge_max), discharge_max)
+    least, most, discharge_max = community.prosumers.battery.limits(energy, hours=slot.slot_hours)
+    charge_max = jnp.maximum(storage * most, least)
+    discharge_max = storage * discharge_max
+    return Limits(least, charge_max, jnp.zeros_like(discharge_max), discharge_max)
 
 
 def _decide(
-    policy: Policy, community: Community, slot: Slot, kept: Array, slot_of_week: Array, memory: Memory | None
+    policy: Policy,
+    community: Community,
+    slot: Slot,
+    energy: Array,
+    slot_of_week: Array,
+    memory: Memory | None,
 ) -> Decision:
     """What one of our own policies says."""
-    charge_min, charge_max, discharge_min, discharge_max = free_limits(community, slot, kept, policy.storage)
+    charge_min, charge_max, discharge_min, discharge_max = free_limits(
+        community, slot, energy, policy.storage
+    )
+    kept = community.prosumers.battery.kept(energy)
     if policy.tuned is not None and memory is not None:  # never a rule
         value, slope = tuned_value.value_line(policy.tuned, memory, community.prosumers, kept, slot_of_week)
     else:
@@ -234,10 +238,10 @@ def _decide(
 
 
 def _decide_own(
-    policy: OwnPolicy, community: Community, slot: Slot, kept: Array, slot_of_week: Array, memory: Any
+    policy: OwnPolicy, community: Community, slot: Slot, energy: Array, slot_of_week: Array, memory: Any
 ) -> Decision:
     """What somebody's policy says, kept within what the batteries can do."""
-    free = free_limits(community, slot, kept)
+    free, kept = free_limits(community, slot, energy), community.prosumers.battery.kept(energy)
     wanted = policy.decide(community, slot, kept, slot_of_week, free, memory)
     full = lambda x: jnp.broadcast_to(jnp.asarray(x, kept.dtype), kept.shape)
     charge_max = jnp.clip(full(wanted.limits.charge_max), free.charge_min, free.charge_max)
@@ -266,11 +270,10 @@ def slot_problem(
     midnight of a Monday); memory of a tuned policy, this slot observed.
     """
     homes, battery, dt = community.prosumers, community.prosumers.battery, slot.slot_hours
-    kept = battery.retention * energy
     if isinstance(policy, OwnPolicy):
-        decision = _decide_own(policy, community, slot, kept, slot_of_week, memory)
+        decision = _decide_own(policy, community, slot, energy, slot_of_week, memory)
     else:
-        decision = _decide(policy, community, slot, kept, slot_of_week, memory)
+        decision = _decide(policy, community, slot, energy, slot_of_week, memory)
     if community.feeder is None:
         rows = (jnp.zeros((0,), slot.load.dtype),) * 3
     else:

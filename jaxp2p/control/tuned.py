@@ -30,7 +30,8 @@ from jax import Array
 
 from jaxp2p._pytree import record, static
 from jaxp2p.control.bounds import slot_energy, stored_value_range
-from jaxp2p.model.types import Battery, Prosumers
+from jaxp2p.model.devices import Battery
+from jaxp2p.model.types import Prosumers
 
 FEATURES = (
     *("one", "weekend", "price", "load", "pv"),

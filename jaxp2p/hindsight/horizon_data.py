@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxp2p.model.devices import PV, Battery, Load
+
 
 class HorizonData(NamedTuple):
     """The horizon in float64 numpy; symbols as in the slot model."""
@@ -22,22 +24,28 @@ class HorizonData(NamedTuple):
     curtailment_cost: np.ndarray  # (N,) EUR/kWh
     shift_max: np.ndarray  # (T, N) kW by which the load may move either way
     shift_cost: np.ndarray  # (N,) EUR/(kW^2 h)
-    storage: np.ndarray  # (N,) bool, a battery that can move energy
-    charge_max: np.ndarray  # (N,) kW, 0 without storage
-    discharge_max: np.ndarray  # (N,) kW
-    energy_min: np.ndarray  # (N,) kWh
-    energy_max: np.ndarray  # (N,) kWh
-    energy_start: np.ndarray  # (N,) kWh
-    charge_efficiency: np.ndarray  # (N,)
-    discharge_efficiency: np.ndarray  # (N,)
-    retention: np.ndarray  # (N,)
-    wear_cost: np.ndarray  # (N,) EUR/kWh
+    battery: Battery  # (N,), numpy leaves
     terminal_price: np.ndarray  # (N,) EUR/kWh, v_T
     row_penalty: float  # EUR/kWh
     response: np.ndarray  # (R, N) kW of the row per kW of injection
     offset: np.ndarray  # (T, R) kW
     lower: np.ndarray  # (T, R) kW
     upper: np.ndarray  # (T, R) kW
+
+    @property
+    def plants(self) -> PV:
+        """The PV plants, (T, N)."""
+        return PV(available=self.pv, curtailment_cost=self.curtailment_cost)
+
+    @property
+    def loads(self) -> Load:
+        """The loads, (T, N)."""
+        return Load(
+            reference=self.load,
+            least=self.load - self.shift_max,
+            most=self.load + self.shift_max,
+            discomfort_cost=self.shift_cost,
+        )
 
 
 class NetworkRows(NamedTuple):

@@ -52,9 +52,9 @@ def solve_horizon(
 
     tolerance, relative, of the interior point; `told` hears of its iterations.
     """
-    qp, dt = QuadraticProgram(), data.slot_hours
+    qp, dt, battery = QuadraticProgram(), data.slot_hours, data.battery
     buy, sell = data.price_buy[:, None], data.price_sell[:, None]
-    high = data.pv - data.load + data.shift_max + data.discharge_max
+    high = data.pv - data.load + data.shift_max + battery.discharge_max
     spills = high > data.sell_max  # may
     has_rows = np.zeros((len(buy), 1), bool)
     has_rows[network_rows.slot] = True
@@ -66,27 +66,19 @@ def solve_horizon(
     shift = qp.variables(
         data.shift_max > 0, lower=-data.shift_max, upper=data.shift_max, quadratic=2 * dt * data.shift_cost
     )
-    storage = np.broadcast_to(data.storage, high.shape)
-    charge = qp.variables(storage, upper=data.charge_max)
-    discharge = qp.variables(storage, upper=data.discharge_max)
-    energy = qp.variables(storage, lower=data.energy_min, upper=data.energy_max)
+    owned = np.broadcast_to(battery.owned, high.shape)
+    charge, discharge, energy, storage_rows = battery.columns(qp, owned, hours=dt)
     qp.add_cost(curtail, dt * data.curtailment_cost)
-    qp.add_cost(charge, dt * data.wear_cost * data.charge_efficiency)
-    qp.add_cost(discharge, dt * data.wear_cost / data.discharge_efficiency)
+    charge_wear, discharge_wear = battery.wear_rates
+    qp.add_cost(charge, dt * charge_wear)
+    qp.add_cost(discharge, dt * discharge_wear)
     qp.add_cost(energy[-1], -data.terminal_price)
-    qp.constant += data.terminal_price @ (data.energy_start * data.storage)
-    start = np.zeros(high.shape)
-    start[0] = data.retention * data.energy_start
-    storage_rows = qp.rows(start, equality=True, mask=storage)
-    qp.put(storage_rows, energy, 1.0)
-    qp.put(storage_rows[1:], energy[:-1], -data.retention)
-    qp.put(storage_rows, charge, -dt * data.charge_efficiency)
-    qp.put(storage_rows, discharge, dt / data.discharge_efficiency)
+    qp.constant += data.terminal_price @ (battery.energy_start * battery.owned)
 
     # Injection p = base + the terms; p^+ is a variable only where the sign is open, p^- = p^+ - p.
     base = data.pv - data.load
     terms = ((curtail, -1.0), (shift, -1.0), (discharge, 1.0), (charge, -1.0))
-    low = base - data.shift_max - data.charge_max - np.where(may_curtail, data.pv, 0.0)
+    low = base - data.shift_max - battery.charge_max - np.where(may_curtail, data.pv, 0.0)
     members = _sort_members(data, low, high, moves=np.any([index >= 0 for index, _ in terms], axis=0))
     summed, own = members.summed, members.own
     exports, imports = summed & (low >= 0), summed & (low < 0) & (high <= 0)

@@ -8,6 +8,7 @@ from jaxp2p.hindsight import merit
 from jaxp2p.hindsight.horizon_data import HorizonData, NetworkRows
 from jaxp2p.hindsight.horizon_qp import HorizonSolution, solve_horizon
 from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.utility import exchange_cost
 from jaxp2p.slot.status import Status
 
 VISIBLE = 1e-3  # kW; beyond it the status of a slot says so
@@ -55,9 +56,10 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
     that would become dearer keeps what the QP does: the energies of the QP leave more than PV to burn.
     """
     price_nodal = found.price_market - found.row_dual @ data.response
-    loss = 1 / data.charge_efficiency - data.discharge_efficiency
-    overlap = np.minimum(data.charge_efficiency * found.charge, found.discharge / data.discharge_efficiency)
-    pays = price_nodal * loss + 2 * data.wear_cost < -CLEAR * _largest_price(data)
+    battery = data.battery
+    loss = 1 / battery.charge_efficiency - battery.discharge_efficiency
+    overlap = battery.both(found.charge, found.discharge)
+    pays = price_nodal * loss + 2 * battery.wear_cost < -CLEAR * _largest_price(data)
     paying = np.where(pays, overlap, 0.0)
     tied = ((overlap - paying) * loss).sum(1) > ROUNDING  # slots
     done = _execute(data, found, rows, paying)
@@ -116,14 +118,12 @@ def _execute(data: HorizonData, found: HorizonSolution, rows: NetworkRows, overl
     injection = data.pv - curtail - data.load - shift + discharge - charge
     trade = merit.clear(data, injection)
     buy, sell, unserved = merit.exchange(data, injection - trade)
-    moved = data.charge_efficiency * charge + discharge / data.discharge_efficiency
     cost = dt * (
-        data.price_buy[:, None] * buy
-        - data.price_sell[:, None] * sell
+        exchange_cost(data.price_buy[:, None], data.price_sell[:, None], buy, sell)
         + data.fee / 2 * np.abs(trade)
-        + data.wear_cost * moved
-        + data.curtailment_cost * curtail
-        + data.shift_cost * shift**2
+        + data.battery.wear(charge, discharge)
+        + data.plants.curtailment(curtail)
+        + data.loads.discomfort(shift)
     )
     excess = row_excess(data, injection)
     beyond = rows.side * excess[rows.slot, rows.row]
@@ -151,13 +151,10 @@ def _clear_again(
     data: HorizonData, found: HorizonSolution, rows: NetworkRows, done: _Executed, slots: np.ndarray
 ) -> HorizonSolution:
     """`found` with these slots at their best for the charge and discharge of `done`; duals as they were."""
-    none = np.zeros(data.load.shape[1])
     chosen = np.isin(rows.slot, slots)
     part = data._replace(
         load=(data.load + done.charge - done.discharge)[slots],
-        storage=none.astype(bool),
-        charge_max=none,
-        discharge_max=none,
+        battery=data.battery.without_power(),
         **{
             name: getattr(data, name)[slots]
             for name in ("pv", "price_buy", "price_sell", "shift_max", "offset", "lower", "upper")
@@ -191,16 +188,15 @@ def row_excess(data: HorizonData, injection: np.ndarray) -> np.ndarray:
 
 def _run_storage(data: HorizonData, found: HorizonSolution, overlap: np.ndarray):
     """Follow the energies of the QP exactly, with `overlap` (T, N) kW in the cells both ways at once."""
-    dt, eta_c, eta_d = data.slot_hours, data.charge_efficiency, data.discharge_efficiency
-    target = np.clip(found.energy, data.energy_min, data.energy_max)
+    battery, hours = data.battery, data.slot_hours
+    target = np.clip(found.energy, battery.energy_min, battery.energy_max)
     charge, discharge, energy = np.zeros(target.shape), np.zeros(target.shape), np.zeros(target.shape)
-    stored = data.energy_start
+    stored = battery.energy_start
     for t in range(len(target)):
-        flow = (target[t] - data.retention * stored) / dt
-        charge[t] = np.clip((np.maximum(flow, 0) + overlap[t]) / eta_c, 0, data.charge_max)
-        discharge[t] = np.clip((np.maximum(-flow, 0) + overlap[t]) * eta_d, 0, data.discharge_max)
-        stored = data.retention * stored + dt * (eta_c * charge[t] - discharge[t] / eta_d)
+        charge[t], discharge[t] = battery.powers(stored, target[t], hours=hours, overlap=overlap[t])
+        stored = battery.next_energy(stored, charge[t], discharge[t], hours=hours)
         # Rounding only; a battery without power is left to its own decay.
-        stored = np.where(data.storage, np.clip(stored, data.energy_min, data.energy_max), stored)
+        inside = np.clip(stored, battery.energy_min, battery.energy_max)
+        stored = np.where(battery.owned, inside, stored)
         energy[t] = stored
     return charge, discharge, energy

@@ -41,9 +41,10 @@ import numpy as np
 from jax import Array
 from jax.lax import Precision
 
+from jaxp2p.model.devices import PV, Battery, Load
 from jaxp2p.model.match import require_match
 from jaxp2p.model.network import row_limits
-from jaxp2p.model.types import Battery, Community, Horizon
+from jaxp2p.model.types import Community, Horizon
 
 
 class LowerBound(NamedTuple):
@@ -73,30 +74,31 @@ class _Homes(NamedTuple):
     battery: Battery  # (n,)
 
 
-def _stationary_load(homes: _Homes, nu: Array) -> Array:
-    """The load at nodal price nu: l_ref - nu / (2 a), within its limits."""
-    elastic = (homes.flex_cost > 0)[None, :]
-    moved = nu / jnp.where(elastic, 2 * homes.flex_cost[None, :], 1.0)
-    width = homes.share[None, :] * homes.load
-    return homes.load + jnp.clip(jnp.where(elastic, -moved, 0.0), -width, width)
+class _Devices(NamedTuple):
+    """The same by device, everything (T, n) or (1, n)."""
+
+    load: Load
+    pv: PV
+    battery: Battery
 
 
-def _thresholds(homes: _Homes, m: Array) -> tuple[Array, Array, Array]:
-    """Nodal prices below which it charges, above which it discharges, above which PV is used."""
-    b = homes.battery
-    charge = b.charge_efficiency[None, :] * (m - b.wear_cost[None, :])
-    discharge = (m + b.wear_cost[None, :]) / b.discharge_efficiency[None, :]
-    return charge, discharge, jnp.broadcast_to(-homes.curtailment_cost[None, :], m.shape)
+def _devices(homes: _Homes) -> _Devices:
+    wide = lambda x: x[None, :]
+    width = wide(homes.share) * homes.load
+    load = Load(
+        reference=homes.load,
+        least=homes.load - width,
+        most=homes.load + width,
+        discomfort_cost=wide(homes.flex_cost),
+    )
+    plants = PV(available=homes.pv, curtailment_cost=wide(homes.curtailment_cost))
+    return _Devices(load, plants, jax.tree.map(wide, homes.battery))
 
 
 def _device_value(homes: _Homes, m: Array, nu: Array) -> Array:
     """phi, (T, n) EUR/h."""
-    charge, discharge, use = _thresholds(homes, m)
-    load = _stationary_load(homes, nu)
-    value = nu * load + homes.flex_cost[None, :] * (load - homes.load) ** 2
-    value -= homes.battery.charge_max[None, :] * jnp.maximum(charge - nu, 0.0)
-    value -= homes.battery.discharge_max[None, :] * jnp.maximum(nu - discharge, 0.0)
-    return value - homes.pv * (jnp.maximum(nu - use, 0.0) + use)
+    load, pv, battery = _devices(homes)
+    return -load.earned(nu) - battery.earned(m, nu) - pv.earned(nu)
 
 
 class _Market(NamedTuple):
@@ -134,20 +136,20 @@ def _balance_price(homes: _Homes, m: Array, market: _Market | None) -> Array:
     envelope theorem (mu held still) would give the slope of a full charge where only the surplus is charged.
     At its other places the slope of what is maximised is 0 (elastic load), or they stay.
     """
-    charge, discharge, use = _thresholds(homes, m)
-    c_max = jnp.broadcast_to(homes.battery.charge_max[None, :], m.shape)
-    d_max = jnp.broadcast_to(homes.battery.discharge_max[None, :], m.shape)
-    steps = [(charge, c_max), (discharge, d_max), (use, homes.pv)]
-    first = -c_max
+    load, pv, battery = _devices(homes)
+    steps = [
+        (battery.charge_price(m), battery.charge_max),
+        (battery.discharge_price(m), battery.discharge_max),
+        (jnp.broadcast_to(pv.use_price, m.shape), pv.available),
+    ]
+    first = jnp.broadcast_to(-battery.charge_max, m.shape)
     if market is not None:
         steps += [(place, size[None, :]) for place, size in _limit_steps(homes, market)]
         first = first - (_finite(homes.sell_max) + _finite(homes.trade_limit))[None, :]
-    width = homes.share[None, :] * homes.load
 
     def root(power):
-        inner = 2 * homes.flex_cost[None, :] * (homes.load - power)
-        inner = jnp.where(power >= homes.load + width, -jnp.inf, inner)
-        return jnp.where(power < homes.load - width, jnp.inf, inner)
+        inner = jnp.where(power >= load.most, -jnp.inf, load.price_at(power))
+        return jnp.where(power < load.least, jnp.inf, inner)
 
     best = root(first)
     for place, _ in steps:
@@ -203,7 +205,7 @@ def _storage_terms(battery: Battery, m: Array, terminal_price: Array) -> Array:
     held = jnp.minimum(weight * battery.energy_min[None, :], weight * battery.energy_max[None, :])
     moved = jnp.sum(held, axis=0) + (terminal_price - sigma * m[0]) * start
     decayed = terminal_price * (1 - sigma ** m.shape[0]) * start
-    return jnp.where((battery.charge_max > 0) | (battery.discharge_max > 0), moved, decayed)
+    return jnp.where(battery.owned, moved, decayed)
 
 
 def _best_price(value, low: Array, high: Array) -> Array:
@@ -372,8 +374,7 @@ def _split(
     """
     homes = jax.tree.map(np.asarray, homes)
     battery = homes.battery
-    decides = (battery.charge_max > 0) | (battery.discharge_max > 0)
-    decides |= limited | (homes.share > 0) & (homes.load != 0).any(axis=0)
+    decides = battery.owned | limited | (homes.share > 0) & (homes.load != 0).any(axis=0)
     lowest = np.asarray(horizon.price_sell)[:, None] - homes.shift
     decides |= ((homes.pv > 0) & (lowest < -homes.curtailment_cost[None, :])).any(axis=0)
     index = np.flatnonzero(decides)

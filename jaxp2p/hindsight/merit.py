@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxp2p.hindsight.horizon_data import HorizonData
+from jaxp2p.model import utility
 
 
 class Offers(NamedTuple):
@@ -84,14 +85,15 @@ def exchange(data: HorizonData, rest: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def exchange_cost(data: HorizonData, buy: np.ndarray, sell: np.ndarray, unserved: np.ndarray) -> np.ndarray:
     """(T, N) EUR/h, what is unserved included."""
-    return data.price_buy[:, None] * buy - data.price_sell[:, None] * sell + unserved_cost(data, unserved)
+    tariffs = data.price_buy[:, None], data.price_sell[:, None]
+    return utility.exchange_cost(*tariffs, buy, sell) + unserved_cost(data, unserved)
 
 
 def unserved_cost(data: HorizonData, unserved: np.ndarray) -> np.ndarray:
     """(T, N) EUR/h: u beyond the tariffs, b + u for a kWh that is short and u - s for one that is spilled."""
     short, spilled = np.maximum(unserved, 0), np.maximum(-unserved, 0)
-    dear, cheap = data.unserved_price + data.price_buy, data.unserved_price - data.price_sell
-    return dear[:, None] * short + cheap[:, None] * spilled
+    tariffs = data.price_buy[:, None], data.price_sell[:, None]
+    return utility.beyond_cost(*tariffs, data.unserved_price, short, spilled)
 
 
 def worth_of_fixed(data: HorizonData, injection: np.ndarray, price: np.ndarray) -> np.ndarray:

@@ -110,8 +110,9 @@ def perfect_foresight(
 
     energy_end = settled.trajectory.energy[-1]
     cost = float(settled.trajectory.cost.sum())
-    terminal = -float(data.terminal_price @ (energy_end - data.energy_start))
-    idle_terminal = -float(data.terminal_price @ np.where(data.storage, 0.0, energy_end - data.energy_start))
+    gained = energy_end - data.battery.energy_start
+    terminal = -float(data.terminal_price @ gained)
+    idle_terminal = -float(data.terminal_price @ np.where(data.battery.owned, 0.0, gained))
     return PerfectForesight(
         cost_eur=cost,
         terminal_eur=terminal,
@@ -141,8 +142,7 @@ def estimate_seconds(community: Community, slots: int) -> float:
     1, and that of a member with limits of his own 6 more. Without a network there is one round, with one
     about 4. Fitted to rural3, PV and batteries with 9 of 10 members (`benchmarks/README.md`).
     """
-    homes, battery = community.prosumers, community.prosumers.battery
-    powered = (np.asarray(battery.charge_max) > 0) | (np.asarray(battery.discharge_max) > 0)
+    homes, powered = community.prosumers, np.asarray(community.prosumers.battery.owned)
     variables = 4 * powered.sum() + (np.asarray(homes.load_flex_share) > 0).sum()
     limit = np.asarray(community.market.limit).sum(0) if community.market.limit.shape[0] else np.inf
     has_limits = np.isfinite(np.minimum(homes.buy_max, homes.sell_max)) | (np.isfinite(limit) & (limit > 0))
@@ -160,9 +160,8 @@ def horizon_data(
     unserved_price: float,
 ) -> tuple[HorizonData, bool]:
     """The horizon in float64 numpy, and whether its pool is the community's market exactly."""
-    homes, battery, size = community.prosumers, community.prosumers.battery, community.size
+    homes, size = community.prosumers, community.size
     trading, fee, trade_limit, exact = _pool_of(community)
-    charge_max, discharge_max = _float(battery.charge_max), _float(battery.discharge_max)
     load = _float(horizon.load)
     response, offset, lower, upper = _network_rows(community, horizon)
     data = HorizonData(
@@ -180,16 +179,7 @@ def horizon_data(
         curtailment_cost=_float(homes.curtailment_cost),
         shift_max=_float(homes.load_flex_share) * np.abs(load),
         shift_cost=_float(homes.load_flex_cost),
-        storage=(charge_max > 0) | (discharge_max > 0),
-        charge_max=charge_max,
-        discharge_max=discharge_max,
-        energy_min=_float(battery.energy_min),
-        energy_max=_float(battery.energy_max),
-        energy_start=_float(battery.energy_start),
-        charge_efficiency=_float(battery.charge_efficiency),
-        discharge_efficiency=_float(battery.discharge_efficiency),
-        retention=_float(battery.retention),
-        wear_cost=_float(battery.wear_cost),
+        battery=homes.battery.float64(),
         terminal_price=np.broadcast_to(_float(terminal_price), (size,)),
         row_penalty=row_penalty,
         response=response,
@@ -305,4 +295,5 @@ def _storage_duals(data: HorizonData, found: HorizonSolution) -> np.ndarray:
     """m (T, N); without power it is v_T sigma^(T-1-t), which makes the share in a dual bound exact."""
     slots = len(found.storage_dual)
     ages = np.arange(slots - 1, -1, -1)[:, None]
-    return np.where(data.storage, found.storage_dual, data.terminal_price * data.retention**ages)
+    decayed = data.terminal_price * data.battery.retention**ages
+    return np.where(data.battery.owned, found.storage_dual, decayed)

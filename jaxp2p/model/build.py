@@ -9,6 +9,7 @@ from jaxp2p.data.series import Scaled, scaled
 from jaxp2p.data.tables import Tables, check
 from jaxp2p.data.times import zoned_time
 from jaxp2p.data.validation import slot_hours
+from jaxp2p.model.devices import Battery
 from jaxp2p.model.market import (
     complete_graph,
     market_from_edges,
@@ -19,7 +20,7 @@ from jaxp2p.model.market import (
 )
 from jaxp2p.model.match import mark_of
 from jaxp2p.model.network import controllable_rows, radial_matrices
-from jaxp2p.model.types import Battery, Community, Horizon, Market, Network, Prosumers
+from jaxp2p.model.types import Community, Horizon, Market, Network, Prosumers
 from jaxp2p.settings.model import DEFAULT_FEE, GRAPHS, MARKETS, Trading
 
 _CELLS = 250_000  # float64 numbers at a time while the horizon is built

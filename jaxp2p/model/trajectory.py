@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import Array
 
-from jaxp2p.model.types import Battery
+from jaxp2p.model.devices import Battery
 
 
 class Trajectory(NamedTuple):

@@ -8,21 +8,7 @@ import jax
 from jax import Array
 
 from jaxp2p._pytree import record, static
-
-
-@record
-class Battery:
-    """N batteries; a home without one has zero capacity and zero power."""
-
-    energy_min: Array  # (N,) kWh
-    energy_max: Array  # (N,) kWh
-    energy_start: Array  # (N,) kWh
-    charge_max: Array  # (N,) kW, at the terminals
-    discharge_max: Array  # (N,) kW, at the terminals
-    charge_efficiency: Array  # (N,) in (0, 1], eta_c
-    discharge_efficiency: Array  # (N,) in (0, 1], eta_d
-    retention: Array  # (N,) in (0, 1], sigma: share of the energy kept over one slot
-    wear_cost: Array  # (N,) EUR per kWh moved into or out of the cells, kappa
+from jaxp2p.model.devices import Battery
 
 
 @record
@@ -44,8 +30,7 @@ class Prosumers:
     @property
     def flexible(self) -> Array:
         """(N,) bool: homes that can change their injection: with PV, a battery or elastic load."""
-        moves = (self.battery.charge_max > 0) | (self.battery.discharge_max > 0)
-        return moves | (self.pv_peak > 0) | (self.load_flex_share > 0)
+        return self.battery.owned | (self.pv_peak > 0) | (self.load_flex_share > 0)
 
 
 @record

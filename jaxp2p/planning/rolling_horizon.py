@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxp2p.hindsight.horizon_data import HorizonData
+from jaxp2p.model.devices.arrays import Values
 from jaxp2p.planning.forecasts import Forecast, foresee
 from jaxp2p.planning.storage_plan import Outlook, StoragePlan
 
@@ -48,14 +49,11 @@ def rolling_schedule(
     cannot be solved.
     """
     begin = time.perf_counter()
-    slots, past, dt, has = len(data.price_buy), len(history.price_buy), data.slot_hours, data.storage
-    eta_c, eta_d, sigma = data.charge_efficiency[has], data.discharge_efficiency[has], data.retention[has]
-    c_max, d_max, low, high = (
-        limit[has] for limit in (data.charge_max, data.discharge_max, data.energy_min, data.energy_max)
-    )
+    slots, past, has = len(data.price_buy), len(history.price_buy), data.battery.owned
+    battery, hours = data.battery.of(has), data.slot_hours
     look = _Look(data, history, forecast, slots_per_day)
     charge, discharge = np.zeros(data.load.shape), np.zeros(data.load.shape)
-    stored = data.energy_start[has]
+    stored: Values = battery.energy_start
     plan, plans = StoragePlan(data, min(window_slots, slots), limited=look.limited), 0
     for first in range(0, slots if has.any() else 0, replan_every):
         length = min(window_slots, slots - first)
@@ -64,10 +62,10 @@ def rolling_schedule(
         energy = plan.energies(stored, look.ahead(past + first, length))
         plans += 1
         for step in range(min(replan_every, length)):
-            flow = (np.clip(energy[step], low, high) - sigma * stored) / dt
-            c, d = np.clip(flow / eta_c, 0, c_max), np.clip(-flow * eta_d, 0, d_max)
+            target = np.clip(energy[step], battery.energy_min, battery.energy_max)
+            c, d = battery.powers(stored, target, hours=hours)
             charge[first + step, has], discharge[first + step, has] = c, d
-            stored = sigma * stored + dt * (eta_c * c - d / eta_d)
+            stored = battery.next_energy(stored, c, d, hours=hours)
         told(first + min(replan_every, length))
     return RollingSchedule(charge, discharge, plans, time.perf_counter() - begin)
 
@@ -91,7 +89,7 @@ class _Look:
         beside = offset[:, alike] + (net[:, flexible].sum(1) - total)[:, None]  # flow but for the homes
         import_max = (beside - lower[:, alike]).min(1, initial=np.inf)
         export_max = (upper[:, alike] - beside).min(1, initial=np.inf)
-        self._power = np.column_stack([total, pv.sum(1), import_max, export_max, net[:, data.storage]])
+        self._power = np.column_stack([total, pv.sum(1), import_max, export_max, net[:, data.battery.owned]])
         self._price = np.column_stack([buy, sell])
         self._forecast, self._slots_per_day = forecast, slots_per_day
 

@@ -36,27 +36,19 @@ class Outlook(NamedTuple):
 
 
 class StoragePlan:
-    """Plans `slots` ahead for the batteries of `data.storage`; the series in `data` are not used."""
+    """Plans `slots` ahead for the batteries that there are; the series in `data` are not used."""
 
     def __init__(self, data: HorizonData, slots: int, *, limited: bool) -> None:
         """limited: whether outlooks have finite limits of the exchange."""
-        has, dt = data.storage, data.slot_hours
-        eta_c, eta_d = data.charge_efficiency[has], data.discharge_efficiency[has]
-        self.slots, self._data, self._retention = slots, data, data.retention[has]
-        self._charge_wear, self._discharge_wear = data.wear_cost[has] * eta_c, data.wear_cost[has] / eta_d
-        every, each, qp = np.ones((slots, has.sum()), bool), np.ones(slots, bool), QuadraticProgram()
-        self._charge = qp.variables(every, upper=np.maximum(data.charge_max[has], SMALLEST))
-        self._discharge = qp.variables(every, upper=np.maximum(data.discharge_max[has], SMALLEST))
-        self._energy = qp.variables(every, lower=data.energy_min[has], upper=data.energy_max[has])
+        self.slots, self._data, self._battery = slots, data, data.battery.of(data.battery.owned)
+        every = np.ones((slots, len(self._battery.owned)), bool)
+        each, qp = np.ones(slots, bool), QuadraticProgram()
+        storage = self._battery.with_power(SMALLEST).columns(qp, every, hours=data.slot_hours)
+        self._charge, self._discharge, self._energy, self._storage_rows = storage
         self._export = qp.variables(every)  # max(p_i, 0)
         self._import = qp.variables(each)  # max(- sum p_i, 0)
         self._curtail = qp.variables(each)
 
-        self._storage_rows = qp.rows(np.zeros(every.shape), equality=True)
-        qp.put(self._storage_rows, self._energy, 1.0)
-        qp.put(self._storage_rows[1:], self._energy[:-1], -self._retention)
-        qp.put(self._storage_rows, self._charge, -dt * eta_c)
-        qp.put(self._storage_rows, self._discharge, dt / eta_d)
         self._export_rows = qp.rows(np.zeros(every.shape))
         for index, sign in ((self._discharge, 1.0), (self._charge, -1.0), (self._export, -1.0)):
             qp.put(self._export_rows, index, sign)
@@ -89,13 +81,14 @@ class StoragePlan:
         fee = np.minimum(data.fee, spread) if data.trading else spread
         worth = (sell + fee)[:, None]
         cost, rhs = np.zeros(self._program.size), np.zeros(self._program.row_count)
-        cost[self._charge] = dt * (worth + self._charge_wear)
-        cost[self._discharge] = dt * (self._discharge_wear - worth)
+        charge_wear, discharge_wear = self._battery.wear_rates
+        cost[self._charge] = dt * (worth + charge_wear)
+        cost[self._discharge] = dt * (discharge_wear - worth)
         cost[self._export] = dt * np.maximum(fee, SMALLEST)[:, None]
         cost[self._import] = dt * np.maximum(spread - fee, SMALLEST)
         cost[self._curtail] = dt * (sell + data.curtailment_cost.min())
-        cost[self._energy[-1]] = -data.terminal_price[data.storage]
-        rhs[self._storage_rows[0]] = self._retention * stored
+        cost[self._energy[-1]] = -data.terminal_price[data.battery.owned]
+        rhs[self._storage_rows[0]] = self._battery.kept(stored)
         rhs[self._export_rows] = -outlook.net
         rhs[self._import_rows] = outlook.total
         rhs[self._curtail_rows] = np.maximum(outlook.pv, SMALLEST)

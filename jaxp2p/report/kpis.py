@@ -208,20 +208,15 @@ def _energy(run: _Run, spent: Costs) -> dict[str, Any]:
 
 
 def _storage(run: _Run) -> dict[str, Any]:
-    battery = run.community.prosumers.battery
-    into = _f64(battery.charge_efficiency) * run.charge
-    out = run.discharge / _f64(battery.discharge_efficiency)
-    throughput = run.kwh(into + out)
-    usable = float((_f64(battery.energy_max) - _f64(battery.energy_min)).sum())
-    low, high = _f64(battery.energy_min), _f64(battery.energy_max)
-    outside = np.maximum(np.maximum(low - run.energy, run.energy - high), 0)
-    used = ((run.charge > 0) | (run.discharge > 0)).any(0)  # an absent battery may leak below its limit
-    before = np.concatenate([_f64(battery.energy_start)[None], run.energy[:-1]])
-    step = run.energy - _f64(battery.retention) * before - run.hours * (into - out)
+    battery = run.community.prosumers.battery.float64()
+    throughput = run.kwh(battery.throughput(run.charge, run.discharge))
+    before = np.concatenate([battery.energy_start[None], run.energy[:-1]])
+    used = ((run.charge > 0) | (run.discharge > 0)).any(0)  # one that the policy leaves alone may leak
+    step = run.energy - battery.next_energy(before, run.charge, run.discharge, hours=run.hours)
     return {
         "battery_throughput_kwh": throughput,
-        "battery_cycles": _ratio(throughput / 2, usable),
-        "soc_violation_kwh": float((outside * used).max(initial=0)),
+        "battery_cycles": _ratio(throughput / 2, float(battery.room.sum())),
+        "soc_violation_kwh": float((battery.outside(run.energy) * used).max(initial=0)),
         "storage_balance_error_kwh": float(np.abs(step).max(initial=0)),
     }
 

@@ -19,6 +19,7 @@ import scipy.sparse as sp
 from jaxp2p._pytree import present
 from jaxp2p.control.policy import Slot, slot_problem, suggest_penalties
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.model.utility import beyond_cost
 from jaxp2p.runs.runner import make_policies
 from jaxp2p.simulation.forward import slots as slot_rows
 from jaxp2p.slot import execute, solvers
@@ -127,7 +128,7 @@ def executed_cost(problem: SlotProblem, d: execute.Dispatch) -> float:
     if problem.unserved_price is not None:
         beyond, extra = np.asarray(d.unserved, float), float(problem.unserved_price)
         short, spilled = np.maximum(beyond, 0).sum(), np.maximum(-beyond, 0).sum()
-        rate = (float(problem.price_buy) + extra) * short + (extra - float(problem.price_sell)) * spilled
+        rate = beyond_cost(float(problem.price_buy), float(problem.price_sell), extra, short, spilled)
         total += float(problem.slot_hours) * float(rate)
     return total
 
@@ -192,11 +193,9 @@ def verify(
         problem = slot_problem(community, penalties, policy, row, energy, jnp.asarray(slot, jnp.int32))
         result = _solve(problem, solver)
         d = result.dispatch
-        moved = battery.charge_efficiency * d.charge - d.discharge / battery.discharge_efficiency
-        end = np.asarray(battery.retention * energy + problem.slot_hours * moved, float)
-        beyond = np.maximum(end - np.asarray(battery.energy_max), np.asarray(battery.energy_min) - end)
-        leaked = np.asarray(battery.charge_max) > 0  # an absent battery may leak below its lower limit
-        storage = float(np.max(np.where(leaked, beyond, 0), initial=0))
+        end = battery.next_energy(energy, d.charge, d.discharge, hours=problem.slot_hours)
+        beyond = battery.float64().beyond(np.asarray(end, float))
+        storage = float(np.max(beyond, initial=0))
         ended = Status(int(result.status))
         solved = ended in (Status.SOLVED, Status.NETWORK_VIOLATED, Status.UNSERVED)
         line = {

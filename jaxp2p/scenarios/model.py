@@ -123,8 +123,7 @@ class ScenarioModel:
             slot_hours=horizon.slot_hours,
             **{name: getattr(horizon, name)[row] for name in Slot._fields if name != "slot_hours"},
         )
-        battery = community.prosumers.battery
-        present = (battery.charge_max > 0) | (battery.discharge_max > 0)
+        present = community.prosumers.battery.owned
         drawn = SlotDraw(slot=source, battery=present.astype(horizon.load.dtype))
         states = []
         for effect, key, state in zip(effects, keys, carry.effects, strict=True):

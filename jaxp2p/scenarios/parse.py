@@ -170,7 +170,7 @@ def _length_faults(name: str, values: Values, horizon: Horizon) -> list[str]:
 def _device_faults(values: Values, community: Community) -> list[str]:
     """Adoption that would change nothing."""
     homes = community.prosumers
-    present = {"pv": homes.pv_peak, "battery": homes.battery.charge_max}
+    present = {"pv": homes.pv_peak, "battery": homes.battery.owned}
     words = {"pv": "a PV plant", "battery": "a battery"}
     if all(values[key] == 1 for key in present):
         return ["adoption: give pv or battery below 1, else every home keeps what it has"]

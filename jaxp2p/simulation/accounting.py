@@ -18,6 +18,7 @@ from jaxp2p.control.bounds import stored_value_range
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.model.utility import beyond_cost
 from jaxp2p.simulation.grid import GridState, violated_kw
 
 ROUNDING_KW = 1e-3  # a member's power beyond a connection limit that is no more than rounding
@@ -61,7 +62,7 @@ def costs(
     hours = float(horizon.slot_hours)
     short, spilled = unserved_power(trajectory)
     buy, sell = _f64(horizon.price_buy)[:, None], _f64(horizon.price_sell)[:, None]
-    undone = hours * ((buy + unserved_price) * short + (unserved_price - sell) * spilled)
+    undone = hours * beyond_cost(buy, sell, unserved_price, short, spilled)
     return Costs(
         paid=member_bills(community, horizon, trajectory, terminal_price=terminal_price),
         unserved=undone.sum(0),
@@ -133,7 +134,7 @@ def end_value(community: Community, horizon: Horizon) -> float:
     with low and high from `usual_prices`; 0 without batteries.
     """
     battery = community.prosumers.battery
-    owners = (_f64(battery.charge_max) > 0) | (_f64(battery.discharge_max) > 0)
+    owners = np.asarray(battery.owned)
     if not owners.any():
         return 0.0
     ends = stored_value_range(battery, *usual_prices(horizon))

@@ -11,9 +11,10 @@ from jax import Array
 
 from jaxp2p.control.policy import AnyPolicy, Penalties, Slot, fix_storage, observe, remember, slot_problem
 from jaxp2p.control.tuned import Memory
+from jaxp2p.model.devices import Battery
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory, only
-from jaxp2p.model.types import Battery, Community, Horizon
+from jaxp2p.model.types import Community, Horizon
 from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.solvers import Outcome, Solver, State, scale_tolerances
@@ -123,13 +124,8 @@ def record(problem: SlotProblem, result: execute.SlotResult, energy: Array) -> T
 def next_energy(
     battery: Battery, energy: Array, slot_hours: Array, d: execute.Dispatch | execute.Devices
 ) -> Array:
-    """(N,) kWh after the slot: E' = sigma E + dt (eta_c c - d / eta_d)."""
-    moved = d.charge * battery.charge_efficiency - d.discharge / battery.discharge_efficiency
-    kept = battery.retention * energy
-    # the powers were chosen to stay inside: the clip takes off rounding only (and nothing of what is kept
-    # by an absent battery that leaks below its lower limit)
-    lower, upper = jnp.minimum(battery.energy_min, kept), jnp.maximum(battery.energy_max, kept)
-    return jnp.clip(kept + slot_hours * moved, lower, upper)
+    """(N,) kWh after the slot, within the limits."""
+    return battery.held(battery.next_energy(energy, d.charge, d.discharge, hours=slot_hours), energy)
 
 
 def slots(horizon: Horizon) -> Slot:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import present
+from jaxp2p.model.utility import beyond_cost, exchange_cost
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import Gap, gap_scale, price_limits, slot_gap
 from jaxp2p.slot.problem import SlotProblem
@@ -69,17 +70,7 @@ class Devices(NamedTuple):
 
 def devices_of(problem: SlotProblem, shares: Array, pieces: Pieces) -> Devices:
     """The devices from the shares (P, N) of their pieces."""
-    gained = shares * pieces.gain
-    discharge = jnp.clip(problem.discharge_min + gained[0] + gained[1], max=problem.discharge_max)
-    charge = jnp.clip(problem.charge_max - gained[3], min=problem.charge_min)
-    # Where both jump at the same price the share is even, and energy would be burnt for nothing: net it.
-    both = jnp.minimum(charge - problem.charge_min, discharge - problem.discharge_min)
-    charge, discharge = charge - both, discharge - both
-    pv_used = jnp.clip(gained[2], max=problem.pv_max)
-    load = problem.load_max
-    if problem.load_cost is not None:
-        load = jnp.clip(load - gained[4], min=problem.load_min)
-    return Devices(load, pv_used, charge, discharge)
+    return Devices(**problem.devices.do(shares * pieces.gain))
 
 
 def dispatch(problem: SlotProblem, answer: Answer) -> Dispatch:
@@ -119,31 +110,16 @@ def settle(problem: SlotProblem, answer: Answer, devices: Devices) -> Dispatch:
 
 def slot_cost(problem: SlotProblem, d: Dispatch) -> Array:
     """f_i (N,) in EUR: utility, fees, wear, curtailment, discomfort; no payments, no storage value."""
-    moved = problem.charge_efficiency * d.charge + d.discharge / problem.discharge_efficiency
-    rate = problem.price_buy * d.buy - problem.price_sell * d.sell
+    rate = exchange_cost(problem.price_buy, problem.price_sell, d.buy, d.sell)
     rate = rate + jnp.sum(problem.market.fee * jnp.abs(d.trades), axis=0) / 2
-    rate = rate + problem.wear_cost * moved + problem.curtailment_cost * (problem.pv_max - d.pv_used)
-    if problem.load_cost is not None:
-        rate = rate + problem.load_cost * (d.load - problem.load) ** 2
+    for cost in problem.devices.cost(d):
+        rate = rate + cost
     return problem.slot_hours * rate
 
 
 def storage_drift(problem: SlotProblem, d: Dispatch) -> Array:
-    """Storage value given up (N,) in EUR: minus the integral of lambda over the energy moved.
-
-    For lambda >= 0 this is the exact one-slot drift of the weighted Lyapunov function.
-    """
-    dt, slope = problem.slot_hours, problem.value_slope
-    stored = dt * problem.charge_efficiency * d.charge
-    charged = -(problem.value - slope * stored / 2) * stored
-    fall = slope * dt / problem.discharge_efficiency
-    turn = jnp.where(fall > 0, -problem.value / jnp.where(fall > 0, fall, 1), 0)
-    turn = jnp.where(fall > 0, turn, problem.discharge_max)
-    first = jnp.where(problem.value < 0, jnp.minimum(d.discharge, turn), 0)
-    negative = problem.charge_efficiency * (problem.value + fall * first / 2) * first
-    rest = d.discharge - first
-    positive = (problem.value + fall * (first + rest / 2)) * rest / problem.discharge_efficiency
-    return charged + dt * (negative + positive)
+    """Storage value given up (N,) in EUR: minus the integral of lambda over the energy moved."""
+    return problem.devices.battery.value_given_up(d)
 
 
 def beyond_connections(problem: SlotProblem, d: Dispatch) -> Array:
@@ -151,8 +127,8 @@ def beyond_connections(problem: SlotProblem, d: Dispatch) -> Array:
     if problem.unserved_price is None:
         return jnp.zeros_like(d.unserved)
     short, spilled = jnp.maximum(d.unserved, 0), jnp.maximum(-d.unserved, 0)
-    rate = (problem.price_buy + problem.unserved_price) * short
-    return problem.slot_hours * (rate + (problem.unserved_price - problem.price_sell) * spilled)
+    prices = problem.price_buy, problem.price_sell, problem.unserved_price
+    return problem.slot_hours * beyond_cost(*prices, short, spilled)
 
 
 def payments(problem: SlotProblem, d: Dispatch) -> Array:
@@ -220,9 +196,5 @@ def _given_up(problem: SlotProblem, answer: Answer) -> Array:
 
 def shares_of(problem: SlotProblem, d: Dispatch, pieces: Pieces) -> Array:
     """Shares (P, N) of the device pieces that an executed dispatch uses."""
-    first = jnp.clip(d.discharge - problem.discharge_min, 0, pieces.gain[0])
-    used = [first, d.discharge - problem.discharge_min - first, d.pv_used, problem.charge_max - d.charge]
-    if problem.load_cost is not None:
-        used.append(problem.load_max - d.load)
     gain = pieces.gain
-    return jnp.clip(jnp.stack(used) / jnp.where(gain > 0, gain, 1), 0, 1)
+    return jnp.clip(problem.devices.used(d, gain) / jnp.where(gain > 0, gain, 1), 0, 1)

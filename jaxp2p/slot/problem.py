@@ -4,9 +4,22 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record
+from jaxp2p.model.devices import PV, Equipment, Load, Storage
 from jaxp2p.model.types import Feeder, Market
 from jaxp2p.slot.prox.prosumer import Tariff
 from jaxp2p.slot.prox.response import Pieces, Response, response
+
+STORAGE = (  # fields of a `Storage` that a slot has under the same names
+    "charge_min",
+    "charge_max",
+    "discharge_min",
+    "discharge_max",
+    "charge_efficiency",
+    "discharge_efficiency",
+    "wear_cost",
+    "value",
+    "value_slope",
+)
 
 
 @record
@@ -58,39 +71,26 @@ class SlotProblem:
         return Tariff(self.price_buy, self.price_sell, self.buy_max, self.sell_max, self.unserved_price)
 
     @property
+    def devices(self) -> Equipment:
+        """What the homes have, in this slot."""
+        battery = {name: getattr(self, name) for name in STORAGE}
+        return Equipment(
+            battery=Storage(hours=self.slot_hours, **battery),
+            pv=PV(available=self.pv_max, curtailment_cost=self.curtailment_cost),
+            load=Load(
+                reference=self.load, least=self.load_min, most=self.load_max, discomfort_cost=self.load_cost
+            ),
+        )
+
+    @property
     def base(self) -> Array:
         """Injection (N,) in kW at a price of minus infinity."""
-        return self.discharge_min - self.charge_max - self.load_max
+        return self.devices.base
 
     def pieces(self) -> Pieces:
-        """Device pieces in the order discharge while lambda < 0, discharge, PV, charge, elastic load."""
-        dt, eta_c, eta_d = self.slot_hours, self.charge_efficiency, self.discharge_efficiency
-        fall = self.value_slope * dt / eta_d  # EUR/kWh by which a discharged kW raises lambda
-        turn = jnp.where(fall > 0, -self.value / jnp.where(fall > 0, fall, 1), 0)  # kW at which lambda = 0
-        turn = jnp.where((fall == 0) & (self.value < 0), self.discharge_max, turn)
-        turn = jnp.clip(turn, self.discharge_min, self.discharge_max)
-        discharges = (
-            (self.discharge_min, turn, eta_c),
-            (turn, self.discharge_max, 1 / eta_d),
-        )
-        start, end, gain = [], [], []
-        for low, high, weight in discharges:
-            start.append(self.wear_cost / eta_d + weight * (self.value + fall * low))
-            end.append(self.wear_cost / eta_d + weight * (self.value + fall * high))
-            gain.append(high - low)
-        start.append(-self.curtailment_cost)
-        end.append(-self.curtailment_cost)
-        gain.append(self.pv_max)
-        drop = self.value_slope * dt * eta_c
-        start.append(eta_c * (self.value - drop * self.charge_max - self.wear_cost))
-        end.append(eta_c * (self.value - drop * self.charge_min - self.wear_cost))
-        gain.append(self.charge_max - self.charge_min)
-        if self.load_cost is not None:
-            start.append(2 * self.load_cost * (self.load - self.load_max))
-            end.append(2 * self.load_cost * (self.load - self.load_min))
-            gain.append(self.load_max - self.load_min)
+        """The ramps of the devices, in the order of `devices.ROWS`."""
         level = jnp.maximum(jnp.maximum(jnp.abs(self.price_buy), jnp.abs(self.price_sell)), self.price_scale)
-        return Pieces(jnp.stack(start), jnp.stack(end), jnp.stack(gain), level)
+        return Pieces(*self.devices.ramps(), level)
 
     def response(self) -> Response:
         """Injection of every home against its nodal price."""

@@ -48,10 +48,10 @@ def to_qp(problem: SlotProblem) -> QP:
     eta_c, eta_d = take(problem.charge_efficiency), take(problem.discharge_efficiency)
     value, slope, wear = take(problem.value), take(problem.value_slope), take(problem.wear_cost)
     zeros, ones, free = np.zeros(homes), np.ones(homes), np.full(homes, np.inf)
-    pieces = problem.pieces()
-    gain = take(pieces.gain)
+    offer = problem.devices.battery.offer()
+    below_zero, above_zero = (take(offer[name].gain) for name in ("discharge_below_zero", "discharge"))
     start_d, charge_min = take(problem.discharge_min), take(problem.charge_min)
-    turn = start_d + gain[0]
+    turn = start_d + below_zero
     fall = slope * dt / eta_d
     curve_a = eta_c * fall  # d/dx of the marginal cost of each discharge piece, measured from its start
     curve_b = fall / eta_d
@@ -65,8 +65,8 @@ def to_qp(problem: SlotProblem) -> QP:
 
     # name: (curvature, linear cost, lower, upper)
     groups: dict[str, tuple[np.ndarray, ...]] = {
-        "discharge_negative": (curve_a, slope_a, zeros, gain[0]),
-        "discharge": (curve_b, slope_b, zeros, gain[1]),
+        "discharge_negative": (curve_a, slope_a, zeros, below_zero),
+        "discharge": (curve_b, slope_b, zeros, above_zero),
         "pv_used": (zeros, -take(problem.curtailment_cost), zeros, take(problem.pv_max)),
         "charge": (
             slope * dt * eta_c**2,

@@ -11,10 +11,10 @@ from jax import Array
 
 from jaxp2p.model.types import Community
 from jaxp2p.settings.model import SOLVERS
+from jaxp2p.slot import execute
 from jaxp2p.slot.admm import adjoint as admm_adjoint
 from jaxp2p.slot.admm import solver as admm
 from jaxp2p.slot.admm.solver import ADMM
-from jaxp2p.slot.execute import SlotResult, finish
 from jaxp2p.slot.newton import adjoint as newton_adjoint
 from jaxp2p.slot.newton import solver as newton
 from jaxp2p.slot.newton.solver import Newton
@@ -89,10 +89,10 @@ def end(problem: SlotProblem, solver: Solver, search: Search) -> Outcome:
     return (newton if isinstance(solver, Newton) else admm).end(problem, solver, search)
 
 
-def executed(problem: SlotProblem, outcome: Outcome) -> SlotResult:
+def executed(problem: SlotProblem, outcome: Outcome) -> execute.SlotResult:
     """The dispatch of an outcome with its verdict, which a solver may have worked out for its proof."""
     known = getattr(outcome, "result", None)
-    return finish(problem, outcome.answer) if known is None else known
+    return execute.finish(problem, outcome.answer) if known is None else known
 
 
 def scale_tolerances(solver: Solver, factor: float | Array) -> Solver:

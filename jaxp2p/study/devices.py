@@ -22,7 +22,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxp2p.control.policy import Policy
-from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Market, Prosumers
+from jaxp2p.model.devices import Battery
+from jaxp2p.model.types import Community, Feeder, Horizon, Market, Prosumers
 from jaxp2p.study.engine import AXIS as SCENARIO
 
 PROSUMER = "prosumer"

@@ -34,6 +34,7 @@ from jaxp2p._pytree import record, static
 from jaxp2p.control.policy import AnyPolicy, Penalties, observe, remember, slot_problem
 from jaxp2p.control.tuned import Memory
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.model.utility import beyond_cost
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
 from jaxp2p.simulation.accounting import ROUNDING_KW
 from jaxp2p.simulation.forward import next_energy
@@ -176,7 +177,7 @@ def _undone(problem: SlotProblem, d: execute.Dispatch) -> dict[str, Array]:
     short = jnp.sum(jnp.where(real, jnp.maximum(d.unserved, 0), 0))
     spilled = jnp.sum(jnp.where(real, jnp.maximum(-d.unserved, 0), 0))
     extra = 0.0 if problem.unserved_price is None else problem.unserved_price
-    rate = (problem.price_buy + extra) * short + (extra - problem.price_sell) * spilled
+    rate = beyond_cost(problem.price_buy, problem.price_sell, extra, short, spilled)
     excess = execute.row_excess(problem, d.injection)
     kept = execute.row_tolerance(problem, flow=execute.POWER_TOLERANCE, voltage=execute.VOLTAGE_TOLERANCE)
     violated = jnp.sum(jnp.where(excess > kept, excess, 0))
@@ -197,8 +198,6 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
     battery = community.prosumers.battery
     energy = next_energy(battery, lane.energy, problem.slot_hours, d)
     voltage, line = _grid_violation(task.community, lane.grid, d.injection)
-    owned = (battery.charge_max > 0) | (battery.discharge_max > 0)  # an absent battery may leak
-    beyond = jnp.maximum(energy - battery.energy_max, battery.energy_min - energy)
     balance = d.injection - (d.sell - d.buy) - jnp.sum(d.trades, axis=0) + d.unserved
     undone = _undone(problem, d)
     kept = Series(
@@ -211,7 +210,7 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
         price_eur_per_kwh=jnp.mean(d.market_price),
         voltage_violation_pu=voltage,
         line_violation_kw=line,
-        soc_violation_kwh=jnp.max(jnp.where(owned, beyond, 0), initial=0),
+        soc_violation_kwh=jnp.max(battery.beyond(energy), initial=0),
         balance_error_kw=jnp.max(jnp.abs(balance)),
         gap_eur=result.gap,
         status=result.status,

@@ -329,8 +329,7 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
     high, low = np.asarray(network.voltage_max, float), np.asarray(network.voltage_min, float)
     beyond = np.maximum(np.maximum(grid.voltage - high, low - grid.voltage), 0).max(1)
     energy = np.asarray(t.energy, float)
-    owned = np.asarray((battery.charge_max > 0) | (battery.discharge_max > 0))
-    outside = np.maximum(energy - np.asarray(battery.energy_max), np.asarray(battery.energy_min) - energy)
+    outside = battery.float64().beyond(energy)
     prices = {
         "terminal_price": study.terminal_price,
         "unserved_price": float(study.penalties.unserved),
@@ -353,7 +352,7 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         price_eur_per_kwh=np.asarray(t.price_market, float).mean(1),
         voltage_violation_pu=beyond,
         line_violation_kw=grid.excess.max(1, initial=0),
-        soc_violation_kwh=np.where(owned, outside, 0).max(1, initial=0),
+        soc_violation_kwh=outside.max(1, initial=0),
         balance_error_kw=np.abs(np.asarray(balance, float)).max(1),
         status=np.full(slots, int(Status.SOLVED)),
         iterations=np.zeros(slots),

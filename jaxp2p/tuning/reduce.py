@@ -35,7 +35,7 @@ def decisive(community: Community, horizon: Horizon) -> tuple[Community, Horizon
         raise ValueError("only a pool without trade and connection limits can be reduced")
     community, horizon = without_network(community, horizon)
     battery = homes.battery
-    moves = (battery.charge_max > 0) | (battery.discharge_max > 0) | (homes.load_flex_share > 0)
+    moves = battery.owned | (homes.load_flex_share > 0)
     # a price at which it pays to curtail makes the injection of a PV plant a decision
     lowest = jnp.min(horizon.price_sell)
     moves = moves | ((homes.pv_peak > 0) & (lowest <= -homes.curtailment_cost))
@@ -70,7 +70,7 @@ def merged(
     homes, battery = community.prosumers, community.prosumers.battery
     f = lambda x: np.asarray(x, float)
     room = np.maximum(f(battery.energy_max), 1e-12)
-    owner = (f(battery.charge_max) > 0) | (f(battery.discharge_max) > 0)
+    owner = np.asarray(battery.owned)
     alike = lambda x: np.round(np.log(np.maximum(x, 1e-12)) / np.log1p(ALIKE))
     kinds = [
         group,

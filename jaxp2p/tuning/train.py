@@ -157,7 +157,7 @@ class _Task:
     def measured(self, horizons: Horizon, value: TunedValue, settings: Settings, adjoint: str | None):
         """() EUR of the objective, and () EUR mean cost."""
         found = courses(self.community, horizons, self.slot, self.terminal_price, value, adjoint=adjoint)
-        owner = self.community.prosumers.battery.charge_max > 0
+        owner = self.community.prosumers.battery.owned
         return measure(settings.objective, found, owner), jnp.mean(found.cost)
 
 

@@ -52,7 +52,7 @@ def group_members(community: Community, how: str) -> np.ndarray:
         raise ValueError(f"unknown groups {how!r}: choose from {', '.join(GROUPS)}")
     if how == "one":
         return np.zeros(community.size, int)
-    owner = np.asarray(community.prosumers.battery.charge_max) > 0
+    owner = np.asarray(community.prosumers.battery.owned)
     if how == "pv":
         return np.where(owner & (np.asarray(community.prosumers.pv_peak) > 0), 1, 0)
     return np.where(owner, np.cumsum(owner) - 1, 0)
@@ -73,7 +73,7 @@ def check_tunable(community: Community, horizon: Horizon) -> None:
         faults.append("a controller is tuned in a pool without limits on trades")
     if homes.limited:
         faults.append("a controller is tuned without connection limits (buy_max_kw, sell_max_kw)")
-    if not np.any((np.asarray(homes.battery.charge_max) > 0) | (np.asarray(homes.battery.discharge_max) > 0)):
+    if not np.any(homes.battery.owned):
         faults.append("nobody has a battery: there is nothing to tune")
     if faults:
         raise ValueError("; ".join(faults))
