@@ -919,7 +919,7 @@ CONTROL = (
     ),
     _mutant(
         "theta_of_the_next_slot",
-        "model/devices/battery.py",
+        "control/policy.py",
         "policy.theta[slot_of_week % policy.theta.shape[0]]",
         "policy.theta[(slot_of_week + 1) % policy.theta.shape[0]]",
         PAPER_POLICY,
@@ -927,7 +927,7 @@ CONTROL = (
     ),
     _mutant(
         "suggested_penalty",
-        "model/devices/battery.py",
+        "control/policy.py",
         "row = 20 * jnp.maximum(largest, 0.05)",
         "row = 2 * jnp.maximum(largest, 0.05)",
         PAPER_SLOT,
