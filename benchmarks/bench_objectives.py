@@ -69,8 +69,8 @@ def main(argv=None) -> None:
     from jaxp2p.runs.runner import suggest_terminal_price
     from jaxp2p.scenarios.parse import parse_model
     from jaxp2p.slot.solvers import choose_solver
-    from jaxp2p.study.engine import Task, run_batch
-    from jaxp2p.study.statistics import cvar
+    from jaxp2p.studies.engine import Task, run_batch
+    from jaxp2p.studies.statistics import cvar
     from jaxp2p.tuning.stages import Plan, tune_stages
     from jaxp2p.tuning.train import Settings
 

@@ -94,7 +94,7 @@ def time_ours(task, scenarios: int, *, engine: str | None = None, repeats: int =
     import numpy as np
 
     from jaxp2p.slot.status import Status
-    from jaxp2p.study.engine import run_batch
+    from jaxp2p.studies.engine import run_batch
 
     devices = len(jax.devices())
     numbers = jnp.arange(-(-scenarios // devices) * devices, dtype=jnp.int32)

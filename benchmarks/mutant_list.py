@@ -398,7 +398,7 @@ TABLES = (
 STUDY = (
     _mutant(
         "se_of_the_mean",
-        "study/statistics.py",
+        "studies/statistics.py",
         "values.std(ddof=1)",
         "values.std(ddof=0)",
         PAPER_STUDY,
@@ -406,7 +406,7 @@ STUDY = (
     ),
     _mutant(
         "confidence",
-        "study/statistics.py",
+        "studies/statistics.py",
         "CONFIDENCE = 0.95",
         "CONFIDENCE = 0.90",
         PAPER_STUDY,
@@ -414,7 +414,7 @@ STUDY = (
     ),
     _mutant(
         "study_violations",
-        "study/statistics.py",
+        "studies/statistics.py",
         "VOLTAGE_TOLERANCE_PU, LINE_TOLERANCE_KW = 1e-4, 0.05",
         "VOLTAGE_TOLERANCE_PU, LINE_TOLERANCE_KW = 1e-3, 0.5",
         PAPER_STUDY,
@@ -422,7 +422,7 @@ STUDY = (
     ),
     _mutant(
         "tail",
-        "study/statistics.py",
+        "studies/statistics.py",
         "TAIL = 0.05",
         "TAIL = 0.5",
         (f"{PAPER_STUDY}::test_every_column_of_the_summary",),
@@ -430,7 +430,7 @@ STUDY = (
     ),
     _mutant(
         "study_saving_sign",
-        "study/statistics.py",
+        "studies/statistics.py",
         "saving = _finite(reference[:common] - values[:common])",
         "saving = _finite(values[:common] - reference[:common])",
         PAPER_STUDY,
@@ -438,7 +438,7 @@ STUDY = (
     ),
     _mutant(
         "study_capture_base",
-        "study/statistics.py",
+        "studies/statistics.py",
         "ratio(base - values[:common], possible)",
         "ratio(base - values[:common], base)",
         PAPER_STUDY,
@@ -446,7 +446,7 @@ STUDY = (
     ),
     _mutant(
         "ratio_error",
-        "study/statistics.py",
+        "studies/statistics.py",
         "np.sqrt(count / (count - 1) * rest)",
         "np.sqrt(rest)",
         PAPER_STUDY,
@@ -454,7 +454,7 @@ STUDY = (
     ),
     _mutant(
         "study_end_value_sign",
-        "study/run.py",
+        "studies/run.py",
         "x.cost_eur.sum(1) - terminal_price * (x.stored_kwh[:, -1] - start_kwh)",
         "x.cost_eur.sum(1) + terminal_price * (x.stored_kwh[:, -1] - start_kwh)",
         PAPER_STUDY,
@@ -462,7 +462,7 @@ STUDY = (
     ),
     _mutant(
         "study_peak",
-        "study/run.py",
+        "studies/run.py",
         "np.max(x.import_kw - x.export_kw, axis=1)",
         "np.max(x.import_kw, axis=1)",
         PAPER_STUDY,
@@ -470,7 +470,7 @@ STUDY = (
     ),
     _mutant(
         "study_energy_units",
-        "study/run.py",
+        "studies/run.py",
         '"import_kwh": hours * x.import_kw.sum(1)',
         '"import_kwh": x.import_kw.sum(1)',
         PAPER_STUDY,
@@ -478,7 +478,7 @@ STUDY = (
     ),
     _mutant(
         "same_scenarios_in_every_chunk",
-        "study/run.py",
+        "studies/run.py",
         "np.minimum(np.arange(first, first + width), first + count - 1)",
         "np.minimum(np.arange(width), count - 1)",
         PAPER_LIBRARY,
@@ -486,7 +486,7 @@ STUDY = (
     ),
     _mutant(
         "engine_unserved_signs",
-        "study/engine.py",
+        "studies/engine.py",
         "short = jnp.sum(jnp.where(real, jnp.maximum(d.unserved, 0), 0))",
         "short = jnp.sum(jnp.where(real, jnp.maximum(-d.unserved, 0), 0))",
         PAPER_SLOT,
@@ -494,7 +494,7 @@ STUDY = (
     ),
     _mutant(
         "engine_voltage",
-        "study/engine.py",
+        "studies/engine.py",
         "squared = voltage_base + 2 * jnp.matmul",
         "squared = voltage_base + jnp.matmul",
         PAPER_SLOT,
@@ -502,7 +502,7 @@ STUDY = (
     ),
     _mutant(
         "engine_trades",
-        "study/engine.py",
+        "studies/engine.py",
         "trade_kw=jnp.sum(jnp.abs(d.trades)) / 2",
         "trade_kw=jnp.sum(jnp.abs(d.trades))",
         PAPER_SLOT,
@@ -510,7 +510,7 @@ STUDY = (
     ),
     _mutant(
         "chunk_spans",
-        "study/settings.py",
+        "studies/settings.py",
         "return first, min(self.chunk, self.scenarios - first)",
         "return first, self.chunk",
         "tests/test_study_folder.py::test_settings_round_trip",
@@ -1430,7 +1430,7 @@ BETWEEN = (
     ),
     _mutant(
         "study_saving_of_another_scenario",
-        "study/run.py",
+        "studies/run.py",
         'saving = kpis["scenario"].map(reference) - kpis["total_cost_eur"]',
         'saving = reference.mean() - kpis["total_cost_eur"]',
         (f"{PAPER_STUDY}::test_a_saving_is_taken_in_the_same_scenario",),
@@ -1438,7 +1438,7 @@ BETWEEN = (
     ),
     _mutant(
         "foresight_sample",
-        "study/run.py",
+        "studies/run.py",
         "sample = range(first, min(first + count, study.foresight_sample))",
         "sample = range(first, first + count)",
         PAPER_LIBRARY,
@@ -1471,7 +1471,7 @@ BETWEEN = (
     ),
     _mutant(
         "bytes_of_a_scenario",
-        "study/engine.py",
+        "studies/engine.py",
         "size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))",
         "size = lambda tree: sum(2 * x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))",
         PAPER_LIBRARY,

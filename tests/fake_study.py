@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jaxp2p.study.folder import open_study
-from jaxp2p.study.schedule import ChunkResult, cached_build, run_chunks
-from jaxp2p.study.settings import StudySettings
+from jaxp2p.studies.folder import open_study
+from jaxp2p.studies.schedule import ChunkResult, cached_build, run_chunks
+from jaxp2p.studies.settings import StudySettings
 
 SOURCE = {
     "name": "rural1",

@@ -25,8 +25,8 @@ from jaxp2p.scenarios.model import materialise, scenario_key
 from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.simulation.forward import simulate
 from jaxp2p.slot.solvers import choose_solver, scale_tolerances
-from jaxp2p.study.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
-from jaxp2p.study.engine import Batch, Task, run_batch
+from jaxp2p.studies.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
+from jaxp2p.studies.engine import Batch, Task, run_batch
 
 DRAWN = "bootstrap * adoption(pv=0.7, battery=0.7)"
 HOMES = 12

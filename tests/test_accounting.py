@@ -16,7 +16,7 @@ from jaxp2p.runs.runner import make_policies, penalties_of, run
 from jaxp2p.simulation.accounting import costs, end_value, possible_saving, unserved_power, usual_prices
 from jaxp2p.simulation.grid import grid_state, violated_kw
 from jaxp2p.slot.status import Status
-from jaxp2p.study.run import make_study, run_chunk
+from jaxp2p.studies.run import make_study, run_chunk
 
 POLICIES = ("no_storage_no_trade", "no_storage", "self_consumption", "lyapunov", "perfect_foresight")
 

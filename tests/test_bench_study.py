@@ -149,7 +149,7 @@ class Block:
 sys.meta_path.insert(0, Block())
 sys.path[:0] = [{str(FOLDER)!r}]
 sys.argv = ["bench_gpu.py", "--small", "--parts", "bandwidth", "--out", {str(tmp_path / "lines")!r}]
-import rivals.study_case, rivals.judge, jaxp2p.study.engine
+import rivals.study_case, rivals.judge, jaxp2p.studies.engine
 runpy.run_path({str(FOLDER / "bench_gpu.py")!r}, run_name="__main__")
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

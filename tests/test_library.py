@@ -71,6 +71,7 @@ def result(case):
     return jp.run(case, policies=policies, lower_bound=False)
 
 
+@pytest.mark.slow
 def test_the_example_of_a_dozen_lines_runs(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", EXAMPLE], cwd=tmp_path, capture_output=True, text=True, check=False

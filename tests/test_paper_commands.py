@@ -37,7 +37,7 @@ WRITERS = {  # where tables and JSON are written, how often, and which test look
         "to_parquet": 1,
         "write_json": 1,
     },  # test_paper_figures
-    "study/folder.py": {"write_json": 1, "write_table": 1},  # test_paper_library, test_study_folder
+    "studies/folder.py": {"write_json": 1, "write_table": 1},  # test_paper_library, test_study_folder
 }
 
 

@@ -16,7 +16,7 @@ from jaxp2p.simulation.forward import Cleared, RunState, carry_out, next_energy,
 from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.gap import gap_scale
 from jaxp2p.slot.rows import row_excess, row_tolerance
-from jaxp2p.study import engine
+from jaxp2p.studies import engine
 
 
 def test_what_a_slot_costs():
@@ -127,7 +127,7 @@ def test_every_field_that_is_written_down_of_a_slot():
 
 def test_the_next_slot_begins_where_this_one_ends(monkeypatch):
     """Energies as above, the solver's state, the memory, and one slot more of the week."""
-    monkeypatch.setattr(solvers, "finish", lambda posed, answer: RESULT)
+    monkeypatch.setattr(solvers.execute, "finish", lambda posed, answer: RESULT)
     outcome = SimpleNamespace(answer=None, state="warm")
     before = RunState(row(5, 2, 0), "cold", jnp.array(671), "before")
     after, kept = carry_out(paper.community(), before, Cleared("after", problem(), outcome))
@@ -144,7 +144,7 @@ def test_every_series_that_a_study_keeps_of_a_slot(monkeypatch):
     monkeypatch.setattr(engine, "_open", lambda *args: (None, row(1, 1, 0), None, SimpleNamespace(), None))
     monkeypatch.setattr(engine, "_pack", lambda posed: {})
     monkeypatch.setattr(engine, "remember", lambda *args: None)
-    monkeypatch.setattr(solvers, "finish", lambda posed, answer: RESULT)
+    monkeypatch.setattr(solvers.execute, "finish", lambda posed, answer: RESULT)
     monkeypatch.setattr(solvers, "end", lambda *args: SimpleNamespace(answer=None, state=row(0)))
     for name, found in (("init", row(0)), ("warm", row(0)), ("begin", None)):
         monkeypatch.setattr(solvers, name, lambda *args, found=found: found)

@@ -11,10 +11,10 @@ from fake_study import settings
 
 from jaxp2p.cli import studying
 from jaxp2p.report.study_tables import study_notes, study_table
-from jaxp2p.study import run as study_run
-from jaxp2p.study.engine import Series
-from jaxp2p.study.folder import open_study
-from jaxp2p.study.statistics import study_statistics
+from jaxp2p.studies import run as study_run
+from jaxp2p.studies.engine import Series
+from jaxp2p.studies.folder import open_study
+from jaxp2p.studies.statistics import study_statistics
 
 _rows = lambda *rows: np.array(rows, float)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fake_study import settings
 
-from jaxp2p.study import schedule
-from jaxp2p.study.work import Work
+from jaxp2p.studies import schedule
+from jaxp2p.studies.work import Work
 
 PACKAGE = Path(__file__).parent.parent / "jaxp2p"
 # data flows one way: a module may import from rooms to its left, and from its own
@@ -28,7 +28,7 @@ ORDER = [
     {"planning", "scenarios"},
     {"tuning", "runs"},
     {"report"},
-    {"study"},
+    {"studies"},
     {"library"},
     {"cli", "__main__"},
 ]
@@ -84,9 +84,9 @@ def test_a_worker_of_a_study_does_without_the_command_line():
     """What it is sent and runs; typer is none of its business either."""
     sent = pickle.dumps((schedule._on_worker, Work(settings())))
     code = (
-        "import sys, pickle, jaxp2p.study.schedule\n"
+        "import sys, pickle, jaxp2p.studies.schedule\n"
         "pickle.load(sys.stdin.buffer)\n"
-        "assert 'jaxp2p.study.work' in sys.modules\n"
+        "assert 'jaxp2p.studies.work' in sys.modules\n"
         "assert not [name for name in sys.modules if name.split('.')[:2] == ['jaxp2p', 'cli']]\n"
         "assert 'typer' not in sys.modules\n"
     )
@@ -101,3 +101,13 @@ def test_settings_are_light():
         "assert not {'jax', 'numpy', 'pandas', 'typer'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)
+
+
+def test_no_public_name_is_also_a_room():
+    """`jaxp2p.study` would be the function until anybody imports a module of that name."""
+    import jaxp2p
+
+    rooms = {
+        path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert not rooms & set(jaxp2p.__all__)

@@ -16,9 +16,9 @@ from on_devices import DRAWN, SERIES, SLOTS, draws, make_task, numbered, numbers
 from jaxp2p.runs.runner import make_policies
 from jaxp2p.slot.solvers import scale_tolerances
 from jaxp2p.slot.status import Status
-from jaxp2p.study import engine
-from jaxp2p.study.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
-from jaxp2p.study.engine import Task, run_batch
+from jaxp2p.studies import engine
+from jaxp2p.studies.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
+from jaxp2p.studies.engine import Task, run_batch
 
 pytestmark = pytest.mark.slow
 

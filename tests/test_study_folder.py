@@ -19,11 +19,11 @@ import pytest
 from fake_study import POLICIES, SOURCE, FakeWork, settings
 
 from jaxp2p.data import load_case, window
-from jaxp2p.study import lock
-from jaxp2p.study.errors import StudyError
-from jaxp2p.study.folder import open_study, read_study
-from jaxp2p.study.schedule import run_chunks
-from jaxp2p.study.settings import WORDS, StudySettings, difference, fingerprint
+from jaxp2p.studies import lock
+from jaxp2p.studies.errors import StudyError
+from jaxp2p.studies.folder import open_study, read_study
+from jaxp2p.studies.schedule import run_chunks
+from jaxp2p.studies.settings import WORDS, StudySettings, difference, fingerprint
 
 HERE = Path(__file__).parent
 OTHER = {

@@ -15,9 +15,9 @@ from jaxp2p.report.study import (
     write_study_pictures,
 )
 from jaxp2p.report.study_tables import study_notes, study_table
-from jaxp2p.study.folder import open_study
-from jaxp2p.study.schedule import run_chunks
-from jaxp2p.study.statistics import study_statistics
+from jaxp2p.studies.folder import open_study
+from jaxp2p.studies.schedule import run_chunks
+from jaxp2p.studies.statistics import study_statistics
 
 SHIFT = {"no_storage_no_trade": 60.0, "no_storage": 40.0, "lyapunov": 10.0, "perfect_foresight": 0.0}
 

@@ -20,8 +20,8 @@ from jaxp2p.cli.app import app
 from jaxp2p.report.kpis import evaluate
 from jaxp2p.runs.runner import run
 from jaxp2p.scenarios.parse import parse_model
-from jaxp2p.study.folder import read_study
-from jaxp2p.study.run import make_study, run_chunk, run_study
+from jaxp2p.studies.folder import read_study
+from jaxp2p.studies.run import make_study, run_chunk, run_study
 from jaxp2p.tuning.controller_file import write_controller
 from jaxp2p.tuning.windows import start_value
 

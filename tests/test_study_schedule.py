@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from fake_study import FakeWork, settings
 
-from jaxp2p.study import schedule
-from jaxp2p.study.errors import StudyError
-from jaxp2p.study.folder import open_study, read_study
-from jaxp2p.study.schedule import cached_build, run_chunks
+from jaxp2p.studies import schedule
+from jaxp2p.studies.errors import StudyError
+from jaxp2p.studies.folder import open_study, read_study
+from jaxp2p.studies.schedule import cached_build, run_chunks
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_without_dask(tmp_path, monkeypatch):
 
 
 def test_dask_is_not_imported_without_need():
-    code = "import sys, jaxp2p.study.schedule; assert not {'dask', 'distributed'} & set(sys.modules)"
+    code = "import sys, jaxp2p.studies.schedule; assert not {'dask', 'distributed'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
 
 

@@ -6,9 +6,9 @@ import pytest
 from fake_study import FakeWork, settings
 
 from jaxp2p.report.study_tables import study_notes, study_table
-from jaxp2p.study.folder import open_study
-from jaxp2p.study.schedule import run_chunks
-from jaxp2p.study.statistics import (
+from jaxp2p.studies.folder import open_study
+from jaxp2p.studies.schedule import run_chunks
+from jaxp2p.studies.statistics import (
     captures,
     cvar,
     describe,

@@ -21,7 +21,7 @@ from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.slot import solvers
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.solvers import choose_solver
-from jaxp2p.study import engine
+from jaxp2p.studies import engine
 from rivals.case import PARTNERS, make_tables
 
 START, DAYS, MODEL = "2016-07-04", 14, "bootstrap * noise"

@@ -25,11 +25,11 @@ from jaxp2p.settings.fields import pick, setting
 from jaxp2p.settings.study import Scenarios
 
 if TYPE_CHECKING:
-    from jaxp2p.study.folder import StudyFolder
-    from jaxp2p.study.run import Study
-    from jaxp2p.study.schedule import ChunkResult
-    from jaxp2p.study.settings import StudySettings
-    from jaxp2p.study.work import Work
+    from jaxp2p.studies.folder import StudyFolder
+    from jaxp2p.studies.run import Study
+    from jaxp2p.studies.schedule import ChunkResult
+    from jaxp2p.studies.settings import StudySettings
+    from jaxp2p.studies.work import Work
 
 FORESIGHT_SAMPLE, FORESIGHT_SECONDS = 8, 600.0  # scenarios, and what "auto" lets them take together
 CHUNK = 512  # scenarios: a file of its own, and what a restart may lose
@@ -99,10 +99,10 @@ def study(source: Source, options: Options) -> int:
     from jaxp2p.data import local_time
     from jaxp2p.model.chosen import use_dtype
     from jaxp2p.runs.runner import POLICIES, TUNED
-    from jaxp2p.study.errors import StudyError
-    from jaxp2p.study.folder import open_study
-    from jaxp2p.study.settings import StudySettings, fingerprint
-    from jaxp2p.study.work import Work, built
+    from jaxp2p.studies.errors import StudyError
+    from jaxp2p.studies.folder import open_study
+    from jaxp2p.studies.settings import StudySettings, fingerprint
+    from jaxp2p.studies.work import Work, built
     from jaxp2p.tuning.controller_file import content_digest, read_content
 
     use_dtype(options.dtype)
@@ -167,8 +167,8 @@ def _prepare_devices(options: Options) -> int:
 
 def _stored_chunk(out: Path) -> int | None:
     """Scenarios per chunk of the study that is in the folder already: one that grows keeps them."""
-    from jaxp2p.study.errors import StudyError
-    from jaxp2p.study.folder import read_study
+    from jaxp2p.studies.errors import StudyError
+    from jaxp2p.studies.folder import read_study
 
     try:
         return read_study(out).settings.chunk
@@ -178,7 +178,7 @@ def _stored_chunk(out: Path) -> int | None:
 
 def _chunk(made: "Study", options: Options, devices: int) -> int:
     """Scenarios per chunk within the memory budget."""
-    from jaxp2p.study.engine import bytes_per_scenario, choose_engine
+    from jaxp2p.studies.engine import bytes_per_scenario, choose_engine
 
     policy = next((policy for policy in made.policies.values() if policy is not None), None)
     if policy is None:
@@ -195,7 +195,7 @@ def _chunk(made: "Study", options: Options, devices: int) -> int:
 
 def _announce(case: str, made: "Study", settings: "StudySettings", options: Options, devices: int) -> None:
     from jaxp2p.scenarios.parse import describe
-    from jaxp2p.study.engine import bytes_per_scenario
+    from jaxp2p.studies.engine import bytes_per_scenario
 
     typer.echo(
         f"{case}: {made.community.size} members, {settings.market} market; {settings.scenarios:,} scenarios "
@@ -218,7 +218,7 @@ def _run(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from jaxp2p.study.schedule import run_chunks
+    from jaxp2p.studies.schedule import run_chunks
 
     console = Console(stderr=True)
     bar = Progress(
@@ -262,7 +262,7 @@ def _report(
     from jaxp2p.report.results import json_text, whole_file, write_json
     from jaxp2p.report.study import StudyPictureData, write_study_pictures
     from jaxp2p.report.study_tables import study_legend, study_notes, study_table
-    from jaxp2p.study.statistics import study_statistics
+    from jaxp2p.studies.statistics import study_statistics
 
     statistics = study_statistics(folder.read_figure, folder.figures())
     headline = statistics.headline()

@@ -10,7 +10,7 @@ from jaxp2p.scenarios.model import ScenarioModel
 from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.slot import solvers
 from jaxp2p.slot.solvers import Solver
-from jaxp2p.study.run import StudyResult, make_study, run_study
+from jaxp2p.studies.run import StudyResult, make_study, run_study
 
 
 def study(

@@ -68,7 +68,7 @@ def solve(problem: SlotProblem, solver: Solver, state: State, *, adjoint: str | 
 
 
 def begin(problem: SlotProblem, solver: Solver, state: State) -> Search:
-    """A slot before its first iteration, for whoever steps many of them at once (`study.engine`)."""
+    """A slot before its first iteration, for whoever steps many of them at once (`studies.engine`)."""
     if isinstance(solver, Newton):
         return newton.begin(problem, solver, _newton(state))
     return admm.begin(problem, _admm(state))

@@ -33,9 +33,9 @@ from jaxp2p.simulation.accounting import costs, unserved_power
 from jaxp2p.simulation.grid import grid_state
 from jaxp2p.slot.solvers import Solver, choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
-from jaxp2p.study.engine import Batch, Series, Task, run_batch
-from jaxp2p.study.schedule import ChunkResult
-from jaxp2p.study.statistics import StudyStatistics, study_statistics
+from jaxp2p.studies.engine import Batch, Series, Task, run_batch
+from jaxp2p.studies.schedule import ChunkResult
+from jaxp2p.studies.statistics import StudyStatistics, study_statistics
 
 TRACED = 128  # scenarios whose slots are kept, the first ones: enough for the quantile fans
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxp2p.study.errors import StudyError
+from jaxp2p.studies.errors import StudyError
 
 SETTLE_SECONDS = 0.5  # within which whoever makes the file has also written into it
 _held: set[Path] = set()

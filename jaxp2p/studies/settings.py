@@ -14,7 +14,7 @@ from jaxp2p.report.kpis import OPTIMUM
 from jaxp2p.settings.fields import words_of
 from jaxp2p.settings.source import Source
 from jaxp2p.settings.study import Scenarios
-from jaxp2p.study.errors import StudyError
+from jaxp2p.studies.errors import StudyError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ from typing import Any, Protocol, TypeVar
 import pandas as pd
 
 from jaxp2p import __version__
-from jaxp2p.study.errors import StudyError
-from jaxp2p.study.folder import StudyFolder
-from jaxp2p.study.settings import StudySettings
+from jaxp2p.studies.errors import StudyError
+from jaxp2p.studies.folder import StudyFolder
+from jaxp2p.studies.settings import StudySettings
 
 AHEAD = 2  # chunks under way or waiting per thread of the workers: none idles, and few results pile up
 TOO_MANY = 3  # failed chunks, after which it is not the chunk

@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jaxp2p.report.results import whole_file, write_json
-from jaxp2p.study.errors import StudyError
-from jaxp2p.study.lock import locked
-from jaxp2p.study.settings import StudySettings, continues
+from jaxp2p.studies.errors import StudyError
+from jaxp2p.studies.lock import locked
+from jaxp2p.studies.settings import StudySettings, continues
 
 STUDY_FILE = "study.json"
 LOCK_FILE = "study.lock"

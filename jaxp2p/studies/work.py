@@ -13,11 +13,11 @@ from jaxp2p.runs.runner import TUNED
 from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.settings.source import Source
 from jaxp2p.slot.solvers import choose_solver, scale_tolerances
-from jaxp2p.study.devices import scenario_mesh
-from jaxp2p.study.errors import StudyError
-from jaxp2p.study.run import Study, make_study, run_chunk
-from jaxp2p.study.schedule import ChunkResult, cached_build
-from jaxp2p.study.settings import StudySettings
+from jaxp2p.studies.devices import scenario_mesh
+from jaxp2p.studies.errors import StudyError
+from jaxp2p.studies.run import Study, make_study, run_chunk
+from jaxp2p.studies.schedule import ChunkResult, cached_build
+from jaxp2p.studies.settings import StudySettings
 from jaxp2p.tuning.controller_file import parse_controller
 
 

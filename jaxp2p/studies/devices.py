@@ -1,6 +1,6 @@
 """Where the arrays lie when one device is not enough: many scenarios, or one community that is too large.
 
-- Axis "scenario" (`scenario_mesh`): every device runs scenarios of its own (`study.engine.run_batch`) and
+- Axis "scenario" (`scenario_mesh`): every device runs scenarios of its own (`studies.engine.run_batch`) and
   talks to nobody.
 - Axis "prosumer" (`prosumer_mesh`, `shard_prosumers`): every device holds an equal part of the members of one
   community, and everything else whole. `simulate` runs unchanged under jit. In the pool the devices exchange
@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec as P
 from jaxp2p.control.policy import Policy
 from jaxp2p.model.devices import Battery
 from jaxp2p.model.types import Community, Feeder, Horizon, Market, Prosumers
-from jaxp2p.study.engine import AXIS as SCENARIO
+from jaxp2p.studies.engine import AXIS as SCENARIO
 
 PROSUMER = "prosumer"
 # every field whose last axis is that of the members, and what an empty member has there
