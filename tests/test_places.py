@@ -242,13 +242,11 @@ def test_a_study_says_why_it_ends_with_another_code(monkeypatch):
     """With an iteration limit that nothing can keep."""
     from dataclasses import replace
 
-    import jaxp2p.slot.solvers
+    from jaxp2p.studies import work
 
     write_tables(village(), "homes")
-    choose = jaxp2p.slot.solvers.choose_solver
-    monkeypatch.setattr(
-        jaxp2p.slot.solvers, "choose_solver", lambda *given: replace(choose(*given, "admm"), max_iter=5)
-    )
+    choose = work.choose_solver
+    monkeypatch.setattr(work, "choose_solver", lambda *given: replace(choose(*given, "admm"), max_iter=5))
     words = (
         "--scenarios",
         2,

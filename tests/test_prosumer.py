@@ -8,6 +8,7 @@ import pytest
 from random_slots import random_slot
 
 from jaxp2p.slot.prox.prosumer import UNROLL_LIMIT, curve, prosumer_update, staircase, trade_response
+from jaxp2p.slot.prox.sensitivity import largest
 
 RHO, RHO_INJECTION = 0.07, 0.11
 
@@ -152,3 +153,12 @@ def test_trade_response_is_the_minimiser():
         objective[abs(grid) > limit] = np.inf
         found = float(trade_response(*(jnp.asarray(x) for x in (mu, target, RHO, fee, limit))))
         assert abs(found - grid[objective.argmin()]) < 2e-3
+
+
+def test_the_derivative_of_a_maximum_is_shared_and_always_a_number():
+    rows = jnp.asarray([[1.0, 3.0, 2.0], [2.0, 2.0, 1.0], [0.0, 0.0, 0.0]])
+    found = jax.grad(lambda x: jnp.sum(largest(x)))(rows)
+    np.testing.assert_allclose(found, [[0, 1, 0], [0.5, 0.5, 0], [1 / 3, 1 / 3, 1 / 3]])
+    rounded = jnp.asarray([1.0, 1.0 - 1e-16])
+    np.testing.assert_allclose(jax.jacfwd(largest)(rounded), [0.5, 0.5])
+    assert np.isfinite(jax.grad(largest)(jnp.asarray([jnp.inf, 1.0]))).all()

@@ -162,11 +162,21 @@ def motion(update: ProsumerUpdate, question: Question, moved: Question) -> Prosu
     return ProsumerUpdate(dpower, trades + fall * dprice[None, :], dprice, dnodal)
 
 
+@jax.custom_jvp
 def largest(x: Array) -> Array:
-    """The maximum along the last axis, with the derivative of the element in its place.
+    """The maximum along the last axis; its derivative is the mean of those of the elements that share it.
 
     `jnp.max` divides by how many elements equal the maximum, and where a compiler works them out twice, with
-    different rounding, none does: its derivative is then no number.
+    different rounding, none does: its derivative is then no number. Here they equal it up to rounding.
     """
-    place = jnp.argmax(jax.lax.stop_gradient(x), axis=-1, keepdims=True)
-    return jnp.take_along_axis(x, place, axis=-1)[..., 0]
+    return jnp.max(x, axis=-1)
+
+
+@largest.defjvp
+def _largest_motion(primals, tangents):
+    (x,), (moved,) = primals, tangents
+    most = largest(x)
+    near = 8 * jnp.finfo(most.dtype).eps * jnp.abs(most)
+    share = x >= (most - near)[..., None]
+    count = jnp.maximum(jnp.sum(share, axis=-1), 1).astype(most.dtype)
+    return most, jnp.sum(jnp.where(share, moved, 0), axis=-1) / count
