@@ -217,3 +217,10 @@ def test_pictures_by_name(result):
     assert result.plot("cumulative_cost").axes
     with pytest.raises(ValueError, match="choose from cumulative_cost"):
         result.plot("nothing")
+
+
+def test_a_case_that_is_not_there_is_told_with_those_that_are():
+    with pytest.raises(ValueError, match=r"'rural7' is neither a folder nor an embedded case .*rural3"):
+        jp.build("rural7")
+    with pytest.raises(TypeError, match="markt"):
+        jp.build("rural1", markt="pool")

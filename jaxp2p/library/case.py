@@ -1,5 +1,6 @@
 """A case: a community with the days it is to live through, built together, so that they cannot disagree."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from jaxp2p.data.calendar import slot_of_week
 from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.runs.runner import HISTORY_DAYS, make_policies, parameters_of, penalties_of
+from jaxp2p.settings.model import DEFAULT_FEE, Trading
 from jaxp2p.simulation.forward import slots as rows_of
 from jaxp2p.slot.problem import SlotProblem
 
@@ -109,19 +111,35 @@ def build(
     start: str | None = None,
     days: float | None = 7,
     market: str = "bilateral",
+    graph: str | None = None,
+    partners: int = Trading.partners,
+    fee: float = DEFAULT_FEE,
+    limit: float = math.inf,
+    seed: int = 0,
+    network: bool = True,
+    dtype: str = "float32",
     name: str | None = None,
-    **options: Any,
 ) -> Case:
     """A case from tables, from the name of an embedded case, or from a folder of tables.
 
     start, days: the days to run, by default seven of summer or of the beginning (see `window`); days None
-    takes all that there are. name: for titles and files, by default that of the tables. market and options
-    (graph, partners, fee, limit, seed, network, dtype): as in `build_community`. Raises InputError with every
-    fault of the tables, ValueError for unknown options.
+    takes all that there are. market to dtype: as in `build_community`. name: for titles and files, by default
+    that of the tables. Raises InputError with every fault of the tables, ValueError for an unknown case,
+    market or graph.
     """
     whole = check(_tables(source))
     chosen = whole if days is None else window(whole, start=start, days=days)
-    community = build_community(chosen, market=market, **options)
+    community = build_community(
+        chosen,
+        market=market,
+        graph=graph,
+        partners=partners,
+        fee=fee,
+        limit=limit,
+        seed=seed,
+        network=network,
+        dtype=dtype,
+    )
     horizon = build_horizon(community, chosen)
     named = str(whole.meta.get("name", "community")) if name is None else name
     return Case(name=named, tables=chosen, whole=whole, community=community, horizon=horizon)
@@ -132,6 +150,8 @@ def _tables(source: Tables | str | Path) -> Tables:
         return source
     if isinstance(source, str) and source in CASES:
         return load_case(source)
+    if isinstance(source, str) and not Path(source).exists():
+        raise ValueError(f"{source!r} is neither a folder nor an embedded case ({', '.join(CASES)})")
     return read_tables(source)
 
 
