@@ -12,7 +12,7 @@ from jaxp2p.model.devices import Battery
 class Trajectory(NamedTuple):
     """Executed dispatch of T slots; powers in kW, energies in kWh, money in EUR, prices in EUR/kWh."""
 
-    injection: Array  # (T, N) p = pv_used - load + discharge - charge
+    injection: Array  # (T, N) p = pv_used - load + discharge - charge, vehicles included
     load: Array  # (T, N)
     pv_used: Array  # (T, N)
     charge: Array  # (T, N)
@@ -34,6 +34,9 @@ class Trajectory(NamedTuple):
     iterations: Array  # (T,) int32
     prim_res: Array  # (T,) kW
     dual_res: Array  # (T,) EUR/kWh
+    vehicle_charge: Array | None = None  # (T, K, N); None, like the next two: a community without vehicles
+    vehicle_discharge: Array | None = None  # (T, K, N)
+    vehicle_energy: Array | None = None  # (T, K, N) at the end of the slot, 0 where nothing is plugged in
 
 
 def only(trajectory: Trajectory, keep: Sequence[str]) -> Trajectory:

@@ -8,7 +8,7 @@ import jax
 from jax import Array
 
 from jaxp2p._pytree import record, static
-from jaxp2p.model.devices import Battery
+from jaxp2p.model.devices import Battery, Plugs, Vehicles
 
 
 @record
@@ -23,14 +23,16 @@ class Prosumers:
     buy_max: Array  # (N,) kW, inf when unlimited
     sell_max: Array  # (N,) kW, inf when unlimited
     battery: Battery
+    vehicles: Vehicles | None = None  # None: nobody has an electric vehicle
     elastic: bool = static(default=True)  # False: load_flex_share is 0 everywhere, and the solver skips it
     limited: bool = static(default=True)  # False: nobody has a connection limit, and the solver skips them
     ids: tuple[str, ...] = static(default=())
 
     @property
     def flexible(self) -> Array:
-        """(N,) bool: homes that can change their injection: with PV, a battery or elastic load."""
-        return self.battery.owned | (self.pv_peak > 0) | (self.load_flex_share > 0)
+        """(N,) bool: homes that can change their injection: with PV, a battery, a vehicle or elastic load."""
+        alone = self.battery.owned | (self.pv_peak > 0) | (self.load_flex_share > 0)
+        return alone if self.vehicles is None else alone | self.vehicles.owned.any(0)
 
 
 @record
@@ -120,6 +122,7 @@ class Horizon:
     flow_base: Array  # (T, L) kW, positive towards the slack (injections downstream)
     flow_reactive: Array  # (T, L) kvar
     price_ahead: Array  # (T, 3) EUR/kWh, what a day-ahead market has published, see `data.day_ahead`
+    plugs: Plugs | None = None  # (T, K, N) when vehicles are plugged in; where the community has vehicles
     mark: str = static(default="")  # of the Community that it was made for
 
     @property

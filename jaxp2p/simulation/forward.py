@@ -92,8 +92,10 @@ def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[
     return after, record(problem, result, energy)
 
 
-def record(problem: SlotProblem, result: execute.SlotResult, energy: Array) -> Trajectory:
-    """What is written down of a slot; energy (N,) kWh at its end."""
+def record(
+    problem: SlotProblem, result: execute.SlotResult, energy: Array, plugged: Array | None = None
+) -> Trajectory:
+    """What is written down of a slot; energy (N,) kWh at its end, plugged (K, N) kWh in vehicles."""
     d = result.dispatch
     return Trajectory(
         injection=d.injection,
@@ -118,6 +120,9 @@ def record(problem: SlotProblem, result: execute.SlotResult, energy: Array) -> T
         iterations=result.iterations,
         prim_res=result.prim_res,
         dual_res=result.dual_res,
+        vehicle_charge=d.vehicle_charge,
+        vehicle_discharge=d.vehicle_discharge,
+        vehicle_energy=plugged,
     )
 
 

@@ -37,6 +37,8 @@ class Dispatch(NamedTuple):
     market_price: Array  # (N,) mu
     nodal_price: Array  # (N,) nu
     row_price: Array  # (R,) EUR/kWh, > 0 at an upper limit
+    vehicle_charge: Array | None = None  # (K, N); None, like the next: a community without vehicles
+    vehicle_discharge: Array | None = None  # (K, N)
 
 
 class SlotResult(NamedTuple):
@@ -61,11 +63,16 @@ class Devices(NamedTuple):
     pv_used: Array
     charge: Array
     discharge: Array
+    vehicle_charge: Array | None = None  # (K, N)
+    vehicle_discharge: Array | None = None  # (K, N)
 
     @property
     def injection(self) -> Array:
         """(N,) kW."""
-        return self.pv_used - self.load + self.discharge - self.charge
+        alone = self.pv_used - self.load + self.discharge - self.charge
+        if self.vehicle_charge is None:
+            return alone
+        return alone + jnp.sum(present(self.vehicle_discharge) - self.vehicle_charge, axis=0)
 
 
 def devices_of(problem: SlotProblem, shares: Array, pieces: Pieces) -> Devices:
@@ -119,7 +126,7 @@ def slot_cost(problem: SlotProblem, d: Dispatch) -> Array:
 
 def storage_drift(problem: SlotProblem, d: Dispatch) -> Array:
     """Storage value given up (N,) in EUR: minus the integral of lambda over the energy moved."""
-    return problem.devices.battery.value_given_up(d)
+    return problem.devices.value_given_up(d)
 
 
 def beyond_connections(problem: SlotProblem, d: Dispatch) -> Array:

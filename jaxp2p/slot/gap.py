@@ -53,7 +53,7 @@ def gap_scale(problem: SlotProblem, cost: Array) -> Array:
     less.
     """
     spread = jnp.maximum(problem.price_buy - problem.price_sell, 0.01)
-    has = jnp.sum(problem.load + problem.pv_max + problem.charge_max + problem.discharge_max)
+    has = jnp.sum(problem.load + problem.pv_max + problem.storage_power)
     installed = SHARE_OF_INSTALLED * problem.slot_hours * spread * has
     return jnp.maximum(jnp.maximum(jnp.abs(cost), installed), FLOOR_EUR)
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record
-from jaxp2p.model.devices import PV, Equipment, Load, Storage
+from jaxp2p.model.devices import PV, Equipment, Fleet, Load, Storage
 from jaxp2p.model.types import Feeder, Market
 from jaxp2p.slot.prox.prosumer import Tariff
 from jaxp2p.slot.prox.response import Pieces, Response, response
@@ -64,6 +64,7 @@ class SlotProblem:
     row_lower: Array  # (R,) kW
     row_upper: Array  # (R,) kW
     row_penalty: Array  # () EUR/kWh
+    vehicles: Fleet | None = None
 
     @property
     def tariff(self) -> Tariff:
@@ -80,6 +81,7 @@ class SlotProblem:
             load=Load(
                 reference=self.load, least=self.load_min, most=self.load_max, discomfort_cost=self.load_cost
             ),
+            vehicles=self.vehicles,
         )
 
     @property
@@ -115,7 +117,16 @@ class SlotProblem:
         return jnp.maximum(self.price_buy - self.price_sell, jnp.maximum(0.05 * level, 0.01))
 
     @property
+    def storage_power(self) -> Array:
+        """(N,) kW that batteries and vehicles can charge and discharge, added up."""
+        power = self.charge_max + self.discharge_max
+        if self.vehicles is None:
+            return power
+        plugged = self.vehicles.storage
+        return power + jnp.sum(plugged.charge_max + plugged.discharge_max, axis=0)
+
+    @property
     def power_scale(self) -> Array:
         """() kW: typical power of a home that has something to decide or to trade, never zero."""
-        power = jnp.maximum(self.load_max, self.pv_max) + self.charge_max + self.discharge_max
+        power = jnp.maximum(self.load_max, self.pv_max) + self.storage_power
         return jnp.maximum(jnp.mean(power), 1e-3)

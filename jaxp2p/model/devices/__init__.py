@@ -11,5 +11,20 @@ from jaxp2p.model.devices.load import Load
 from jaxp2p.model.devices.offer import ROWS, Device, Ramp
 from jaxp2p.model.devices.pv import PV
 from jaxp2p.model.devices.storage import Storage
+from jaxp2p.model.devices.vehicle import Fleet, Plugged, Plugs, Vehicles
 
-__all__ = ["PV", "ROWS", "Battery", "Device", "Equipment", "Load", "PowerLimits", "Ramp", "Storage"]
+__all__ = [
+    "PV",
+    "ROWS",
+    "Battery",
+    "Device",
+    "Equipment",
+    "Fleet",
+    "Load",
+    "Plugged",
+    "Plugs",
+    "PowerLimits",
+    "Ramp",
+    "Storage",
+    "Vehicles",
+]

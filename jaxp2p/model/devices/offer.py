@@ -14,19 +14,22 @@ ROWS = (  # device, ramp: the order of the rows; of a device that is not there t
     ("pv", "use"),
     ("battery", "charge_less"),
     ("load", "use_less"),
+    ("vehicles", "discharge_below_zero"),
+    ("vehicles", "discharge"),
+    ("vehicles", "charge_less"),
 )
 
 
 class Ramp(NamedTuple):
     """Nothing below `start`, all of `gain` above `end`, linear between; start = end is a jump."""
 
-    start: Array  # (N,) EUR/kWh
+    start: Array  # (N,) EUR/kWh; of K devices of a home (K, N), a row for each
     end: Array  # (N,) EUR/kWh, >= start
     gain: Array  # (N,) kW, >= 0
 
 
 Ramps = dict[str, Ramp]
-PerRamp = dict[str, Array]  # (N,) kW of every ramp of a device
+PerRamp = dict[str, Array]  # kW of every ramp of a device: (N,), of several devices of a home (K, N)
 
 
 class Device(Protocol):

@@ -1,0 +1,232 @@
+"""Electric vehicles: batteries that come and go, and that must have what their owner wants when they leave.
+
+A home has K seats (places to plug in), each with one vehicle or none. While a vehicle is plugged in it is a
+battery (`battery.Battery`) whose lower limit rises towards the energy wanted. Between two stays nothing is
+known of it, and its energy counts as 0. Written as one law for all slots (`Plugged`):
+
+    E' = carried E + arrived + dt (eta_c c - d / eta_d),   floor <= E' <= most
+
+carried is 1 within a stay and 0 where one begins or ends, arrived the energy at arrival in the first slot of a
+stay. The floor at the end of a slot is what still lets the charger reach the target, with n slots left after it:
+
+    floor = min( max(E_low, wanted - n dt eta_c c_max),  what charging at full power since arrival gives )
+
+**The target is met wherever it was reachable at arrival.** Proof: both terms rise by no more than dt eta_c c_max
+from slot to slot, and so does their minimum. So from E >= floor the next floor can be reached within c_max: the
+least charge (floor' - E)^+ / (dt eta_c), which every slot problem contains, exists. It holds in the first slot,
+where E is the energy at arrival, and at departure, where n = 0, the floor is the target or, where that could not
+be reached, all that could be. Nothing was assumed of prices, policies or the network.
+
+E_low is the energy at arrival for a vehicle that only charges, else no more than the reserve that its owner keeps.
+`most` is the target for a vehicle that only charges (more would be worth nothing to it), else its capacity.
+A stay under way when a window begins starts with its floor.
+"""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxp2p._pytree import record, static
+from jaxp2p.model.devices.arrays import Values, namespace
+from jaxp2p.model.devices.battery import Battery
+from jaxp2p.model.devices.offer import PerRamp, Ramps
+from jaxp2p.model.devices.storage import Storage
+
+STAYS = -1.0  # `arrived` in a slot in which no stay begins and none has just ended
+
+
+class Plugs(NamedTuple):
+    """The plug calendar: all zeros where a seat is empty. (T, K, N) over a horizon, (K, N) in a slot."""
+
+    arrived: Values  # kWh at arrival in the first slot of a stay, 0 in the first slot without, else STAYS
+    floor: Values  # kWh, least energy at the end of the slot
+    most: Values  # kWh, most energy
+    wanted: Values  # kWh at departure
+    charge_max: Values  # kW, at the terminals
+    discharge_max: Values  # kW, 0: it only charges
+    planned: Values  # kW that the cheapest slots of the stay by the tariff say, see `cheapest_slots`
+
+    @property
+    def there(self) -> Values:
+        """Bool: something is plugged in."""
+        return self.charge_max > 0
+
+
+@record
+class Plugged(Battery):
+    """Vehicles as batteries in a slot, leaves (K, N); over a horizon (T, K, N)."""
+
+    arrived: Values  # kWh that come in with a vehicle
+
+    def kept(self, energy: Values) -> Values:
+        """kWh at the start of the slot, of `energy` at the end of the one before."""
+        return self.retention * energy + self.arrived
+
+
+class _Powers(NamedTuple):
+    charge: Values  # (K, N) kW
+    discharge: Values  # (K, N) kW
+
+
+@record
+class Fleet:
+    """The vehicles in a slot, as a solver sees them: a `Storage` for every seat of a home, leaves (K, N)."""
+
+    storage: Storage
+    returns: bool = static(default=False)  # whether any can discharge
+
+    @property
+    def base(self) -> Values:
+        """(N,) kW: at a price of minus infinity they charge all they can."""
+        return self.storage.base.sum(0)
+
+    @property
+    def ramp_names(self) -> tuple[str, ...]:
+        """Those of its ramps that there are, K rows each."""
+        return self.storage.ramp_names if self.returns else ("charge_less",)
+
+    def offer(self) -> Ramps:
+        """As batteries."""
+        offered = self.storage.offer()
+        return {name: offered[name] for name in self.ramp_names}
+
+    def do(self, gained: PerRamp) -> PerRamp:
+        """Charge and discharge (K, N), kW."""
+        nothing = dict.fromkeys(self.storage.ramp_names, 0 * self.storage.charge_max)
+        done = self.storage.do(nothing | gained)
+        return {"vehicle_charge": done["charge"], "vehicle_discharge": done["discharge"]}
+
+    def used(self, d: Any, gains: PerRamp) -> PerRamp:
+        """The inverse of `do`."""
+        nothing = dict.fromkeys(self.storage.ramp_names, 0 * self.storage.charge_max)
+        used = self.storage.used(_powers(d), nothing | gains)
+        return {name: used[name] for name in self.ramp_names}
+
+    def cost(self, d: Any) -> Values:
+        """(N,) EUR/h of wear."""
+        return self.storage.cost(_powers(d)).sum(0)
+
+    def value_given_up(self, d: Any) -> Values:
+        """(N,) EUR, see `Storage`."""
+        return self.storage.value_given_up(_powers(d)).sum(0)
+
+
+def _powers(d: Any) -> _Powers:
+    return _Powers(d.vehicle_charge, d.vehicle_discharge)
+
+
+@record
+class Vehicles:
+    """What does not change: K seats of N homes, leaves (K, N)."""
+
+    capacity: Values  # kWh, 0: nobody ever plugs in there
+    charge_efficiency: Values  # in (0, 1]
+    discharge_efficiency: Values  # in (0, 1]
+    wear_cost: Values  # EUR per kWh moved into or out of the cells
+    returns: bool = static(default=False)  # whether any of them can discharge (vehicle-to-home)
+    ids: tuple[str, ...] = static(default=())  # of the seats that are used, in the order of `seats`
+
+    @property
+    def owned(self) -> Values:
+        """(K, N) bool."""
+        return self.capacity > 0
+
+    @property
+    def seats(self) -> np.ndarray:
+        """(M, 2) seat and home of every vehicle, on the host."""
+        return np.argwhere(np.asarray(self.owned))
+
+    def plugged(self, plugs: Plugs) -> Plugged:
+        """The law of a slot, or of all slots at once: plugs (K, N) or (T, K, N), NumPy or JAX.
+
+        `energy_start` is what a stay that is under way has before the slot: its floor.
+        """
+        xp = namespace(plugs.arrived, self.capacity)
+        stays = (plugs.arrived < 0).astype(plugs.arrived.dtype)
+        shape = plugs.arrived.shape
+        wide = lambda x: xp.broadcast_to(x, shape)
+        return Plugged(
+            energy_min=plugs.floor,
+            energy_max=plugs.most,
+            energy_start=stays * plugs.floor,
+            charge_max=plugs.charge_max,
+            discharge_max=plugs.discharge_max,
+            charge_efficiency=wide(self.charge_efficiency),
+            discharge_efficiency=wide(self.discharge_efficiency),
+            retention=stays,
+            wear_cost=wide(self.wear_cost),
+            arrived=xp.maximum(plugs.arrived, 0),
+        )
+
+    def float64(self) -> "Vehicles":
+        """The same on the host, in float64 NumPy."""
+        names = ("capacity", "charge_efficiency", "discharge_efficiency", "wear_cost")
+        return replace(self, **{name: np.asarray(getattr(self, name), np.float64) for name in names})
+
+
+class Stay(NamedTuple):
+    """One stay of one vehicle, as a calendar is made from it; powers at the terminals."""
+
+    seat: int
+    home: int
+    begin: int  # first slot
+    end: int  # slot after the last
+    energy: float  # kWh at arrival
+    wanted: float  # kWh at departure
+    reserve: float  # kWh that its owner keeps whatever comes, at most what it arrives with
+    capacity: float  # kWh
+    charge_max: float  # kW
+    discharge_max: float  # kW
+    efficiency: float  # of charging
+
+
+def floors(stay: Stay, *, hours: float) -> np.ndarray:
+    """(end - begin,) kWh, the floor at the end of every slot of a stay."""
+    step = hours * stay.efficiency * stay.charge_max
+    left = np.arange(stay.end - stay.begin - 1, -1, -1)
+    returns = stay.discharge_max > 0
+    lowest = min(stay.reserve, stay.energy) if returns else stay.energy
+    reachable = stay.energy + step * (len(left) - left)
+    return np.minimum(np.maximum(lowest, stay.wanted - left * step), np.minimum(reachable, _most(stay)))
+
+
+def _most(stay: Stay) -> float:
+    return stay.capacity if stay.discharge_max > 0 else max(stay.energy, stay.wanted)
+
+
+def calendar(
+    stays: list[Stay], prices: np.ndarray, *, seats: int, homes: int, hours: float, dtype: Any = np.float64
+) -> Plugs:
+    """The plug calendar (T, K, N) of these stays, those of a seat one after the other; prices (T,) EUR/kWh.
+
+    Stays may begin before the first slot and end after the last. `floor` then is that of the whole stay.
+    """
+    slots = len(prices)
+    plugs = Plugs(*(np.zeros((slots, seats, homes), dtype) for _ in Plugs._fields))
+    for stay in stays:
+        place = slice(max(stay.begin, 0), min(stay.end, slots)), stay.seat, stay.home
+        inside = slice(place[0].start - stay.begin, place[0].stop - stay.begin)
+        if place[0].start >= place[0].stop:
+            continue
+        floor = floors(stay, hours=hours)[inside]
+        plugs.floor[place], plugs.most[place] = floor, _most(stay)
+        plugs.wanted[place], plugs.charge_max[place] = stay.wanted, stay.charge_max
+        plugs.discharge_max[place] = stay.discharge_max
+        plugs.arrived[place] = STAYS
+        if stay.begin >= 0:
+            plugs.arrived[stay.begin, stay.seat, stay.home] = stay.energy
+        energy = stay.energy if stay.begin >= 0 else floor[0]
+        plugs.planned[place] = cheapest_slots(
+            prices[place[0]], (stay.wanted - energy) / (hours * stay.efficiency), stay.charge_max
+        )
+    return plugs
+
+
+def cheapest_slots(prices: np.ndarray, needed: float, power: float) -> np.ndarray:
+    """(T,) kW: `needed` kW-slots of charging in the cheapest slots, the earlier of those that cost the same."""
+    order = np.argsort(prices, kind="stable")
+    done = np.minimum(np.arange(1, len(prices) + 1) * power, max(needed, 0.0))
+    out = np.empty(len(prices))
+    out[order] = np.diff(done, prepend=0.0)
+    return out
