@@ -108,7 +108,7 @@ def parse_controller(
         monday = first.normalize() - pd.Timedelta(days=first.day_of_week)
         slot = pd.Timedelta(days=1) / plain["slots_per_day"]
         begins = [round((pd.Timestamp(stage["from"]) - monday) / slot) for stage in stages]
-    arrays = {name: jnp.asarray([stage[name] for stage in stages], dtype) for name in STAGED}
+    arrays: dict[str, Any] = {name: jnp.asarray([stage[name] for stage in stages], dtype) for name in STAGED}
     arrays["deviation"] = jnp.maximum(arrays["deviation"], SMALLEST_DEVIATION)
     return TunedValue(
         **arrays,

@@ -6,25 +6,26 @@ known of it, and its energy counts as 0. Written as one law for all slots (`Plug
 
     E' = carried E + arrived + dt (eta_c c - d / eta_d),   floor <= E' <= most
 
-carried is 1 within a stay and 0 where one begins or ends, arrived the energy at arrival in the first slot of a
-stay. The floor at the end of a slot is what still lets the charger reach the target, with n slots left after it:
+carried is 1 within a stay and 0 where one begins or ends, arrived the energy at arrival in the first slot of
+a stay. The floor at the end of a slot is what still lets the charger reach the target in the n slots left:
 
     floor = min( max(E_low, wanted - n dt eta_c c_max),  what charging at full power since arrival gives )
 
-**The target is met wherever it was reachable at arrival.** Proof: both terms rise by no more than dt eta_c c_max
-from slot to slot, and so does their minimum. So from E >= floor the next floor can be reached within c_max: the
-least charge (floor' - E)^+ / (dt eta_c), which every slot problem contains, exists. It holds in the first slot,
-where E is the energy at arrival, and at departure, where n = 0, the floor is the target or, where that could not
-be reached, all that could be. Nothing was assumed of prices, policies or the network.
+**The target is met wherever it was reachable at arrival.** Proof: both terms rise by no more than
+dt eta_c c_max from slot to slot, and so does their minimum. So from E >= floor the next floor can be reached
+within c_max: the least charge (floor' - E)^+ / (dt eta_c), which every slot problem contains, exists. That
+holds in the first slot, where E is the energy at arrival; and at departure, where n = 0, the floor is the
+target or, where that could not be reached, all that could be. Nothing was assumed of prices, policies or the
+network.
 
-E_low is the energy at arrival for a vehicle that only charges, else no more than the reserve that its owner keeps.
-`most` is the target for a vehicle that only charges (more would be worth nothing to it), else its capacity.
-A stay under way when a window begins starts with its floor.
+E_low is the energy at arrival for a vehicle that only charges, else no more than the reserve that its owner
+keeps. `most` is the target for a vehicle that only charges (more would be worth nothing to it), else its
+capacity. A stay under way when a window begins starts with its floor.
 """
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxp2p._pytree import record, static
@@ -161,8 +162,7 @@ class Vehicles:
 
     def float64(self) -> "Vehicles":
         """The same on the host, in float64 NumPy."""
-        names = ("capacity", "charge_efficiency", "discharge_efficiency", "wear_cost")
-        return replace(self, **{name: np.asarray(getattr(self, name), np.float64) for name in names})
+        return jax.tree.map(lambda x: np.asarray(x, np.float64), self)
 
 
 class Stay(NamedTuple):
@@ -224,7 +224,7 @@ def calendar(
 
 
 def cheapest_slots(prices: np.ndarray, needed: float, power: float) -> np.ndarray:
-    """(T,) kW: `needed` kW-slots of charging in the cheapest slots, the earlier of those that cost the same."""
+    """(T,) kW: `needed` kW times slots, in the cheapest slots, the earlier of those that cost the same."""
     order = np.argsort(prices, kind="stable")
     done = np.minimum(np.arange(1, len(prices) + 1) * power, max(needed, 0.0))
     out = np.empty(len(prices))
