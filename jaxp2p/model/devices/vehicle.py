@@ -165,6 +165,19 @@ class Vehicles:
         return jax.tree.map(lambda x: np.asarray(x, np.float64), self)
 
 
+def begun(plugs: Plugs) -> Values:
+    """(K, N) kWh with which the stays began that are still open in the last slot, 0 where a seat is empty.
+
+    plugs (T, K, N), NumPy or JAX. A stay under way in the first slot began with its floor. What a vehicle
+    has gained in the end is E_T - begun, E_T being 0 where a seat is empty.
+    """
+    xp = namespace(plugs.arrived)
+    begins = plugs.arrived >= 0
+    latest = len(begins) - 1 - xp.argmax(begins[::-1], axis=0)
+    energy = xp.take_along_axis(plugs.arrived, latest[None], axis=0)[0]
+    return xp.where(plugs.there[-1], xp.where(begins.any(0), energy, plugs.floor[0]), 0)
+
+
 class Stay(NamedTuple):
     """One stay of one vehicle, as a calendar is made from it; powers at the terminals."""
 
