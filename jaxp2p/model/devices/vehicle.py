@@ -53,6 +53,10 @@ class Plugs(NamedTuple):
         """Bool: something is plugged in."""
         return self.charge_max > 0
 
+    def float64(self) -> "Plugs":
+        """The same on the host, in float64 NumPy."""
+        return Plugs(*(np.asarray(x, np.float64) for x in self))
+
 
 @record
 class Plugged(Battery):
@@ -176,6 +180,11 @@ def begun(plugs: Plugs) -> Values:
     latest = len(begins) - 1 - xp.argmax(begins[::-1], axis=0)
     energy = xp.take_along_axis(plugs.arrived, latest[None], axis=0)[0]
     return xp.where(plugs.there[-1], xp.where(begins.any(0), energy, plugs.floor[0]), 0)
+
+
+def gained(plugs: Plugs, energy: Values) -> Values:
+    """(N,) kWh that vehicles still plugged in at the end have gained since they came; energy (T, K, N)."""
+    return (energy[-1] - begun(plugs)).sum(0)
 
 
 class Stay(NamedTuple):
