@@ -11,11 +11,23 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p._pytree import record
+from jaxp2p._pytree import present, record
 from jaxp2p.control import tuned as tuned_value
 from jaxp2p.control.bounds import LyapunovParameters
+from jaxp2p.control.charging import (
+    AT_ONCE,
+    BY_WORTH,
+    IN_CHEAPEST_SLOTS,
+    ON_OWN_SURPLUS,
+    ON_SURPLUS,
+    Charging,
+    by_rule,
+    ruled_charge,
+    worth_line,
+)
 from jaxp2p.control.rules import community_meter, own_meter
 from jaxp2p.control.tuned import Memory, TunedValue
+from jaxp2p.model.devices import Fleet, Plugged, Plugs, Storage, Vehicles
 from jaxp2p.model.network import row_limits
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.slot.problem import SlotProblem
@@ -24,7 +36,7 @@ BY_VALUE, BY_OWN_METER, BY_COMMUNITY = 0, 1, 2  # what moves the batteries
 
 
 class Limits(NamedTuple):
-    """Between what and what the batteries may move in a slot, each (N,) kW at the terminals."""
+    """Between what and what batteries (N,) or vehicles (K, N) may move in a slot, kW at the terminals."""
 
     charge_min: Array
     charge_max: Array
@@ -36,8 +48,8 @@ class Decision(NamedTuple):
     """What a policy says of a slot; value and slope make the worth of a kWh, value - slope (E' - kept)."""
 
     limits: Limits  # at most those that it was given
-    value: Array  # (N,) EUR/kWh at E' = kept, lambda
-    slope: Array  # (N,) EUR/kWh^2, >= 0
+    value: Array  # (N,) or (K, N) EUR/kWh at E' = kept, lambda
+    slope: Array  # (N,) or (K, N) EUR/kWh^2, >= 0
 
 
 class OwnPolicy:
@@ -67,6 +79,27 @@ class OwnPolicy:
         """
         raise NotImplementedError(f"{type(self).__name__} has no method decide")
 
+    def charge(
+        self,
+        community: Community,
+        slot: "Slot",
+        plugged: Plugged,
+        kept: Array,
+        slot_of_week: Array,
+        free: Limits,
+        memory: Any,
+    ) -> Decision:
+        """The same for the vehicles, (K, N) each, where there are any; by default they charge at once.
+
+        plugged has their limits in this slot, kept (K, N) kWh is in them at its start.
+        """
+        wanted = jnp.clip(present(slot.plugs).wanted - kept, min=0)
+        charge = jnp.clip(
+            wanted / (slot.slot_hours * plugged.charge_efficiency), free.charge_min, free.charge_max
+        )
+        nothing = jnp.zeros_like(kept)
+        return Decision(Limits(charge, charge, nothing, nothing), nothing, nothing)
+
 
 @record
 class Policy:
@@ -84,6 +117,7 @@ class Policy:
     rest_value: Array  # (N,) EUR/kWh
     exact: Array  # () 1 or 0
     tuned: TunedValue | None = None  # takes the place of theta, inverse_v and rest_value
+    charging: Charging | None = None  # where there are vehicles, but for a tuned policy
 
 
 class Slot(NamedTuple):
@@ -98,6 +132,7 @@ class Slot(NamedTuple):
     flow_base: Array  # (L,) kW
     flow_reactive: Array  # (L,) kvar
     price_ahead: Array  # (3,) EUR/kWh
+    plugs: Plugs | None = None  # (K, N)
 
 
 class Penalties(NamedTuple):
@@ -164,6 +199,30 @@ def baseline_policies(size: int, dtype, *, own: Policy) -> dict[str, Policy]:
     }
 
 
+CHARGING = {  # how the policies charge vehicles; those that are not here by what stored energy is worth
+    "no_storage_no_trade": AT_ONCE,
+    "no_storage": AT_ONCE,
+    "greedy": BY_WORTH,  # of no worth: as late as can be
+    "self_consumption": ON_OWN_SURPLUS,
+    "community_self_consumption": ON_SURPLUS,
+    "charge_at_once": AT_ONCE,
+    "charge_on_surplus": ON_OWN_SURPLUS,
+    "cheapest_slots": IN_CHEAPEST_SLOTS,
+}
+CHARGING_POLICIES = ("charge_at_once", "charge_on_surplus", "cheapest_slots")
+
+
+def charging_policies(own: Policy) -> dict[str, Policy]:
+    """Those that differ in how they charge vehicles only; `own` is the control of the batteries."""
+    return dict.fromkeys(CHARGING_POLICIES, own)
+
+
+def with_charging(policies: dict[str, Policy], vehicles: Vehicles, worth: Charging) -> dict[str, Policy]:
+    """The policies in a community with vehicles; worth: those that charge by it."""
+    rules = {name: by_rule(vehicles, rule) for name, rule in CHARGING.items()}
+    return {name: replace(policy, charging=rules.get(name, worth)) for name, policy in policies.items()}
+
+
 def follow(tuned: TunedValue, dtype) -> Policy:
     """The policy of a tuned value curve."""
     return replace(_fixed(tuned.group.shape[0], dtype), tuned=tuned)
@@ -209,8 +268,9 @@ def _decide(
     energy: Array,
     slot_of_week: Array,
     memory: Memory | None,
+    charging: Array | float = 0.0,
 ) -> Decision:
-    """What one of our own policies says."""
+    """What one of our own policies says; charging (N,) kW is what the vehicles of a home take for sure."""
     charge_min, charge_max, discharge_min, discharge_max = free_limits(
         community, slot, energy, policy.storage
     )
@@ -221,8 +281,9 @@ def _decide(
         theta = policy.theta[slot_of_week % policy.theta.shape[0]]
         value = jnp.where(policy.inverse_v > 0, policy.inverse_v * (theta - kept), policy.rest_value)
         slope = policy.inverse_v
-        by_own = own_meter(slot.load, slot.pv, charge_max, discharge_max)
-        by_all = community_meter(slot.load, slot.pv, charge_max, discharge_max)
+        load = slot.load + charging
+        by_own = own_meter(load, slot.pv, charge_max, discharge_max)
+        by_all = community_meter(load, slot.pv, charge_max, discharge_max)
         charge, discharge = (
             jnp.where(policy.rule == BY_OWN_METER, a, b) for a, b in zip(by_own, by_all, strict=True)
         )
@@ -242,7 +303,11 @@ def _decide_own(
 ) -> Decision:
     """What somebody's policy says, kept within what the batteries can do."""
     free, kept = free_limits(community, slot, energy), community.prosumers.battery.kept(energy)
-    wanted = policy.decide(community, slot, kept, slot_of_week, free, memory)
+    return _within(free, policy.decide(community, slot, kept, slot_of_week, free, memory), kept)
+
+
+def _within(free: Limits, wanted: Decision, kept: Array) -> Decision:
+    """A decision within `free`, its numbers in the shape and dtype of `kept`."""
     full = lambda x: jnp.broadcast_to(jnp.asarray(x, kept.dtype), kept.shape)
     charge_max = jnp.clip(full(wanted.limits.charge_max), free.charge_min, free.charge_max)
     discharge_max = jnp.clip(full(wanted.limits.discharge_max), 0, free.discharge_max)
@@ -255,6 +320,45 @@ def _decide_own(
     return Decision(limits, full(wanted.value), jnp.maximum(full(wanted.slope), 0))
 
 
+def plugged_in(community: Community, slot: Slot) -> Plugged | None:
+    """The vehicles in a slot; None in a community without any."""
+    vehicles = community.prosumers.vehicles
+    return None if vehicles is None else vehicles.plugged(present(slot.plugs))
+
+
+def _decide_charging(
+    policy: AnyPolicy,
+    community: Community,
+    slot: Slot,
+    plugged: Plugged,
+    energy: Array,
+    slot_of_week: Array,
+    memory: Any,
+) -> Decision:
+    """What a policy says of the vehicles, which hold energy (K, N) kWh at the end of the slot before."""
+    least, most, discharge_max = plugged.limits(energy, hours=slot.slot_hours)
+    nothing, kept = jnp.zeros_like(most), plugged.kept(energy)
+    free = Limits(least, most, nothing, discharge_max)
+    if isinstance(policy, OwnPolicy):
+        return _within(free, policy.charge(community, slot, plugged, kept, slot_of_week, free, memory), kept)
+    if policy.tuned is not None and memory is not None:
+        return Decision(free, *tuned_value.vehicle_line(policy.tuned, memory, plugged, kept, slot_of_week))
+    charging = policy.charging or by_rule(present(community.prosumers.vehicles), BY_WORTH)
+    value, slope = worth_line(charging.low, charging.high, plugged, kept)
+    limits, surplus = (least, most), slot.pv - slot.load
+    charge = ruled_charge(
+        charging.rule, present(slot.plugs), plugged, kept, surplus, limits, hours=slot.slot_hours
+    )
+    ruled = charging.rule != BY_WORTH
+    chosen = Limits(
+        jnp.where(ruled, charge, least),
+        jnp.where(ruled, charge, most),
+        nothing,
+        jnp.where(ruled, 0, discharge_max),
+    )
+    return Decision(chosen, value, policy.exact * slope)
+
+
 def slot_problem(
     community: Community,
     penalties: Penalties,
@@ -263,17 +367,27 @@ def slot_problem(
     energy: Array,
     slot_of_week: Array,
     memory: Any = None,
+    in_vehicles: Array | None = None,
 ) -> SlotProblem:
     """The slot that the solver sees.
 
-    energy (N,) kWh at its start; slot_of_week () picks theta, and tells a tuned policy the weekday (0 is
-    midnight of a Monday); memory of a tuned policy, this slot observed.
+    energy (N,) kWh at its start, in_vehicles (K, N) kWh likewise; slot_of_week () picks theta, and tells a
+    tuned policy the weekday (0 is midnight of a Monday); memory of a tuned policy, this slot observed.
     """
     homes, battery, dt = community.prosumers, community.prosumers.battery, slot.slot_hours
+    fleet, charging = None, jnp.zeros(())
+    plugged = plugged_in(community, slot)
+    if plugged is not None:
+        stored = present(in_vehicles)
+        orders = _decide_charging(policy, community, slot, plugged, stored, slot_of_week, memory)
+        fleet, charging = (
+            _fleet(present(homes.vehicles), plugged, orders, dt),
+            orders.limits.charge_min.sum(0),
+        )
     if isinstance(policy, OwnPolicy):
         decision = _decide_own(policy, community, slot, energy, slot_of_week, memory)
     else:
-        decision = _decide(policy, community, slot, energy, slot_of_week, memory)
+        decision = _decide(policy, community, slot, energy, slot_of_week, memory, charging)
     if community.feeder is None:
         rows = (jnp.zeros((0,), slot.load.dtype),) * 3
     else:
@@ -307,13 +421,49 @@ def slot_problem(
         row_lower=rows[1],
         row_upper=rows[2],
         row_penalty=penalties.row,
+        vehicles=fleet,
     )
 
 
-def fix_storage(problem: SlotProblem, charge: Array, discharge: Array) -> SlotProblem:
-    """The slot in which the batteries do what they are told, (N,) kW each, as far as they were free to."""
-    charge = jnp.clip(charge, problem.charge_min, problem.charge_max)
-    discharge = jnp.clip(discharge, problem.discharge_min, problem.discharge_max)
-    return replace(
-        problem, charge_min=charge, charge_max=charge, discharge_min=discharge, discharge_max=discharge
+def _fleet(vehicles: Vehicles, plugged: Plugged, decision: Decision, hours: Array) -> Fleet:
+    """The vehicles as a solver sees them."""
+    storage = Storage(
+        hours=hours,
+        **decision.limits._asdict(),
+        charge_efficiency=plugged.charge_efficiency,
+        discharge_efficiency=plugged.discharge_efficiency,
+        wear_cost=plugged.wear_cost,
+        value=decision.value,
+        value_slope=decision.slope,
     )
+    return Fleet(storage=storage, returns=vehicles.returns)
+
+
+def fix_storage(
+    problem: SlotProblem,
+    charge: Array,
+    discharge: Array,
+    vehicle_charge: Array | None = None,
+    vehicle_discharge: Array | None = None,
+) -> SlotProblem:
+    """The slot in which the batteries do what they are told, (N,) kW each, as far as they were free to.
+
+    The vehicles likewise, (K, N) kW.
+    """
+    fixed = replace(problem, **_fixed_powers(problem, charge, discharge))
+    if vehicle_charge is None or fixed.vehicles is None:
+        return fixed
+    storage = fixed.vehicles.storage
+    powers = _fixed_powers(storage, vehicle_charge, present(vehicle_discharge))
+    return replace(fixed, vehicles=replace(fixed.vehicles, storage=replace(storage, **powers)))
+
+
+def _fixed_powers(free: Any, charge: Array, discharge: Array) -> dict[str, Any]:
+    charge = jnp.clip(charge, free.charge_min, free.charge_max)
+    discharge = jnp.clip(discharge, free.discharge_min, free.discharge_max)
+    return {
+        "charge_min": charge,
+        "charge_max": charge,
+        "discharge_min": discharge,
+        "discharge_max": discharge,
+    }

@@ -30,7 +30,8 @@ from jax import Array
 
 from jaxp2p._pytree import record, static
 from jaxp2p.control.bounds import slot_energy, stored_value_range
-from jaxp2p.model.devices import Battery
+from jaxp2p.control.charging import worth_range
+from jaxp2p.model.devices import Battery, Plugged
 from jaxp2p.model.types import Prosumers
 
 FEATURES = (
@@ -59,6 +60,7 @@ class TunedValue:
     start: Array  # (3,) running means before the first slot: EUR/kWh, kW, kW
     hours: Array  # () h, memory of the running means
     slots_per_day: int = static(default=96)
+    vehicle_group: int | None = static(default=None)  # of the vehicles; None: a = 0 and b = 1 for them
 
 
 class Memory(NamedTuple):
@@ -130,12 +132,39 @@ def value_line(
 ) -> tuple[Array, Array]:
     """lambda at the energy at hand, (N,) EUR/kWh, and its slope k, (N,) EUR/kWh^2; kept (N,) kWh."""
     battery = homes.battery
-    middle, spread, drop = _curve(tuned, memory, battery, slot)
+    ends = stored_value_range(battery, *_prices(tuned, slot))
+    return _line(battery, kept, *_curve(tuned, memory, ends, tuned.group, slot))
+
+
+def vehicle_line(
+    tuned: TunedValue, memory: Memory, plugged: Plugged, kept: Array, slot: Array
+) -> tuple[Array, Array]:
+    """The same for vehicles, (K, N) each, x counting from the floor of the slot and D from `charging`."""
+    ends = worth_range(plugged, *_prices(tuned, slot))
+    if tuned.vehicle_group is None:
+        low, high = ends
+        curve = (
+            (low + high) / 2,
+            jnp.maximum(high - low, 0),
+            jnp.ones((*kept.shape, tuned.drop.shape[2]), kept.dtype),
+        )
+    else:
+        curve = _curve(tuned, memory, ends, jnp.full(kept.shape, tuned.vehicle_group, jnp.int32), slot)
+    return _line(plugged, kept, *curve)
+
+
+def _line(battery: Battery, kept: Array, middle: Array, spread: Array, drop: Array) -> tuple[Array, Array]:
     room = battery.energy_max - battery.energy_min
     safe = jnp.where(room > 0, room, 1)
     charge = jnp.clip((kept - battery.energy_min) / safe, 0, 1)
     fallen, slope = _along(drop, charge)
     return middle - spread * fallen, spread * slope / safe
+
+
+def _prices(tuned: TunedValue, slot: Array) -> tuple[Array, Array]:
+    """Lowest and highest of the stage, () EUR/kWh."""
+    stage = stage_at(tuned, slot)
+    return stage.price_low[0], stage.price_high[0]
 
 
 def value_at_ends(tuned: TunedValue, battery: Battery, slot_hours, slot: Array) -> tuple[Array, Array]:
@@ -146,7 +175,8 @@ def value_at_ends(tuned: TunedValue, battery: Battery, slot_hours, slot: Array) 
     mean = stage_at(tuned, slot).mean[0].astype(battery.energy_max.dtype)
     # undoes the order of `features`
     average = Memory(means=mean[jnp.array([7, 5, 6])], now=mean[2:5], ahead=mean[8:])
-    middle, spread, drop = _curve(tuned, average, battery, slot)
+    ends = stored_value_range(battery, *_prices(tuned, slot))
+    middle, spread, drop = _curve(tuned, average, ends, tuned.group, slot)
     pieces, room = drop.shape[1], battery.energy_max - battery.energy_min
     charge, discharge = slot_energy(battery, slot_hours)
     # what leaks below E_min begins with lambda(E_min), so it has less when it is back there
@@ -165,26 +195,31 @@ def value_at_ends(tuned: TunedValue, battery: Battery, slot_hours, slot: Array) 
     return at_empty, at_full
 
 
-def _curve(tuned: TunedValue, memory: Memory, battery: Battery, slot: Array) -> tuple[Array, Array, Array]:
-    """lambda at x = 1/2 (N,), spread (N,), both EUR/kWh, and b of the pieces (N, Q)."""
+def _curve(
+    tuned: TunedValue, memory: Memory, ends: tuple[Array, Array], group: Array, slot: Array
+) -> tuple[Array, Array, Array]:
+    """lambda at x = 1/2 (N,), spread (N,), both EUR/kWh, and b of the pieces (N, Q).
+
+    ends: D_l and D_h (N,), group (N,); of vehicles (K, N) each.
+    """
     tuned = stage_at(tuned, slot)
     basis = time_basis(tuned, slot)
     level = jnp.einsum("gfk,f,k->g", tuned.level[0], features(tuned, memory, slot), basis)
     drop = jax.nn.softplus(jnp.einsum("gqk,k->gq", tuned.drop[0], basis))
-    low, high = stored_value_range(battery, tuned.price_low[0], tuned.price_high[0])
+    low, high = ends
     spread = jnp.maximum(high - low, 0)  # a battery that cannot earn rests in the middle
-    middle = (low + high) / 2 + spread * jnp.take(level, tuned.group)
-    return middle, spread, jnp.take(drop, tuned.group, axis=0)
+    middle = (low + high) / 2 + spread * jnp.take(level, group)
+    return middle, spread, jnp.take(drop, group, axis=0)
 
 
 def _along(drop: Array, charge: Array) -> tuple[Array, Array]:
     """Integral of b from 1/2 to `charge` (N,) and b there, for pieces `drop` (N, Q) of equal width."""
-    pieces = drop.shape[1]
-    begin = (jnp.arange(pieces, dtype=drop.dtype) / pieces)[None, :]
+    pieces = drop.shape[-1]
+    begin = jnp.arange(pieces, dtype=drop.dtype) / pieces
     inside = lambda x: jnp.clip(x - begin, 0, 1 / pieces)
-    fallen = jnp.sum(drop * (inside(charge[:, None]) - inside(0.5)), axis=1)
+    fallen = jnp.sum(drop * (inside(charge[..., None]) - inside(0.5)), axis=-1)
     here = jnp.clip(jnp.floor(charge * pieces), 0, pieces - 1)
     # by comparison: a gather from what was gathered itself came out wrong on CPUs (jaxlib 0.10.2), fused
     # with the derivative of a run
-    chosen = here[:, None] == jnp.arange(pieces, dtype=drop.dtype)[None, :]
-    return fallen, jnp.sum(jnp.where(chosen, drop, 0), axis=1)
+    chosen = here[..., None] == jnp.arange(pieces, dtype=drop.dtype)
+    return fallen, jnp.sum(jnp.where(chosen, drop, 0), axis=-1)

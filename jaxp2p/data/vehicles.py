@@ -3,15 +3,15 @@
 Everyday mobility in the manner of Germany, drawn and not measured:
 
 - Four vehicles in five are a commuter's. On four weekdays of five (on one he works at home) it leaves at
-  07:30 +- 1 h and is back at 17:30 +- 1.5 h; on a day at the weekend it makes a trip with probability 0.6.
-  Every fifth vehicle drives on all days as the others do at the weekend: from 11:30 +- 1.5 h on, for 3 +- 1 h.
+  07:30 +- 1 h and is back at 17:30 +- 1.5 h; on a day at the weekend it makes a trip with probability 0.6,
+  from 11:30 +- 1.5 h on, for 3 +- 1 h. Every fifth vehicle has such weekends all week.
 - Distances are log-normal with sigma 0.7: median 30 km on a day of work (some 17 km there and as many back,
   or less and an errand), 20 km on another trip. That makes 9,000 km a year, without holidays and long
   journeys, at 0.18 kWh/km (a compact car, summer and winter).
 - Of these deviations 0.8 is the owner's habit and 0.6 differs from day to day (0.8^2 + 0.6^2 = 1).
-- Batteries have 40, 58 or 77 kWh, alike often: small, middle and large as they are sold. Wallboxes have 11 kW
-  (70 %; three phases, and no consent of the grid operator is needed), 3.7 kW (15 %; one phase) or 22 kW (15 %).
-  Efficiency is 0.95 each way, wear costs nothing.
+- Batteries have 40, 58 or 77 kWh, alike often: small, middle and large as they are sold. Wallboxes have
+  11 kW (70 %; three phases, and no consent of the grid operator is needed), 3.7 kW (15 %; one phase) or 22 kW
+  (15 %). Efficiency is 0.95 each way, wear costs nothing.
 - At departure 80 % of the capacity is wanted, as makers advise. At arrival there is that less what was
   driven, but no less than 10 %: on longer journeys it was charged on the way.
 - One vehicle in four can discharge, with 11 kW at most, down to 30 % of its capacity.

@@ -25,6 +25,10 @@ from jaxp2p.model.types import Community, Horizon
 
 _START, _SLOTS = 0, 1  # the two streams of an effect: what it draws once, and what it draws slot by slot
 
+OF_THE_DAY = tuple(
+    name for name in Slot._fields if name not in ("slot_hours", "plugs")
+)  # come with a day drawn
+
 
 class SlotDraw(NamedTuple):
     """What one slot looks like in one scenario."""
@@ -121,7 +125,8 @@ class ScenarioModel:
             row = effect.row(horizon, key, row)
         source = Slot(
             slot_hours=horizon.slot_hours,
-            **{name: getattr(horizon, name)[row] for name in Slot._fields if name != "slot_hours"},
+            **{name: getattr(horizon, name)[row] for name in OF_THE_DAY},
+            plugs=jax.tree.map(lambda x: x[t], horizon.plugs),
         )
         present = community.prosumers.battery.owned
         drawn = SlotDraw(slot=source, battery=present.astype(horizon.load.dtype))
@@ -153,8 +158,12 @@ def scenario_key(key: Array, index: int | Array) -> Array:
 
 
 def slots_of_scenario(model: ScenarioModel, horizon: Horizon) -> int | None:
-    """The most slots that a scenario can have; None: any number, because days are drawn from the horizon."""
-    return None if any(effect.any_length for effect in model.effects) else horizon.slots
+    """The most slots that a scenario can have; None: any number, because days are drawn from the horizon.
+
+    Vehicles come and go as in the horizon whatever days are drawn: a stay would be torn at midnight.
+    """
+    drawn = any(effect.any_length for effect in model.effects)
+    return None if drawn and horizon.plugs is None else horizon.slots
 
 
 def materialise(

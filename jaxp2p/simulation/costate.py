@@ -91,11 +91,17 @@ class _Balance(NamedTuple):
 def suits(community: Community, policy: Policy, solver: Solver) -> bool:
     """Whether homes depend on each other through one price only: tuned policies, Newton, no network.
 
+    And whether a home has one energy only: with vehicles it has several.
+
     Known from the structure alone, and that does not tell which rule another policy follows: one of them
     looks at everybody's battery.
     """
     homes, market = community.prosumers, community.market
-    alone = one_price(market, connection_limits=homes.limited) and community.feeder is None
+    alone = (
+        one_price(market, connection_limits=homes.limited)
+        and community.feeder is None
+        and homes.vehicles is None
+    )
     return alone and isinstance(solver, Newton) and policy.tuned is not None
 
 

@@ -9,9 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxp2p.control.policy import AnyPolicy, Penalties, Slot, fix_storage, observe, remember, slot_problem
+from jaxp2p._pytree import present
+from jaxp2p.control.policy import (
+    AnyPolicy,
+    Penalties,
+    Slot,
+    fix_storage,
+    observe,
+    plugged_in,
+    remember,
+    slot_problem,
+)
 from jaxp2p.control.tuned import Memory
-from jaxp2p.model.devices import Battery
+from jaxp2p.model.devices import Battery, Plugged
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory, only
 from jaxp2p.model.types import Community, Horizon
@@ -27,6 +37,8 @@ class Schedule(NamedTuple):
 
     charge: Array  # (T, N) kW
     discharge: Array  # (T, N) kW
+    vehicle_charge: Array | None = None  # (T, K, N) kW; None: as the policy says
+    vehicle_discharge: Array | None = None  # (T, K, N) kW
 
 
 class RunState(NamedTuple):
@@ -36,6 +48,7 @@ class RunState(NamedTuple):
     solver: State  # warm start
     slot_of_week: Array  # () int32
     memory: Memory | None = None  # of a tuned policy
+    in_vehicles: Array | None = None  # (K, N) kWh
 
 
 def init(
@@ -46,12 +59,14 @@ def init(
     slot: Slot,
     slot_of_week: Array,
 ) -> RunState:
-    """Batteries at their start energy and a cold solver."""
-    energy = community.prosumers.battery.energy_start
+    """Batteries at their start energy, vehicles at the floor of a stay under way, and a cold solver."""
+    energy, plugged = community.prosumers.battery.energy_start, plugged_in(community, slot)
+    in_vehicles = None if plugged is None else plugged.energy_start
     memory = remember(community, policy)
     seen = observe(policy, memory, slot)
-    problem = slot_problem(community, penalties, policy, slot, energy, slot_of_week, seen)
-    return RunState(energy, solvers.init(problem, solver), jnp.asarray(slot_of_week, jnp.int32), memory)
+    problem = slot_problem(community, penalties, policy, slot, energy, slot_of_week, seen, in_vehicles)
+    number = jnp.asarray(slot_of_week, jnp.int32)
+    return RunState(energy, solvers.init(problem, solver), number, memory, in_vehicles)
 
 
 class Cleared(NamedTuple):
@@ -60,6 +75,7 @@ class Cleared(NamedTuple):
     memory: Memory | None
     problem: SlotProblem
     outcome: Outcome
+    plugged: Plugged | None = None
 
 
 def clear(
@@ -75,11 +91,12 @@ def clear(
 ) -> Cleared:
     """Solve the market of one slot, orders being a row of a schedule; nothing has been done yet."""
     memory = observe(policy, state.memory, slot)
-    problem = slot_problem(community, penalties, policy, slot, state.energy, state.slot_of_week, memory)
+    stored = state.energy, state.slot_of_week, memory, state.in_vehicles
+    problem = slot_problem(community, penalties, policy, slot, *stored)
     if orders is not None:
         problem = fix_storage(problem, *orders)
     outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state.solver), adjoint=adjoint)
-    return Cleared(memory, problem, outcome)
+    return Cleared(memory, problem, outcome, plugged_in(community, slot))
 
 
 def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[RunState, Trajectory]:
@@ -88,14 +105,15 @@ def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[
     result = solvers.executed(problem, outcome)
     battery = community.prosumers.battery
     energy = next_energy(battery, state.energy, problem.slot_hours, result.dispatch)
-    after = RunState(energy, outcome.state, state.slot_of_week + 1, cleared.memory)
-    return after, record(problem, result, energy)
+    in_vehicles = vehicle_energy(cleared.plugged, state.in_vehicles, problem.slot_hours, result.dispatch)
+    after = RunState(energy, outcome.state, state.slot_of_week + 1, cleared.memory, in_vehicles)
+    return after, record(problem, result, energy, in_vehicles)
 
 
 def record(
-    problem: SlotProblem, result: execute.SlotResult, energy: Array, plugged: Array | None = None
+    problem: SlotProblem, result: execute.SlotResult, energy: Array, in_vehicles: Array | None = None
 ) -> Trajectory:
-    """What is written down of a slot; energy (N,) kWh at its end, plugged (K, N) kWh in vehicles."""
+    """What is written down of a slot; energy (N,) and in_vehicles (K, N) kWh at its end."""
     d = result.dispatch
     return Trajectory(
         injection=d.injection,
@@ -122,7 +140,7 @@ def record(
         dual_res=result.dual_res,
         vehicle_charge=d.vehicle_charge,
         vehicle_discharge=d.vehicle_discharge,
-        vehicle_energy=plugged,
+        vehicle_energy=in_vehicles,
     )
 
 
@@ -131,6 +149,16 @@ def next_energy(
 ) -> Array:
     """(N,) kWh after the slot, within the limits."""
     return battery.held(battery.next_energy(energy, d.charge, d.discharge, hours=slot_hours), energy)
+
+
+def vehicle_energy(
+    plugged: Plugged | None, energy: Array | None, slot_hours: Array, d: execute.Dispatch | execute.Devices
+) -> Array | None:
+    """(K, N) kWh in the vehicles after the slot, within the limits."""
+    if plugged is None:
+        return None
+    powers = present(d.vehicle_charge), present(d.vehicle_discharge)
+    return plugged.held(plugged.next_energy(present(energy), *powers, hours=slot_hours), present(energy))
 
 
 def slots(horizon: Horizon) -> Slot:

@@ -31,13 +31,14 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxp2p._pytree import record, static
-from jaxp2p.control.policy import AnyPolicy, Penalties, observe, remember, slot_problem
+from jaxp2p.control.policy import AnyPolicy, Penalties, observe, plugged_in, remember, slot_problem
 from jaxp2p.control.tuned import Memory
+from jaxp2p.model.devices import Plugged
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.model.utility import beyond_cost
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
 from jaxp2p.simulation.accounting import ROUNDING_KW
-from jaxp2p.simulation.forward import next_energy
+from jaxp2p.simulation.forward import next_energy, vehicle_energy
 from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.solvers import Newton, Solver
@@ -59,7 +60,7 @@ class Series(NamedTuple):
     import_kw: Values  # from the utility
     export_kw: Values  # to the utility
     trade_kw: Values  # between members
-    stored_kwh: Values  # at the end of the slot
+    stored_kwh: Values  # at the end of the slot, in batteries and in vehicles that are plugged in
     unserved_kw: Values  # short of the load, beyond the connection limits
     spilled_kw: Values  # generated beyond the connection limits
     unserved_cost_eur: Values  # of both, see `jaxp2p.simulation.accounting`
@@ -67,7 +68,7 @@ class Series(NamedTuple):
     price_eur_per_kwh: Values  # mean of the members' market prices
     voltage_violation_pu: Values  # worst bus
     line_violation_kw: Values  # worst branch
-    soc_violation_kwh: Values  # worst battery
+    soc_violation_kwh: Values  # worst battery, or vehicle: also by how much one is below its floor
     balance_error_kw: Values  # worst member
     gap_eur: Values  # cost, storage value and penalties exceed the slot's optimum by no more
     status: Values
@@ -78,7 +79,7 @@ class Batch(NamedTuple):
     """Series of all scenarios, and what it took."""
 
     series: Series  # leaves (S, T)
-    start_kwh: Array  # (S,) stored energy of the community before the first slot
+    start_kwh: Array  # (S,) stored energy of the batteries before the first slot
     steps_made: Array  # (devices,) solver iterations of all lanes, those already done included
     steps_useful: Array  # (devices,) of those, the ones that lanes needed
 
@@ -110,6 +111,8 @@ class _Lane(NamedTuple):
     slot: Array  # () int32
     row: Array  # () int32, of the scenario in the batch; -1 before the first, and beyond the batch at its end
     grid: tuple[Array, Array, Array]  # base values of the network in this slot
+    in_vehicles: Array | None  # (K, N) kWh before the slot
+    plugged: Plugged | None  # in this slot
 
 
 def _pack(problem: SlotProblem) -> dict[str, Any]:
@@ -122,15 +125,30 @@ def _unpack(task: Task, packed: dict[str, Any]) -> SlotProblem:
     return SlotProblem(**packed, market=replace(market, limit=limit), feeder=task.community.feeder)
 
 
-def _open(task: Task, carry: Any, energy: Array, memory: Memory | None, slot: Array):
-    """Draw slot `slot` of a scenario and pose its problem."""
+def _open(
+    task: Task, carry: Any, energy: Array, memory: Memory | None, slot: Array, in_vehicles: Array | None
+) -> dict[str, Any]:
+    """Draw slot `slot` of a scenario and pose its problem: what a lane has of it."""
     carry, drawn = task.model.draw(task.community, task.horizon, carry, slot)
     community = _with_outages(task.model.community(task.community, carry), drawn.battery)
     of_week = task.first_slot_of_week + slot
     memory = observe(task.policy, memory, drawn.slot)
-    problem = slot_problem(community, task.penalties, task.policy, drawn.slot, energy, of_week, memory)
-    grid = (drawn.slot.voltage_base, drawn.slot.flow_base, drawn.slot.flow_reactive)
-    return carry, drawn.battery, memory, problem, grid
+    plugged = plugged_in(community, drawn.slot)
+    if plugged is not None:
+        begins = plugged.energy_start if in_vehicles is None else in_vehicles
+        in_vehicles = jnp.where(slot == 0, plugged.energy_start, begins)
+    stored = energy, of_week, memory, in_vehicles
+    problem = slot_problem(community, task.penalties, task.policy, drawn.slot, *stored)
+    return {
+        "carry": carry,
+        "battery": drawn.battery,
+        "energy": energy,
+        "memory": memory,
+        "problem": problem,
+        "grid": (drawn.slot.voltage_base, drawn.slot.flow_base, drawn.slot.flow_reactive),
+        "in_vehicles": in_vehicles,
+        "plugged": plugged,
+    }
 
 
 def _with_outages(community: Community, works: Array) -> Community:
@@ -150,9 +168,10 @@ def _start(task: Task, row: Array, number: Array) -> _Lane:
     carry, energy = _first(task, number)
     slot = jnp.zeros((), jnp.int32)
     memory = remember(task.community, task.policy)
-    carry, battery, memory, problem, grid = _open(task, carry, energy, memory, slot)
+    opened = _open(task, carry, energy, memory, slot, None)
+    problem = opened.pop("problem")
     search = solvers.begin(problem, task.solver, solvers.init(problem, task.solver))
-    return _Lane(carry, battery, energy, memory, _pack(problem), search, slot, row, grid)
+    return _Lane(**opened, problem=_pack(problem), search=search, slot=slot, row=row)
 
 
 def _grid_violation(community: Community, grid, injection: Array) -> tuple[Array, Array]:
@@ -197,6 +216,11 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
     d, community = result.dispatch, task.model.community(task.community, lane.carry)
     battery = community.prosumers.battery
     energy = next_energy(battery, lane.energy, problem.slot_hours, d)
+    in_vehicles = vehicle_energy(lane.plugged, lane.in_vehicles, problem.slot_hours, d)
+    stored, outside = jnp.sum(energy), jnp.max(battery.beyond(energy), initial=0)
+    if in_vehicles is not None and lane.plugged is not None:
+        stored = stored + jnp.sum(in_vehicles)
+        outside = jnp.maximum(outside, jnp.max(lane.plugged.outside(in_vehicles)))
     voltage, line = _grid_violation(task.community, lane.grid, d.injection)
     balance = d.injection - (d.sell - d.buy) - jnp.sum(d.trades, axis=0) + d.unserved
     undone = _undone(problem, d)
@@ -205,12 +229,12 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
         import_kw=jnp.sum(d.buy),
         export_kw=jnp.sum(d.sell),
         trade_kw=jnp.sum(jnp.abs(d.trades)) / 2,
-        stored_kwh=jnp.sum(energy),
+        stored_kwh=stored,
         **undone,
         price_eur_per_kwh=jnp.mean(d.market_price),
         voltage_violation_pu=voltage,
         line_violation_kw=line,
-        soc_violation_kwh=jnp.max(battery.beyond(energy), initial=0),
+        soc_violation_kwh=outside,
         balance_error_kw=jnp.max(jnp.abs(balance)),
         gap_eur=result.gap,
         status=result.status,
@@ -222,10 +246,11 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
     slot, row = pick((jnp.zeros_like(lane.slot), next_row), (lane.slot + 1, lane.row))
     new_memory = remember(task.community, task.policy)
     carry, energy, memory = pick((new_carry, new_energy, new_memory), (lane.carry, energy, lane.memory))
-    carry, works, memory, problem, grid = _open(task, carry, energy, memory, slot)
+    opened = _open(task, carry, energy, memory, slot, in_vehicles)
+    problem = opened.pop("problem")
     cold, warm = solvers.init(problem, task.solver), solvers.warm(problem, task.solver, outcome.state)
     search = solvers.begin(problem, task.solver, pick(cold, warm))
-    return _Lane(carry, works, energy, memory, _pack(problem), search, slot, row, grid), kept
+    return _Lane(**opened, problem=_pack(problem), search=search, slot=slot, row=row), kept
 
 
 def _empty(task: Task, scenarios: int) -> Series:

@@ -6,27 +6,28 @@ known of it, and its energy counts as 0. Written as one law for all slots (`Plug
 
     E' = carried E + arrived + dt (eta_c c - d / eta_d),   floor <= E' <= most
 
-carried is 1 within a stay and 0 where one begins or ends, arrived the energy at arrival in the first slot of a
-stay. The floor at the end of a slot is what still lets the charger reach the target, with n slots left after it:
+carried is 1 within a stay and 0 where one begins or ends, arrived the energy at arrival in the first slot of
+a stay. The floor at the end of a slot is what still lets the charger reach the target in the n slots left:
 
     floor = min( max(E_low, wanted - n dt eta_c c_max),  what charging at full power since arrival gives )
 
-**The target is met wherever it was reachable at arrival.** Proof: both terms rise by no more than dt eta_c c_max
-from slot to slot, and so does their minimum. So from E >= floor the next floor can be reached within c_max: the
-least charge (floor' - E)^+ / (dt eta_c), which every slot problem contains, exists. It holds in the first slot,
-where E is the energy at arrival, and at departure, where n = 0, the floor is the target or, where that could not
-be reached, all that could be. Nothing was assumed of prices, policies or the network.
+**The target is met wherever it was reachable at arrival.** Proof: both terms rise by no more than
+dt eta_c c_max from slot to slot, and so does their minimum. So from E >= floor the next floor can be reached
+within c_max: the least charge (floor' - E)^+ / (dt eta_c), which every slot problem contains, exists. That
+holds in the first slot, where E is the energy at arrival; and at departure, where n = 0, the floor is the
+target or, where that could not be reached, all that could be. Nothing was assumed of prices, policies or the
+network.
 
-E_low is the energy at arrival for a vehicle that only charges, else no more than the reserve that its owner keeps.
-`most` is the target for a vehicle that only charges (more would be worth nothing to it), else its capacity.
-A stay under way when a window begins starts with its floor.
+E_low is the energy at arrival for a vehicle that only charges, else no more than the reserve that its owner
+keeps. `most` is the target for a vehicle that only charges (more would be worth nothing to it), else its
+capacity. A stay under way when a window begins starts with its floor.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxp2p._pytree import record, static
@@ -54,6 +55,10 @@ class Plugs(NamedTuple):
     def there(self) -> Values:
         """Bool: something is plugged in."""
         return self.charge_max > 0
+
+    def float64(self) -> "Plugs":
+        """The same on the host, in float64 NumPy."""
+        return Plugs(*(np.asarray(x, np.float64) for x in self))
 
 
 @record
@@ -164,8 +169,25 @@ class Vehicles:
 
     def float64(self) -> "Vehicles":
         """The same on the host, in float64 NumPy."""
-        names = ("capacity", "charge_efficiency", "discharge_efficiency", "wear_cost")
-        return replace(self, **{name: np.asarray(getattr(self, name), np.float64) for name in names})
+        return jax.tree.map(lambda x: np.asarray(x, np.float64), self)
+
+
+def begun(plugs: Plugs) -> Values:
+    """(K, N) kWh with which the stays began that are still open in the last slot, 0 where a seat is empty.
+
+    plugs (T, K, N), NumPy or JAX. A stay under way in the first slot began with its floor. What a vehicle
+    has gained in the end is E_T - begun, E_T being 0 where a seat is empty.
+    """
+    xp = namespace(plugs.arrived)
+    begins = plugs.arrived >= 0
+    latest = len(begins) - 1 - xp.argmax(begins[::-1], axis=0)
+    energy = xp.take_along_axis(plugs.arrived, latest[None], axis=0)[0]
+    return xp.where(plugs.there[-1], xp.where(begins.any(0), energy, plugs.floor[0]), 0)
+
+
+def gained(plugs: Plugs, energy: Values) -> Values:
+    """(N,) kWh that vehicles still plugged in at the end have gained since they came; energy (T, K, N)."""
+    return (energy[-1] - begun(plugs)).sum(0)
 
 
 class Stay(NamedTuple):
