@@ -375,7 +375,7 @@ def slot_problem(
     tuned policy the weekday (0 is midnight of a Monday); memory of a tuned policy, this slot observed.
     """
     homes, battery, dt = community.prosumers, community.prosumers.battery, slot.slot_hours
-    fleet, charging = None, jnp.zeros(())
+    fleet, charging = None, jnp.zeros_like(slot.load)
     plugged = plugged_in(community, slot)
     if plugged is not None:
         stored = present(in_vehicles)

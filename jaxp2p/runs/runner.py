@@ -54,7 +54,7 @@ WITH_VEHICLES = (*POLICIES[:-1], *CHARGING_POLICIES, POLICIES[-1])  # all of the
 MPC_POLICIES = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect": "perfect"}
 VEHICLES_PROVED = (
     "vehicles: leave with the energy wanted wherever that could be reached from their arrival, at any prices "
-    "and under every policy; forced charging is a limit in every slot (model/devices/vehicle.py has the proof)"
+    "and under every policy; forced charging is a limit in every slot (proof: model/devices/vehicle.py)"
 )
 TUNED = "tuned"  # the policy of a controller file
 NAME = re.compile(r"\w[\w.+-]*")  # of a policy: it becomes part of file names and columns
@@ -195,8 +195,8 @@ def run(
     """Run the named policies slot by slot; perfect foresight and the lower bound see the whole horizon.
 
     By default all of `policy_names`. Besides those there are those of `MPC_POLICIES`, which plan by forecasts
-    made from `history`, the slots right before the horizon, and anybody's own as {name: policy} (`control.policy.OwnPolicy`). A tuned
-    `controller` runs as the policy "tuned"; it counts slot_of_week from midnight of a Monday. terminal_price
+    made from `history`, the slots right before the horizon, and anybody's own as {name: policy}
+    (`control.policy.OwnPolicy`). A tuned `controller` runs as the policy "tuned"; it counts slot_of_week from midnight of a Monday. terminal_price
     in EUR/kWh values the stored energy at the end for every policy alike; by default the middle of what a
     stored kWh usually costs and earns. unserved_price in EUR/kWh on top of the tariffs is what energy beyond
     the connection limits costs, in the slots and in the figures; by default that of `suggest_penalties`.

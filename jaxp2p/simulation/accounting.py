@@ -87,7 +87,7 @@ def member_bills(
 
 
 def energy_gained(community: Community, horizon: Horizon, trajectory: Trajectory) -> np.ndarray:
-    """(N,) kWh that batteries, and vehicles still plugged in at the end, have more than at their beginning."""
+    """(N,) kWh that batteries, and vehicles still plugged in at the end, have more than at first."""
     more = _f64(trajectory.energy)[-1] - _f64(community.prosumers.battery.energy_start)
     if horizon.plugs is None:
         return more

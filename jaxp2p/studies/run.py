@@ -342,9 +342,7 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
     outside, stored = battery.float64().beyond(energy), energy.sum(1)
     if horizon.plugs is not None and community.prosumers.vehicles is not None:
         in_vehicles = np.asarray(t.vehicle_energy, float)
-        plugged = community.prosumers.vehicles.float64().plugged(
-            Plugs(*(np.asarray(x, float) for x in horizon.plugs))
-        )
+        plugged = community.prosumers.vehicles.float64().plugged(horizon.plugs.float64())
         stored = stored + in_vehicles.sum((1, 2))
         outside = np.concatenate([outside, plugged.outside(in_vehicles).max(1)], axis=1)
     prices = {
