@@ -357,9 +357,9 @@ def test_a_home_with_two_vehicles_has_two_seats_for_all():
     assert (np.asarray(fleet.charge_efficiency) > 0).all()  # of empty seats too: they are divided by
     one = build_community(check(with_stays()), market="pool")
     assert one.mark != community.mark
-    with pytest.raises(ValueError, match="other members, buses or vehicles"):
+    with pytest.raises(ValueError, match="other members or buses, or other vehicles"):
         build_horizon(one, tables)
-    with pytest.raises(ValueError, match="other members, buses or vehicles"):
+    with pytest.raises(ValueError, match="other members or buses, or other vehicles"):
         build_horizon(build_community(village(), market="pool"), tables)
     with pytest.raises(ValueError, match="made for"):
         require_match(one, build_horizon(community, tables))

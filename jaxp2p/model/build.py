@@ -114,7 +114,7 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         or _fleet(tables.ev_sessions, community.prosumers.ids) != _known(vehicles)
     ):
         raise ValueError(
-            f"these tables have other members, buses or vehicles than {community.mark}: "
+            f"these tables have other members or buses, or other vehicles, than {community.mark}: "
             "build the community from them too"
         )
     load, load_at_bus = _member_series(
