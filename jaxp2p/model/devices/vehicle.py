@@ -46,6 +46,7 @@ class Plugs(NamedTuple):
     wanted: Values  # kWh at departure
     charge_max: Values  # kW, at the terminals
     discharge_max: Values  # kW, 0: it only charges
+    left: Values  # h until departure, from the end of the slot
     planned: Values  # kW that the cheapest slots of the stay by the tariff say, see `cheapest_slots`
 
     @property
@@ -235,6 +236,7 @@ def calendar(
         plugs.floor[place], plugs.most[place] = floor, _most(stay)
         plugs.wanted[place], plugs.charge_max[place] = stay.wanted, stay.charge_max
         plugs.discharge_max[place] = stay.discharge_max
+        plugs.left[place] = hours * np.arange(stay.end - stay.begin - 1, -1, -1)[inside]
         plugs.arrived[place] = STAYS
         if stay.begin >= 0:
             plugs.arrived[stay.begin, stay.seat, stay.home] = stay.energy
