@@ -384,6 +384,7 @@ def slow_calendar(stays, prices, *, seats, homes, hours):
             plugs.floor[cell] = min(max(lowest, stay.wanted - left * step), reachable, most)
             plugs.most[cell], plugs.wanted[cell] = most, stay.wanted
             plugs.charge_max[cell], plugs.discharge_max[cell] = stay.charge_max, stay.discharge_max
+            plugs.left[cell] = hours * left
         if not inside:
             continue
         start = stay.energy if stay.begin >= 0 else plugs.floor[0, stay.seat, stay.home]
