@@ -14,13 +14,19 @@ from jaxp2p.report.canvas import (
     time_axis,
 )
 from jaxp2p.report.kpis import OPTIMUM, REFERENCE, TRADE_ONLY
+from jaxp2p.report.stays import energy_gained
 
 
 def running_cost(data: PictureData, policy: str) -> np.ndarray:
-    """(T,) EUR up to the end of every slot in all, the worth of the energy gained so far taken off."""
+    """(T,) EUR up to the end of every slot in all, the worth of the energy gained so far taken off.
+
+    In vehicles it counts while they are plugged in, from their arrival on.
+    """
     trajectory, penalty = data.trajectories[policy], data.evaluations[policy].costs.penalty
     start = float(np.asarray(data.community.prosumers.battery.energy_start, float).sum())
     gained = np.asarray(trajectory.energy, float).sum(1) - start
+    if (plugs := data.horizon.plugs) is not None:
+        gained = gained + energy_gained(plugs.float64(), np.asarray(trajectory.vehicle_energy, float))
     return np.cumsum(np.asarray(trajectory.cost, float).sum(1) + penalty) - data.terminal_price * gained
 
 
