@@ -74,7 +74,7 @@ WORTH = (
 VEHICLES = (
     ReportColumn(title=("EV in", "kWh"), text=_number("ev_charged_kwh", 0)),
     ReportColumn(title=("EV out", "kWh"), text=_number("ev_discharged_kwh", 0)),
-    ReportColumn(title=("EV short", "kWh"), text=_tiny("ev_shortfall_kwh", 2)),
+    ReportColumn(title=("EV short", "kWh"), text=_number("ev_shortfall_kwh", 2)),
     ReportColumn(title=("EV missed", "stays"), text=_number("ev_missed_stays", 0)),
 )
 TECHNICAL = (
@@ -104,11 +104,11 @@ UNDONE_LEGEND = (
     "capture, perfect foresight and the lower bound count."
 )
 VEHICLES_LEGEND = (
-    "EV in, out: what electric vehicles charged and gave back, at the wallbox. EV short: what those that left "
-    "were short of the energy wanted. EV missed: stays in which that was more than could be helped from their "
-    "arrival on; 0 is the promise. Energy gained in vehicles that are still plugged in at the end counts as "
-    "that in the batteries does, limits (SoC out) and control (capture) are of both, and without storage "
-    "vehicles charge at once. For self-suff. what vehicles charge, less what they give back, is load."
+    "EV in, out: what electric vehicles charged and gave back, at the wallbox. EV short: what was missing of "
+    "the energy wanted when they left. EV missed: stays in which that was more than could be helped from "
+    "their arrival on; 0 is the promise. Energy gained in vehicles that are still plugged in at the end "
+    "counts as that in the batteries does, limits (SoC out) and control (capture) are of both, and without "
+    "storage vehicles charge at once. For self-suff. what vehicles charge, less what they give back, is load."
 )
 
 
@@ -123,7 +123,7 @@ def vehicles(kpis: Mapping[str, Figures]) -> bool:
 
 
 def money_columns(kpis: Mapping[str, Figures]) -> tuple[ReportColumn, ...]:
-    """The columns of money and energy, those of what was left undone or of vehicles only where there is any."""
+    """The columns of money and energy; those of what was left undone, and of vehicles, where there is any."""
     return (COST, *(UNDONE if undone(kpis) else ()), *WORTH, *(VEHICLES if vehicles(kpis) else ()))
 
 
