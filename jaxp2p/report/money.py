@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxp2p._pytree import present
 from jaxp2p.report.canvas import (
     COLOURS,
     LIMIT,
@@ -25,8 +26,9 @@ def running_cost(data: PictureData, policy: str) -> np.ndarray:
     trajectory, penalty = data.trajectories[policy], data.evaluations[policy].costs.penalty
     start = float(np.asarray(data.community.prosumers.battery.energy_start, float).sum())
     gained = np.asarray(trajectory.energy, float).sum(1) - start
-    if (plugs := data.horizon.plugs) is not None:
-        gained = gained + energy_gained(plugs.float64(), np.asarray(trajectory.vehicle_energy, float))
+    if trajectory.vehicle_energy is not None:
+        plugs = present(data.horizon.plugs).float64()
+        gained = gained + energy_gained(plugs, np.asarray(trajectory.vehicle_energy, float))
     return np.cumsum(np.asarray(trajectory.cost, float).sum(1) + penalty) - data.terminal_price * gained
 
 
