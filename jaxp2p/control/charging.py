@@ -74,7 +74,7 @@ def ruled_charge(
     missing = jnp.maximum(plugs.wanted - kept, 0) / (hours * plugged.charge_efficiency)
     wanted = jnp.minimum(most, missing)
     at_home = jnp.sum(wanted, axis=0)
-    own = wanted * jnp.clip(surplus / jnp.where(at_home > 0, at_home, 1), 0, 1)
+    own = wanted * jnp.clip(surplus / jnp.where(at_home > 0, at_home, 1), 0, 1)[None, :]
     shared, _ = community_meter(-surplus, jnp.zeros_like(surplus), wanted, wanted)
     asked = jnp.select(
         [rule == ON_OWN_SURPLUS, rule == ON_SURPLUS, rule == IN_CHEAPEST_SLOTS],

@@ -215,11 +215,12 @@ def _curve(
 def _along(drop: Array, charge: Array) -> tuple[Array, Array]:
     """Integral of b from 1/2 to `charge` (N,) and b there, for pieces `drop` (N, Q) of equal width."""
     pieces = drop.shape[-1]
-    begin = jnp.arange(pieces, dtype=drop.dtype) / pieces
+    along = lambda x: jnp.broadcast_to(x, drop.shape)
+    begin = along(jnp.arange(pieces, dtype=drop.dtype) / pieces)
     inside = lambda x: jnp.clip(x - begin, 0, 1 / pieces)
-    fallen = jnp.sum(drop * (inside(charge[..., None]) - inside(0.5)), axis=-1)
+    fallen = jnp.sum(drop * (inside(along(charge[..., None])) - inside(0.5)), axis=-1)
     here = jnp.clip(jnp.floor(charge * pieces), 0, pieces - 1)
     # by comparison: a gather from what was gathered itself came out wrong on CPUs (jaxlib 0.10.2), fused
     # with the derivative of a run
-    chosen = here[..., None] == jnp.arange(pieces, dtype=drop.dtype)
+    chosen = along(here[..., None]) == along(jnp.arange(pieces, dtype=drop.dtype))
     return fallen, jnp.sum(jnp.where(chosen, drop, 0), axis=-1)
