@@ -89,15 +89,14 @@ def community(*, vehicles: bool = True) -> Community:
 
 def horizon() -> Horizon:
     """Floors are those of the law: at full power 1.6, 0.9 and 0.5 kWh come in per slot."""
-    plugs = Plugs(
-        arrived=_seats([-1, -1, 2, -1, -1, 0], [0, 0, 5, -1, -1, -1], [3, 0, 0, 4, -1, 0]),
-        floor=_seats([6, 8, 3.6, 5.2, 6.8, 0], [0, 0, 4, 4, 4, 4.2], [3.5, 0, 0, 4, 4, 0]),
-        most=_seats([10, 10, 10, 10, 10, 0], [0, 0, 7, 7, 7, 7], [4, 0, 0, 4, 4, 0]),
-        wanted=_seats([8, 8, 9, 9, 9, 0], [0, 0, 6, 6, 6, 6], [4, 0, 0, 4, 4, 0]),
-        charge_max=_seats([4, 4, 4, 4, 4, 0], [0, 0, 2, 2, 2, 2], [1, 0, 0, 1, 1, 0]),
-        discharge_max=_seats([3, 3, 3, 3, 3, 0], [0, 0, 2, 2, 2, 2], [0] * 6),
-        planned=np.zeros((6, 2, 2)),
-    )
+    given = {
+        "arrived": _seats([-1, -1, 2, -1, -1, 0], [0, 0, 5, -1, -1, -1], [3, 0, 0, 4, -1, 0]),
+        "floor": _seats([6, 8, 3.6, 5.2, 6.8, 0], [0, 0, 4, 4, 4, 4.2], [3.5, 0, 0, 4, 4, 0]),
+        "most": _seats([10, 10, 10, 10, 10, 0], [0, 0, 7, 7, 7, 7], [4, 0, 0, 4, 4, 0]),
+        "wanted": _seats([8, 8, 9, 9, 9, 0], [0, 0, 6, 6, 6, 6], [4, 0, 0, 4, 4, 0]),
+        "charge_max": _seats([4, 4, 4, 4, 4, 0], [0, 0, 2, 2, 2, 2], [1, 0, 0, 1, 1, 0]),
+        "discharge_max": _seats([3, 3, 3, 3, 3, 0], [0, 0, 2, 2, 2, 2], [0] * 6),
+    }
     return Horizon(
         slot_hours=np.array(0.5),
         load=_rows([1, 0.5], [1, 0.5], [2, 0.5], [2, 0.5], [1, 0.5], [1, 0.5]),
@@ -108,7 +107,7 @@ def horizon() -> Horizon:
         flow_base=np.zeros((6, 1)),
         flow_reactive=np.zeros((6, 1)),
         price_ahead=np.zeros((6, 3)),
-        plugs=plugs,
+        plugs=Plugs(**(dict.fromkeys(Plugs._fields, np.zeros((6, 2, 2))) | given)),
     )
 
 
