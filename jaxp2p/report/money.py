@@ -38,11 +38,12 @@ def cumulative_cost(data: PictureData) -> Figure:
     Trade alone is often worth far more than the batteries, so only the second panel tells the policies for
     the batteries apart. Without a reference among the policies the plain cost is drawn.
     """
+    storage = "the batteries add" if data.horizon.plugs is None else "batteries and vehicles add"
     cost = {name: running_cost(data, name) for name in data.trajectories}
     panels = []
     for reference, what in (
         (REFERENCE, "Saving against no storage and no trade"),
-        (TRADE_ONLY, "What the batteries add: saving against trade without storage"),
+        (TRADE_ONLY, f"What {storage}: saving against trade without storage"),
     ):
         others = [name for name in cost if name not in ("no_trade", REFERENCE, reference)]
         if reference == REFERENCE and "no_trade" in cost:
