@@ -133,13 +133,23 @@ def value_line(
     """lambda at the energy at hand, (N,) EUR/kWh, and its slope k, (N,) EUR/kWh^2; kept (N,) kWh."""
     battery = homes.battery
     ends = stored_value_range(battery, *_prices(tuned, slot))
-    return _line(battery, kept, *_curve(tuned, memory, ends, tuned.group, slot))
+    curve = _curve(tuned, memory, ends, tuned.group, slot)
+    return _line(battery.energy_min, battery.room, kept, *curve)
 
 
 def vehicle_line(
-    tuned: TunedValue, memory: Memory, plugged: Plugged, kept: Array, slot: Array
+    tuned: TunedValue,
+    memory: Memory,
+    plugged: Plugged,
+    wanted: Array,
+    span: Array,
+    kept: Array,
+    slot: Array,
 ) -> tuple[Array, Array]:
-    """The same for vehicles, (K, N) each, x counting from the floor of the slot and D from `charging`."""
+    """The same for vehicles, (K, N) each: x = 1 - u with the urgency u of `charging`, and D from there too.
+
+    wanted and span in kWh: x is 1 at the target, and 0 where all the time left is needed.
+    """
     ends = worth_range(plugged, *_prices(tuned, slot))
     if tuned.vehicle_group is None:
         low, high = ends
@@ -150,13 +160,14 @@ def vehicle_line(
         )
     else:
         curve = _curve(tuned, memory, ends, jnp.full(kept.shape, tuned.vehicle_group, jnp.int32), slot)
-    return _line(plugged, kept, *curve)
+    return _line(wanted - span, span, kept, *curve)
 
 
-def _line(battery: Battery, kept: Array, middle: Array, spread: Array, drop: Array) -> tuple[Array, Array]:
-    room = battery.energy_max - battery.energy_min
+def _line(
+    least: Array, room: Array, kept: Array, middle: Array, spread: Array, drop: Array
+) -> tuple[Array, Array]:
     safe = jnp.where(room > 0, room, 1)
-    charge = jnp.clip((kept - battery.energy_min) / safe, 0, 1)
+    charge = jnp.clip((kept - least) / safe, 0, 1)
     fallen, slope = _along(drop, charge)
     return middle - spread * fallen, spread * slope / safe
 

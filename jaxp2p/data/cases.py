@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.data.embed import read_profiles, read_small
+from jaxp2p.data.frames import complete_frame
 from jaxp2p.data.plausibility import whole_of
 from jaxp2p.data.populate import HOUSEHOLDS, PV_PROFILES, densify, generate_homes
 from jaxp2p.data.prices import make_prices
 from jaxp2p.data.stamp import is_checked, stamped
-from jaxp2p.data.stays import within
+from jaxp2p.data.stays import of_window
 from jaxp2p.data.tables import Tables, complete
 from jaxp2p.data.times import JITTER
 
@@ -166,15 +167,18 @@ def window(tables: Tables, *, start: str | date | datetime | None = None, days: 
             "{} days from {} are not inside the data, which go from {} to {}".format(f"{days:g}", *shown)
         )
     inside = ((time >= begin - slack) & (time < begin + length - slack)).to_numpy()
-    stays = tables.ev_sessions
+    right, stays = is_checked(tables), tables.ev_sessions
+    if stays is not None:
+        typed = stays if right else complete_frame("ev_sessions", stays)[0]
+        stays = stays[of_window(typed, begin, begin + length)].reset_index(drop=True)
     chosen = tables.replace(
         profiles=tables.profiles[inside].reset_index(drop=True),
         prices=tables.prices[inside].reset_index(drop=True),
-        ev_sessions=None if stays is None else within(stays, begin, begin + length),
+        ev_sessions=stays,
         whole=tables.whole or whole_of(tables.frames()),
     )
     # Some of the slots of checked tables are right as well, but one alone does not say how long it is.
-    return stamped(chosen) if inside.sum() > 1 and is_checked(tables) else chosen
+    return stamped(chosen) if inside.sum() > 1 and right else chosen
 
 
 def _stored(moment: pd.Timestamp, zone: str | None) -> pd.Timestamp:

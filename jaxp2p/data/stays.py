@@ -48,17 +48,17 @@ def slots_of(stays: pd.DataFrame, time: pd.Series) -> StaySlots:
     return StaySlots(begin.astype(int), end.astype(int), step / HOUR)
 
 
-def within(stays: pd.DataFrame, begin: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
-    """The stays that a window sees something of, in full, and one of every vehicle in any case.
+def of_window(stays: pd.DataFrame, begin: pd.Timestamp, end: pd.Timestamp) -> np.ndarray:
+    """(M,) bool: the stays that a window sees something of, and one of every vehicle in any case.
 
     So the fleet of a community, and who of it can discharge, does not depend on the days that are looked at:
-    that one is the first stay with the vehicle's largest discharging power.
+    that one is the first stay with the vehicle's largest discharging power. A stay whose times are unreadable
+    is kept, to be complained of.
     """
-    seen = (stays["arrival"] < end) & (stays["departure"] > begin)
-    discharge = stays.get("discharge_kw", pd.Series(0.0, index=stays.index))
-    order = np.argsort(-discharge.to_numpy(float), kind="stable")
+    seen = ~((stays["arrival"] >= end) | (stays["departure"] <= begin))
+    order = np.argsort(-stays["discharge_kw"].to_numpy(), kind="stable")
     fleet = ~stays["vehicle_id"].iloc[order].duplicated()
-    return stays[seen | fleet.reindex(stays.index)].reset_index(drop=True)
+    return (seen | fleet.reindex(stays.index)).to_numpy(bool)
 
 
 def stay_faults(stays: pd.DataFrame) -> list[Fault]:

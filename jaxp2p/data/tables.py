@@ -193,8 +193,12 @@ def _read_parquet(name: str, file: Path) -> pd.DataFrame:
     if name in TIME_TABLES:
         return table.to_pandas()
     # Python objects keep an absent value (None) apart from NaN.
-    columns = {column: table.column(column).to_pylist() for column in dict.fromkeys(table.column_names)}
-    return pd.DataFrame(columns, dtype=object)
+    columns = {column: table.column(column) for column in dict.fromkeys(table.column_names)}
+    cells = {
+        name: pd.Series(column.to_pylist(), dtype=object) if column.null_count else column.to_pandas()
+        for name, column in columns.items()
+    }
+    return pd.DataFrame(cells)
 
 
 def _read_meta(file: Path) -> dict[str, Any]:

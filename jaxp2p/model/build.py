@@ -114,7 +114,7 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         or _fleet(tables.ev_sessions, community.prosumers.ids) != _known(vehicles)
     ):
         raise ValueError(
-            f"these tables have other members, buses or vehicles than {community.mark}: "
+            f"these tables have other members or buses, or other vehicles, than {community.mark}: "
             "build the community from them too"
         )
     load, load_at_bus = _member_series(
@@ -148,9 +148,7 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         flow_base=array(active_base @ downstream.T),
         flow_reactive=array(reactive_base @ downstream.T),
         price_ahead=array(published_prices(zoned_time(tables), buy)),
-        plugs=None
-        if stays is None or vehicles is None
-        else _plugs(stays, vehicles, profiles["time"], buy, kind),
+        plugs=_plugs(stays, vehicles, profiles["time"], buy, kind),
         mark=community.mark,
     )
 
@@ -252,9 +250,11 @@ def _vehicles(stays: pd.DataFrame | None, members: tuple[str, ...], kind: np.dty
 
 
 def _plugs(
-    stays: pd.DataFrame, vehicles: Vehicles, time: pd.Series, buy: np.ndarray, kind: np.dtype
-) -> Plugs:
-    """The plug calendar of the slots that begin at `time`."""
+    stays: pd.DataFrame | None, vehicles: Vehicles | None, time: pd.Series, buy: np.ndarray, kind: np.dtype
+) -> Plugs | None:
+    """The plug calendar of the slots that begin at `time`; None without vehicles."""
+    if stays is None or vehicles is None:
+        return None
     slots = slots_of(stays, time)
     stays = stays[slots.some]
     number = pd.Index(vehicles.ids).get_indexer(stays["vehicle_id"])

@@ -49,6 +49,7 @@ class Plugs(NamedTuple):
     wanted: Values  # kWh at departure
     charge_max: Values  # kW, at the terminals
     discharge_max: Values  # kW, 0: it only charges
+    left: Values  # h until departure, from the end of the slot
     planned: Values  # kW that the cheapest slots of the stay by the tariff say, see `calendar`
 
     @property
@@ -267,7 +268,8 @@ def _plug_in(
     number = np.arange(len(of)) - (np.cumsum(count) - count)[of]
     slot, here = first[of] + number, _chosen(stays, of)
     cell = np.ravel_multi_index((slot, here.seat, here.home), plugs.floor.shape)
-    floor = floor_with(here, here.end - 1 - slot, hours=hours)
+    left = here.end - 1 - slot
+    floor = floor_with(here, left, hours=hours)
     fresh = slot == here.begin
     start = np.where(fresh, here.energy, floor)[number == 0]
     needed = np.maximum((stays.wanted - start) / (hours * stays.efficiency), 0)[of]
@@ -280,6 +282,7 @@ def _plug_in(
         (plugs.wanted, here.wanted),
         (plugs.charge_max, here.charge_max),
         (plugs.discharge_max, here.discharge_max),
+        (plugs.left, hours * left),
     ):
         values.flat[cell] = new
     plugs.planned.flat[cell[cheap]] = charged(number + 1) - charged(number)
