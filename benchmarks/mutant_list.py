@@ -397,7 +397,7 @@ TABLES = (
     ),
 )
 
-VEHICLES = (
+STAYS = (
     _mutant(
         "stay_short_of_another",
         "report/stays.py",
@@ -1786,7 +1786,7 @@ VEHICLES = (
 MUTANTS: tuple[Mutant, ...] = (
     *FIGURES,
     *TABLES,
-    *VEHICLES,
+    *STAYS,
     *STUDY,
     *KERNEL,
     *SOLVERS,

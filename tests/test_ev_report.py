@@ -1,6 +1,7 @@
 """Electric vehicles in figures, tables, notes and pictures: by hand (`paper_garage`), and of a real run."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import paper_village
 import pytest
 
 import jaxp2p as jp
+from jaxp2p.cli.running import usual_policies
 from jaxp2p.data.stays import slots_of
 from jaxp2p.model.devices import gained
 from jaxp2p.report.canvas import PictureData
@@ -20,7 +22,7 @@ from jaxp2p.report.results import load_results, save_results
 from jaxp2p.report.stays import energy_gained
 from jaxp2p.report.tables import legend, notes, text_tables
 from jaxp2p.report.vehicles import charging
-from jaxp2p.runs.runner import policy_names
+from jaxp2p.runs.runner import POLICIES, WITH_VEHICLES, policy_names
 
 COMMUNITY, HORIZON, RUN = paper.community(), paper.horizon(), paper.run()
 
@@ -227,8 +229,6 @@ def test_the_picture_shows_power_and_the_room_that_there_was(evaluations, tmp_pa
 
 
 def test_no_picture_without_anything_plugged_in(evaluations):
-    from dataclasses import replace
-
     data = picture_data(evaluations)
     empty = type(HORIZON.plugs)(*(np.zeros_like(values) for values in HORIZON.plugs))
     assert charging(replace(data, horizon=replace(HORIZON, plugs=empty))) is None
@@ -252,6 +252,13 @@ def test_every_policy_keeps_the_promise(result):
     # at once nothing is left to the last moment, by the cost of this slot alone everything is
     assert kpis.at["charge_at_once", "ev_forced_kwh"] < 1e-2
     assert kpis.at["greedy", "ev_forced_kwh"] == pytest.approx(kpis.at["greedy", "ev_charged_kwh"], rel=1e-3)
+
+
+def test_all_policies_are_those_of_a_community_with_vehicles(result):
+    tables = result.case.tables
+    assert usual_policies(tables) == policy_names(result.case.community) == WITH_VEHICLES
+    assert usual_policies(replace(tables, ev_sessions=None)) == POLICIES
+    assert usual_policies(replace(tables, ev_sessions=tables.ev_sessions.iloc[:0])) == POLICIES
 
 
 def test_the_stays_of_a_run_are_those_of_its_table(result):
