@@ -17,11 +17,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from jaxp2p._pytree import present
 from jaxp2p.hindsight.horizon_data import HorizonData, NetworkRows
 from jaxp2p.hindsight.horizon_qp import HorizonSolution, solve_horizon
 from jaxp2p.hindsight.horizon_settlement import settle
+from jaxp2p.hindsight.no_choice import put_back, set_aside
+from jaxp2p.model.devices import Plugged
+from jaxp2p.model.devices.vehicle import begun
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
@@ -45,6 +50,7 @@ class PerfectForesight(NamedTuple):
     dual_objective_eur: float  # dual value of the last QP: never above the optimum, but for its tolerance
     trajectory: Trajectory  # numpy arrays; what describes iterations is 0
     storage_duals: np.ndarray  # (T, N) EUR/kWh, m_t: worth of a kWh stored at the end of slot t
+    vehicle_duals: np.ndarray | None  # (T, K, N) EUR/kWh, the same in vehicles
     market_price: np.ndarray  # (T,) EUR/kWh of a kWh traded (seller mu + fee/2, buyer mu - fee/2)
     row_duals: np.ndarray  # (T, R) EUR/kWh, positive at an upper limit, negative at a lower
     is_lower_bound: bool  # True: no dispatch of the real market need reach this cost
@@ -86,14 +92,16 @@ def perfect_foresight(
         unserved_price=unserved_price,
     )
     nothing = NetworkRows(*(np.zeros(0, int) for _ in range(3)))
+    rest, given = set_aside(data)
     # Most of what binds is already violated while the batteries rest: a start that saves rounds.
-    rows = _missing_rows(data, data.pv - data.load, nothing, tolerance)
+    rows = _missing_rows(data, rest.pv - rest.load, nothing, tolerance)
     iterations = rounds = 0
     # While rows are looked for, a rough answer shows them as well, in half of the iterations.
     rough = data.response.size > 0 and max_rounds > 1
     while True:
         heard = partial(told, rounds + 1, len(rows.slot))
-        found = solve_horizon(data, rows, tolerance=ROUGH if rough else EXACT, told=heard)
+        found = solve_horizon(rest, rows, tolerance=ROUGH if rough else EXACT, told=heard)
+        found = put_back(data, found, given)
         iterations, rounds = iterations + found.solver.iterations, rounds + 1
         if rough:
             injection = found.injection(data)
@@ -108,11 +116,12 @@ def perfect_foresight(
             break
         rows = NetworkRows(*(np.concatenate(pair) for pair in zip(rows, missing, strict=True)))
 
-    energy_end = settled.trajectory.energy[-1]
-    cost = float(settled.trajectory.cost.sum())
-    gained = energy_end - data.battery.energy_start
-    terminal = -float(data.terminal_price @ gained)
-    idle_terminal = -float(data.terminal_price @ np.where(data.battery.owned, 0.0, gained))
+    cost, trajectory = float(settled.trajectory.cost.sum()), settled.trajectory
+    in_vehicles = [] if trajectory.vehicle_energy is None else [trajectory.vehicle_energy[-1]]
+    gained = np.concatenate([trajectory.energy[-1:], *in_vehicles]) - data.begun
+    terminal = -float(data.terminal_price @ gained.sum(0))
+    idle_terminal = -float(data.terminal_price @ np.where(data.battery.owned, 0.0, gained[0]))
+    worth = _storage_duals(data, found)
     return PerfectForesight(
         cost_eur=cost,
         terminal_eur=terminal,
@@ -121,7 +130,8 @@ def perfect_foresight(
         objective_eur=cost + terminal + settled.unserved_eur + settled.penalty_eur,
         dual_objective_eur=float(found.solver.dual_objective) + idle_terminal,
         trajectory=settled.trajectory,
-        storage_duals=_storage_duals(data, found),
+        storage_duals=worth[:, 0],
+        vehicle_duals=None if data.vehicles is None else worth[:, 1:],
         market_price=found.price,
         row_duals=found.row_dual,
         is_lower_bound=not exact_market or settled.simultaneous_kwh > 1e-6 or bool(missing.slot.size),
@@ -163,6 +173,7 @@ def horizon_data(
     homes, size = community.prosumers, community.size
     trading, fee, trade_limit, exact = _pool_of(community)
     load = _float(horizon.load)
+    vehicles, vehicles_begun = _vehicles(community, horizon)
     response, offset, lower, upper = _network_rows(community, horizon)
     data = HorizonData(
         slot_hours=float(horizon.slot_hours),
@@ -186,8 +197,19 @@ def horizon_data(
         offset=offset,
         lower=lower,
         upper=upper,
+        vehicles=vehicles,
+        vehicles_begun=vehicles_begun,
     )
     return data, exact
+
+
+def _vehicles(community: Community, horizon: Horizon) -> tuple[Plugged | None, np.ndarray | None]:
+    """What is plugged in, and what the stays began with that are open at the end; None where nobody has any."""
+    vehicles = community.prosumers.vehicles
+    if vehicles is None or not horizon.slots:
+        return None, None
+    plugs = jax.tree.map(_float, present(horizon.plugs))
+    return vehicles.float64().plugged(plugs), begun(plugs)
 
 
 def _float(values) -> np.ndarray:
@@ -292,8 +314,9 @@ def _with_neighbours(
 
 
 def _storage_duals(data: HorizonData, found: HorizonSolution) -> np.ndarray:
-    """m (T, N); without power it is v_T sigma^(T-1-t), which makes the share in a dual bound exact."""
-    slots = len(found.storage_dual)
-    ages = np.arange(slots - 1, -1, -1)[:, None]
+    """m (T, B, N); of a battery without power it is v_T sigma^(T-1-t), which makes the share in a dual bound exact."""
+    worth = found.storage_dual.copy()
+    ages = np.arange(len(worth) - 1, -1, -1)[:, None]
     decayed = data.terminal_price * data.battery.retention**ages
-    return np.where(data.battery.owned, found.storage_dual, decayed)
+    worth[:, 0] = np.where(data.battery.owned, worth[:, 0], decayed)
+    return worth

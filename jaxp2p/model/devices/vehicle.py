@@ -23,6 +23,7 @@ keeps. `most` is the target for a vehicle that only charges (more would be worth
 capacity. A stay under way when a window begins starts with its floor.
 """
 
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import jax
@@ -163,6 +164,16 @@ class Vehicles:
     def float64(self) -> "Vehicles":
         """The same on the host, in float64 NumPy."""
         return jax.tree.map(lambda x: np.asarray(x, np.float64), self)
+
+
+def beside(battery: Battery, vehicles: Plugged | None, *, slots: int) -> Plugged:
+    """All storage of N homes, NumPy leaves (T, 1 + K, N): their battery (N,), and the seats (T, K, N) if any."""
+    shape = slots, 1, len(battery.energy_min)
+    own = {field.name: np.broadcast_to(getattr(battery, field.name), shape) for field in fields(Battery)}
+    alone = Plugged(arrived=np.zeros(shape), **own)
+    if vehicles is None:
+        return alone
+    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), alone, vehicles)
 
 
 def begun(plugs: Plugs) -> Values:
