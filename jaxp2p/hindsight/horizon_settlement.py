@@ -101,9 +101,8 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
         "dual_res": slots,
     }
     if data.vehicles is not None:
-        columns |= {
-            f"vehicle_{name}": getattr(done, name)[:, 1:] for name in ("charge", "discharge", "energy")
-        }
+        for name in ("charge", "discharge", "energy"):
+            columns[f"vehicle_{name}"] = getattr(done, name)[:, 1:]
     return Settlement(
         trajectory=Trajectory(**columns),
         unserved_eur=float(done.unserved_cost.sum()),

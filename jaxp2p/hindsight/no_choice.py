@@ -93,12 +93,10 @@ def put_back(data: HorizonData, found: HorizonSolution, given: NoChoice | None) 
     values["energy"][:, 1:] += given.energy
     values["storage_dual"][:, 1:] = _worth(data, vehicles, found, given)
     gained = np.where(given.there[-1], given.energy[-1] - data.begun[1:], 0.0)
-    constant = (
-        data.slot_hours * vehicles.wear(charge, 0 * charge).sum() - (data.terminal_price * gained).sum()
-    )
-    solver = found.solver._replace(
-        objective=found.solver.objective + constant, dual_objective=found.solver.dual_objective + constant
-    )
+    wear = data.slot_hours * vehicles.wear(charge, 0 * charge)
+    constant = float(wear.sum() - (data.terminal_price * gained).sum())
+    names = "objective", "dual_objective"
+    solver = found.solver._replace(**{name: getattr(found.solver, name) + constant for name in names})
     return found._replace(**values, solver=solver)
 
 

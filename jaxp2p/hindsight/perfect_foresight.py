@@ -204,7 +204,7 @@ def horizon_data(
 
 
 def _vehicles(community: Community, horizon: Horizon) -> tuple[Plugged | None, np.ndarray | None]:
-    """What is plugged in, and what the stays began with that are open at the end; None where nobody has any."""
+    """What is plugged in, and what the stays that are open at the end began with; None without vehicles."""
     vehicles = community.prosumers.vehicles
     if vehicles is None or not horizon.slots:
         return None, None
@@ -314,7 +314,7 @@ def _with_neighbours(
 
 
 def _storage_duals(data: HorizonData, found: HorizonSolution) -> np.ndarray:
-    """m (T, B, N); of a battery without power it is v_T sigma^(T-1-t), which makes the share in a dual bound exact."""
+    """m (T, B, N); a battery without power has v_T sigma^(T-1-t), which makes its share in a bound exact."""
     worth = found.storage_dual.copy()
     ages = np.arange(len(worth) - 1, -1, -1)[:, None]
     decayed = data.terminal_price * data.battery.retention**ages

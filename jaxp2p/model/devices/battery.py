@@ -174,9 +174,9 @@ class Battery:
         return charged + self.discharge_max * xp.maximum(price - self.discharge_price(value), 0)
 
     def columns(self, program: Program, there: np.ndarray, *, hours: float) -> Columns:
-        """The batteries in a program over the slots of `there` (T, ...) bool, `energy_start` before the first.
+        """The batteries in a program over the slots of `there` (T, ...) bool, with `energy_start` in them.
 
-        Their leaves may differ from slot to slot, as those of a `Plugged` do.
+        Leaves may differ from slot to slot, as those of a `Plugged` do.
         """
         wide = lambda x: np.broadcast_to(x, there.shape)
         charge = program.variables(there, upper=self.charge_max)

@@ -167,7 +167,7 @@ class Vehicles:
 
 
 def beside(battery: Battery, vehicles: Plugged | None, *, slots: int) -> Plugged:
-    """All storage of N homes, NumPy leaves (T, 1 + K, N): their battery (N,), and the seats (T, K, N) if any."""
+    """All storage of N homes, NumPy leaves (T, 1 + K, N): battery (N,) first, then the vehicles (T, K, N)."""
     shape = slots, 1, len(battery.energy_min)
     own = {field.name: np.broadcast_to(getattr(battery, field.name), shape) for field in fields(Battery)}
     alone = Plugged(arrived=np.zeros(shape), **own)
