@@ -109,7 +109,7 @@ def village(
     plugs = calendar(stays, price_buy, seats=SEATS, homes=HOMES, hours=HOURS, dtype=dtype)
     line = np.arange(3)
     resistance, reactance, downstream = radial_matrices(
-        line, line + 1, np.full(3, 0.004), np.full(3, 0.002), 4
+        line, line + 1, np.full(3, 0.002), np.full(3, 0.001), 4
     )
     lines = Network(
         resistance=jnp.asarray(resistance.astype(dtype)),
@@ -118,7 +118,7 @@ def village(
         slack_voltage=jnp.asarray(1.0, dtype),
         voltage_min=jnp.full((4,), 0.97, dtype),
         voltage_max=jnp.full((4,), 1.03, dtype),
-        rating=jnp.asarray(np.array([9.0, np.inf, np.inf], dtype)),
+        rating=jnp.asarray(np.array([14.0, np.inf, np.inf], dtype)),
     )
     flexible = np.asarray(prosumers.flexible)
     feeder = controllable_rows(lines, np.asarray(prosumers.bus), flexible, np.dtype(dtype))

@@ -43,7 +43,7 @@ class HorizonData(NamedTuple):
     @property
     def begun(self) -> np.ndarray:
         """(B, N) kWh, with which the gain at the end is compared."""
-        start = self.battery.energy_start[None]
+        start = np.asarray(self.battery.energy_start)[None]
         return start if self.vehicles_begun is None else np.concatenate([start, self.vehicles_begun])
 
     @property

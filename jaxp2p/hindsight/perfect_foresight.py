@@ -24,7 +24,6 @@ from jaxp2p._pytree import present
 from jaxp2p.hindsight.horizon_data import HorizonData, NetworkRows
 from jaxp2p.hindsight.horizon_qp import HorizonSolution, solve_horizon
 from jaxp2p.hindsight.horizon_settlement import settle
-from jaxp2p.hindsight.no_choice import put_back, set_aside
 from jaxp2p.model.devices import Plugged
 from jaxp2p.model.devices.vehicle import begun
 from jaxp2p.model.match import require_match
@@ -92,16 +91,14 @@ def perfect_foresight(
         unserved_price=unserved_price,
     )
     nothing = NetworkRows(*(np.zeros(0, int) for _ in range(3)))
-    rest, given = set_aside(data)
     # Most of what binds is already violated while the batteries rest: a start that saves rounds.
-    rows = _missing_rows(data, rest.pv - rest.load, nothing, tolerance)
+    rows = _missing_rows(data, data.pv - data.load, nothing, tolerance)
     iterations = rounds = 0
     # While rows are looked for, a rough answer shows them as well, in half of the iterations.
     rough = data.response.size > 0 and max_rounds > 1
     while True:
         heard = partial(told, rounds + 1, len(rows.slot))
-        found = solve_horizon(rest, rows, tolerance=ROUGH if rough else EXACT, told=heard)
-        found = put_back(data, found, given)
+        found = solve_horizon(data, rows, tolerance=ROUGH if rough else EXACT, told=heard)
         iterations, rounds = iterations + found.solver.iterations, rounds + 1
         if rough:
             injection = found.injection(data)
@@ -148,12 +145,15 @@ def perfect_foresight(
 def estimate_seconds(community: Community, slots: int) -> float:
     """What perfect foresight will take on one core of 2024, within a factor of 3; nothing is solved.
 
-    A round takes SECONDS_PER_VARIABLE for every variable, of which a battery has 4 per slot, an elastic load
-    1, and that of a member with limits of his own 6 more. Without a network there is one round, with one
+    A round takes SECONDS_PER_VARIABLE for every variable, of which a battery has 4 per slot, a vehicle 3 in
+    half of the slots, an elastic load 1, and that of a member with limits of his own 6 more. Without a network there is one round, with one
     about 4. Fitted to rural3, PV and batteries with 9 of 10 members (`benchmarks/README.md`).
     """
     homes, powered = community.prosumers, np.asarray(community.prosumers.battery.owned)
     variables = 4 * powered.sum() + (np.asarray(homes.load_flex_share) > 0).sum()
+    if homes.vehicles is not None:
+        owned = np.asarray(homes.vehicles.owned)
+        variables, powered = variables + 3 / 2 * owned.sum(), powered | owned.any(0)
     limit = np.asarray(community.market.limit).sum(0) if community.market.limit.shape[0] else np.inf
     has_limits = np.isfinite(np.minimum(homes.buy_max, homes.sell_max)) | (np.isfinite(limit) & (limit > 0))
     variables += 6 * (np.broadcast_to(has_limits, powered.shape) & powered).sum()
@@ -209,7 +209,7 @@ def _vehicles(community: Community, horizon: Horizon) -> tuple[Plugged | None, n
     if vehicles is None or not horizon.slots:
         return None, None
     plugs = jax.tree.map(_float, present(horizon.plugs))
-    return vehicles.float64().plugged(plugs), begun(plugs)
+    return vehicles.float64().plugged(plugs).within_reach(hours=float(horizon.slot_hours)), begun(plugs)
 
 
 def _float(values) -> np.ndarray:

@@ -180,7 +180,7 @@ class Battery:
         """
         wide = lambda x: np.broadcast_to(x, there.shape)
         charge = program.variables(there, upper=self.charge_max)
-        discharge = program.variables(there, upper=self.discharge_max)
+        discharge = program.variables(there & (self.discharge_max > 0), upper=self.discharge_max)
         energy = program.variables(there, lower=self.energy_min, upper=self.energy_max)
         alone = wide(self.kept(np.zeros(there.shape))).copy()  # with nothing left of the slot before
         alone[0] = wide(self.kept(self.energy_start))[0]

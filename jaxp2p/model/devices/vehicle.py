@@ -23,7 +23,7 @@ keeps. `most` is the target for a vehicle that only charges (more would be worth
 capacity. A stay under way when a window begins starts with its floor.
 """
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -64,6 +64,20 @@ class Plugged(Battery):
     def kept(self, energy: Values) -> Values:
         """kWh at the start of the slot, of `energy` at the end of the one before."""
         return self.retention * energy + self.arrived
+
+    def within_reach(self, *, hours: float) -> "Plugged":
+        """Over a horizon, in NumPy: floors no higher than full power reaches.
+
+        In exact numbers they are not. In single precision they may be, by rounding, where the whole stay is
+        just enough: there would be no course at all.
+        """
+        highest: Values = np.zeros_like(self.energy_min)
+        before: Values = self.energy_start[0]
+        for t in range(len(highest)):
+            now = self.of(t)
+            most = now.next_energy(before, now.charge_max, 0.0, hours=hours)
+            before = highest[t] = np.minimum(most, now.energy_max)
+        return replace(self, energy_min=np.minimum(self.energy_min, highest))
 
 
 class _Powers(NamedTuple):
@@ -169,7 +183,9 @@ class Vehicles:
 def beside(battery: Battery, vehicles: Plugged | None, *, slots: int) -> Plugged:
     """All storage of N homes, NumPy leaves (T, 1 + K, N): battery (N,) first, then the vehicles (T, K, N)."""
     shape = slots, 1, len(battery.energy_min)
-    own = {field.name: np.broadcast_to(getattr(battery, field.name), shape) for field in fields(Battery)}
+    own: dict[str, Any] = {
+        field.name: np.broadcast_to(getattr(battery, field.name), shape) for field in fields(Battery)
+    }
     alone = Plugged(arrived=np.zeros(shape), **own)
     if vehicles is None:
         return alone
