@@ -146,8 +146,9 @@ def estimate_seconds(community: Community, slots: int) -> float:
     """What perfect foresight will take on one core of 2024, within a factor of 3; nothing is solved.
 
     A round takes SECONDS_PER_VARIABLE for every variable, of which a battery has 4 per slot, a vehicle 3 in
-    half of the slots, an elastic load 1, and that of a member with limits of his own 6 more. Without a network there is one round, with one
-    about 4. Fitted to rural3, PV and batteries with 9 of 10 members (`benchmarks/README.md`).
+    half of the slots, an elastic load 1, and that of a member with limits of his own 6 more. Without a
+    network there is one round, with one about 4. Fitted to rural3, PV and batteries with 9 of 10 members
+    (`benchmarks/README.md`).
     """
     homes, powered = community.prosumers, np.asarray(community.prosumers.battery.owned)
     variables = 4 * powered.sum() + (np.asarray(homes.load_flex_share) > 0).sum()

@@ -8,7 +8,7 @@ c and d in kW. Whatever goes into or out of the cells is counted there: `moved` 
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import numpy as np
@@ -191,7 +191,7 @@ class Battery:
         program.put(rows, discharge, hours / self.discharge_efficiency)
         return Columns(charge, discharge, energy, rows)
 
-    def of(self, members: Any) -> "Battery":
+    def of(self, members: Any) -> Self:
         """Those of some members, by index or mask."""
         return jax.tree.map(lambda x: x[members], self)
 

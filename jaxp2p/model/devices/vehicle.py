@@ -77,7 +77,8 @@ class Plugged(Battery):
             now = self.of(t)
             most = now.next_energy(before, now.charge_max, 0.0, hours=hours)
             before = highest[t] = np.minimum(most, now.energy_max)
-        return replace(self, energy_min=np.minimum(self.energy_min, highest))
+        floor: Values = np.minimum(self.energy_min, highest)
+        return replace(self, energy_min=floor)
 
 
 class _Powers(NamedTuple):
