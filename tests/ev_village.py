@@ -63,15 +63,21 @@ def village(
     retention=0.98,
     network=False,
     connection=np.inf,
+    stays=None,
     dtype=np.float64,
 ) -> tuple[Community, Horizon, list[Stay]]:
-    """Home 0 has everything and two vehicles, 1 PV and one, 2 one only, 3 nothing but its load."""
+    """Home 0 has everything and two vehicles, 1 PV and one, 2 one only, 3 nothing but its load.
+
+    stays: in place of drawn ones.
+    """
     rng = np.random.default_rng(seed)
-    stays = stays_of(rng, slots)
+    drawn = stays_of(rng, slots)
+    stays = drawn if stays is None else stays
     each = lambda x: jnp.asarray(np.broadcast_to(x, (HOMES,)).astype(dtype))
     pv_peak, capacity = np.array([6.0, 4.0, 0.0, 0.0]), np.array([6.0, 0.0, 0.0, 0.0])
     owned = np.zeros((SEATS, HOMES), bool)
-    owned[[s.seat for s in stays], [s.home for s in stays]] = True
+    for stay in stays:
+        owned[stay.seat, stay.home] = True
     seats = lambda x: jnp.asarray(np.broadcast_to(x, owned.shape).astype(dtype))
     prosumers = Prosumers(
         bus=jnp.asarray([1, 2, 3, 3], jnp.int32),
@@ -97,7 +103,7 @@ def village(
             charge_efficiency=seats(CHARGE_EFFICIENCY),
             discharge_efficiency=seats(DISCHARGE_EFFICIENCY),
             wear_cost=seats(WEAR),
-            returns=True,
+            returns=any(stay.discharge_max > 0 for stay in stays),
         ),
         elastic=bool(elastic),
         limited=bool(np.isfinite(connection)),

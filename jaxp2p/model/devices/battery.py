@@ -203,12 +203,6 @@ class Battery:
         """The same, nobody being able to charge or discharge."""
         return replace(self, charge_max=0 * self.charge_max, discharge_max=0 * self.discharge_max)
 
-    def with_power(self, least: float) -> "Battery":
-        """The same, nobody's power being limited to less than `least` kW."""
-        xp = namespace(self.charge_max, self.discharge_max)
-        more = {name: xp.maximum(getattr(self, name), least) for name in ("charge_max", "discharge_max")}
-        return replace(self, **more)
-
 
 def throughput(battery: Any, charge: Values, discharge: Values) -> Values:
     """kW through the cells of whatever has the two efficiencies, a battery or a slot of one."""
