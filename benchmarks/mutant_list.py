@@ -952,8 +952,8 @@ CONTROL = (
     _mutant(
         "slots_are_counted",
         "simulation/forward.py",
-        "after = RunState(energy, outcome.state, state.slot_of_week + 1, cleared.memory)",
-        "after = RunState(energy, outcome.state, state.slot_of_week, cleared.memory)",
+        "after = RunState(energy, outcome.state, state.slot_of_week + 1, cleared.memory, in_vehicles)",
+        "after = RunState(energy, outcome.state, state.slot_of_week, cleared.memory, in_vehicles)",
         PAPER_SLOT,
         "the clock of a run stands still",
     ),
@@ -1332,7 +1332,7 @@ OUTSIDE = (
     _mutant(
         "tuned_end_value",
         "tuning/objective.py",
-        "cost=jnp.sum(run.cost) - terminal_price * gained",
+        "cost=jnp.sum(run.cost) - terminal_price * more",
         "cost=jnp.sum(run.cost)",
         "tests/test_paper_tuned.py",
         "tuning forgets what is left in the batteries",
@@ -1383,8 +1383,8 @@ BETWEEN = (
     _mutant(
         "tuning_base",
         "model/trajectory.py",
-        "- terminal_price * gained.sum())",
-        "+ terminal_price * gained.sum())",
+        "- terminal_price * total)",
+        "+ terminal_price * total)",
         PAPER_LIBRARY,
         "energy gained counts as lost in the base of tuning",
     ),

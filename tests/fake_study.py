@@ -21,6 +21,7 @@ SOURCE = {
     "time_zone": None,
     "pv_share": None,
     "battery_share": None,
+    "ev_share": None,
     "pv_scale": 1.0,
     "battery_scale": 1.0,
     "load_scale": 1.0,

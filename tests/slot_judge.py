@@ -389,7 +389,8 @@ def judge(problem, dispatch, status, gap=None, best: Optimum | None = None) -> V
     s = _Slot(problem)
     best = optimum(problem) if best is None else best
     status = int(status)
-    d = {name: np.asarray(x, float) for name, x in dispatch._asdict().items() if "price" not in name}
+    powers = {name: x for name, x in dispatch._asdict().items() if "price" not in name and x is not None}
+    d = {name: np.asarray(x, float) for name, x in powers.items()}
     finite = all(np.isfinite(x).all() for x in d.values())
     stated = float(gap) if gap is not None else GAP * best.scale
     if not finite:

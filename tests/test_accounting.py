@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -107,7 +108,7 @@ def test_a_violated_row_costs_what_the_slot_pays_for_it(day):
     rows, policy = slots(horizon), make_policies(community, horizon)["no_storage"]
     battery = community.prosumers.battery
     for number in (0, int(kw.argmax())):
-        slot = type(rows)(*(leaf[number] for leaf in rows))
+        slot = jax.tree.map(lambda leaf, number=number: leaf[number], rows)
         problem = slot_problem(
             community,
             suggest_penalties(horizon),

@@ -10,11 +10,12 @@ import paper_village as paper
 import pytest
 from paper_slot import DISPATCH, close, problem, row
 
-from jaxp2p.model.devices import ROWS, Battery, Load
+from jaxp2p.model.devices import ROWS, Battery, Fleet, Load, Storage
 from jaxp2p.model.devices.arrays import namespace
 from jaxp2p.model.utility import beyond_cost, exchange_cost
 from jaxp2p.scenarios.parse import _device_faults
 from jaxp2p.slot import execute
+from jaxp2p.slot.problem import STORAGE
 from jaxp2p.tuning.windows import group_members
 
 
@@ -105,13 +106,20 @@ def test_arrays_of_both_kinds_are_jax_arrays():
 
 def test_every_row_of_the_ramps_has_one_device():
     posed = problem()
-    offered = {(n, ramp) for n, d in posed.devices._asdict().items() for ramp in d.offer()}
+    seats = Storage(
+        hours=posed.slot_hours, **{name: jnp.stack([getattr(posed, name)] * 2) for name in STORAGE}
+    )
+    driving = replace(posed, vehicles=Fleet(storage=seats, returns=True))
+    offered = {(n, ramp) for n, d in driving.devices.there.items() for ramp in d.offer()}
     assert offered == set(ROWS) and len(ROWS) == len(set(ROWS))
-    for name, device in posed.devices._asdict().items():
+    for name, device in driving.devices.there.items():
         assert set(device.ramp_names) == set(device.offer()), name
+    assert len(posed.pieces().gain) == 5 and len(driving.pieces().gain) == 5 + 3 * 2
+    only_charging = replace(driving, vehicles=Fleet(storage=seats, returns=False))
+    assert len(only_charging.pieces().gain) == 5 + 2
     fixed = replace(posed, load_cost=None)
     assert fixed.devices.load.ramp_names == () and fixed.devices.load.offer() == {}
-    assert len(fixed.pieces().gain) == len(ROWS) - 1
+    assert len(fixed.pieces().gain) == 4
 
 
 def test_what_devices_do_and_what_they_use_are_inverse():

@@ -176,7 +176,7 @@ def test_the_cheapest_slots_of_a_stay_by_hand():
     found = solve(community, horizon)
     np.testing.assert_allclose(found.trajectory.vehicle_charge[:, 0, 0], [0, 4, 0, 2, 0], atol=1e-6)
     assert found.objective_eur == pytest.approx(HOURS * (4 * 0.1 + 2 * 0.2) + WEAR * 1.5 * STEP, abs=1e-7)
-    np.testing.assert_allclose(found.vehicle_duals[:3, 0, 0], 0.2 / CHARGE_EFFICIENCY + WEAR, atol=1e-5)
+    np.testing.assert_allclose(found.vehicle_duals[1:3, 0, 0], 0.2 / CHARGE_EFFICIENCY + WEAR, atol=1e-5)
 
 
 def test_a_target_out_of_reach_is_charged_for_at_full_power_by_hand():
@@ -228,14 +228,14 @@ def test_a_stay_that_the_start_cuts_begins_with_its_floor():
 def test_a_vehicle_serves_the_home_and_keeps_its_reserve_by_hand():
     """It comes with 4 kWh more than it keeps, in the dear slot; the load there is 2 kW."""
     stay = DEFAULTS._replace(wanted=0.0)
-    community, horizon = lone([0.1, 0.5, 0.1, 0.1], stay)
+    community, horizon = lone([0.1, 0.5, 0.1, 0.1, 0.1], stay)
     horizon = replace(horizon, load=horizon.load.at[1, 0].set(2.0))
     run = (found := solve(community, horizon)).trajectory
-    np.testing.assert_allclose(run.vehicle_discharge[:, 0, 0], [0, 2, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(run.vehicle_discharge[:, 0, 0], [0, 2, 0, 0, 0], atol=1e-6)
     assert found.objective_eur == pytest.approx(HOURS * WEAR * 2 / DISCHARGE_EFFICIENCY, abs=1e-6)
     longer = replace(horizon, load=horizon.load.at[:2, 0].set(6.0))  # 12 kWh in two slots, 4 of them stored
-    run = solve(community, replace(longer, price_buy=jnp.asarray([0.5, 0.5, 0.1, 0.1]))).trajectory
-    np.testing.assert_allclose(run.vehicle_energy[1:, 0, 0], 6.0, atol=1e-5)
+    run = solve(community, replace(longer, price_buy=jnp.asarray([0.5, 0.5, 0.1, 0.1, 0.1]))).trajectory
+    np.testing.assert_allclose(run.vehicle_energy[1:4, 0, 0], 6.0, atol=1e-5)
     np.testing.assert_allclose(HOURS * run.vehicle_discharge.sum(), 4 * DISCHARGE_EFFICIENCY, atol=1e-5)
 
 

@@ -139,7 +139,7 @@ def chunk(monkeypatch, first, count, *, width=None, sample=5, traced=128):
     monkeypatch.setattr(study_run, "TRACED", traced)
     study = SimpleNamespace(
         mesh=None,
-        horizon=SimpleNamespace(slot_hours=0.25),
+        horizon=SimpleNamespace(slot_hours=0.25, plugs=None),
         policies={"no_storage_no_trade": "rule", "perfect_foresight": None},
         task=lambda policy: policy,
         slots=3,

@@ -61,7 +61,10 @@ def test_the_utility_takes_the_rest_up_to_the_connection():
     done = execute.settle(problem(), answer, devices)
     lone = {"injection": [2.9, -1.7, -0.7], "buy": [0, 0.9, 0], "sell": [1.2, 0, 0.3]}
     for name in execute.Dispatch._fields:
-        close(getattr(done, name), lone.get(name, getattr(DISPATCH, name)))
+        if getattr(DISPATCH, name) is None:  # nobody has a vehicle
+            assert name.startswith("vehicle_") and getattr(done, name) is None
+        else:
+            close(getattr(done, name), lone.get(name, getattr(DISPATCH, name)))
 
 
 def test_the_energy_after_a_slot():
@@ -120,7 +123,9 @@ def test_every_field_that_is_written_down_of_a_slot():
         "dual_res": 0.0023,
     }
     kept = record(problem(), RESULT, row(4.6, 1.875, 0))
-    assert set(Trajectory._fields) == set(expected)
+    vehicles = {name for name in Trajectory._fields if getattr(kept, name) is None}
+    assert vehicles == {"vehicle_charge", "vehicle_discharge", "vehicle_energy"}
+    assert set(Trajectory._fields) == set(expected) | vehicles
     for name, values in expected.items():
         np.testing.assert_allclose(getattr(kept, name), values, rtol=1e-9, atol=1e-12, err_msg=name)
 
@@ -136,12 +141,15 @@ def test_the_next_slot_begins_where_this_one_ends(monkeypatch):
     assert (after.solver, int(after.slot_of_week), after.memory) == ("warm", 672, "after")
 
 
+LANE = ("carry", "battery", "energy", "memory", "grid", "in_vehicles", "plugged")  # what opens with a slot
+
+
 def test_every_series_that_a_study_keeps_of_a_slot(monkeypatch):
     """The village of `paper_village` in its slot 1; dispatch and verdict are those above."""
     community = paper.community()
     monkeypatch.setattr(engine, "_unpack", lambda task, packed: packed)
     monkeypatch.setattr(engine, "_first", lambda task, number: (None, row(0, 0, 0)))
-    monkeypatch.setattr(engine, "_open", lambda *args: (None, row(1, 1, 0), None, SimpleNamespace(), None))
+    monkeypatch.setattr(engine, "_open", lambda *args: dict.fromkeys(LANE) | {"problem": SimpleNamespace()})
     monkeypatch.setattr(engine, "_pack", lambda posed: {})
     monkeypatch.setattr(engine, "remember", lambda *args: None)
     monkeypatch.setattr(solvers.execute, "finish", lambda posed, answer: RESULT)
@@ -166,6 +174,8 @@ def test_every_series_that_a_study_keeps_of_a_slot(monkeypatch):
         slot=jnp.array(1),
         row=jnp.array(0),
         memory=None,
+        in_vehicles=None,
+        plugged=None,
     )
     _, kept = engine._close(task, lane, jnp.array(0), jnp.array(0))
     expected = {

@@ -112,7 +112,7 @@ def test_every_column_of_the_members(community):
     # half is lost in 24 hours: 0.5^(1/48) is kept in half an hour
     np.testing.assert_allclose(battery.retention, [1, 0.985663199], rtol=1e-8)
     assert set(cells) | {"retention"} == set(battery.__dict__)
-    assert set(fields) | {"bus", "battery", "elastic", "limited", "ids"} == set(homes.__dict__)
+    assert set(fields) | {"bus", "battery", "vehicles", "elastic", "limited", "ids"} == set(homes.__dict__)
 
 
 def test_every_column_of_buses_and_lines(community):
@@ -166,7 +166,7 @@ def test_every_series_of_the_horizon(community, tables):
         # lowest and highest of what is known, and the mean, less 0.30; then nothing more is known
         "price_ahead": [[0, 0.06, 0.03], [0, 0, 0]],
     }
-    assert set(horizon.__dict__) == {*expected, "mark"}
+    assert set(horizon.__dict__) == {*expected, "plugs", "mark"} and horizon.plugs is None
     for name, values in expected.items():
         np.testing.assert_allclose(getattr(horizon, name), values, rtol=1e-12, atol=1e-12, err_msg=name)
 

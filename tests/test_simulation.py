@@ -32,7 +32,7 @@ def day(request):
 def test_a_day_keeps_every_limit_and_balance(day, name):
     community, horizon, result = day
     t, battery = result.trajectories[name], community.prosumers.battery
-    assert all(np.isfinite(leaf).all() for leaf in t)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(t))
     moves = np.asarray(battery.charge_max) > 0
     lower, upper = np.asarray(battery.energy_min), np.asarray(battery.energy_max)
     assert (t.energy[:, moves] >= lower[moves] - 1e-6).all()

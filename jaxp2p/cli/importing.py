@@ -49,12 +49,13 @@ def import_tables(source: Source, options: Options) -> None:
             _missing(error)
         tables = choose_days(check(changed(whole, replace(source, price=None))), source)
         write_tables(tables, folder, format=format)  # type: ignore[arg-type]
-    homes = tables.prosumers
+    homes, stays = tables.prosumers, tables.ev_sessions
     typer.echo(
         f"{tables.meta['name']}: {len(homes)} members on {len(tables.buses)} buses, "
         f"{(homes['pv_kw'] > 0).sum()} with PV or other plants, "
-        f"{(homes['battery_kwh'] > 0).sum()} with batteries\n"
-        f"written to {folder}: {', '.join(f'{name}.{format}' for name in tables.frames())}"
+        f"{(homes['battery_kwh'] > 0).sum()} with batteries"
+        + (f", {stays['prosumer_id'].nunique()} with electric vehicles" if stays is not None else "")
+        + f"\nwritten to {folder}: {', '.join(f'{name}.{format}' for name in tables.frames())}"
     )
 
 

@@ -128,9 +128,11 @@ def summary_lines(tables: "Tables") -> list[str]:
     background_kw = total(buses, "background", "background_kw", absent=1.0)
     load, pv, background = (float(power.sum()) * hours for power in (load_kw, pv_kw, background_kw))
     battery = homes[(homes["battery_kwh"] > 0)]
+    stays = tables.ev_sessions
     kinds = lines["kind"].value_counts()
     buy, sell = tables.prices["buy_eur_per_kwh"], tables.prices["sell_eur_per_kwh"]
     rated = lines["s_max_kva"][lines["s_max_kva"] < float("inf")]
+    vehicles = [] if stays is None or stays.empty else [("vehicles", _vehicles(stays))]
     facts = [
         ("members", f"{len(homes)} on {homes['bus_id'].nunique()} buses"),
         ("load", f"{load:,.0f} kWh ({load / days:,.0f} a day), peak {load_kw.max():,.1f} kW"),
@@ -140,6 +142,7 @@ def summary_lines(tables: "Tables") -> list[str]:
             f"{len(battery)}, {battery['battery_kwh'].sum():,.1f} kWh, "
             f"{battery['battery_discharge_kw'].sum():,.1f} kW",
         ),
+        *vehicles,
         ("elastic", f"{(homes['load_flex_share'] > 0).sum()} members with elastic load"),
         ("buses", f"{len(buses)} at {', '.join(f'{v:g} kV' for v in sorted(buses['vn_kv'].unique()))}"),
         (
@@ -168,6 +171,15 @@ def summary_lines(tables: "Tables") -> list[str]:
         facts.append(("synthetic", "; ".join(meta["synthetic"])))
     head = f"{meta.get('name', 'tables')}: no faults found"
     return [head, *(f"  {name:<12} {text}" for name, text in facts)]
+
+
+def _vehicles(stays: "pd.DataFrame") -> str:
+    fleet = stays.drop_duplicates("vehicle_id")
+    returning = stays.loc[stays["discharge_kw"] > 0, "vehicle_id"].nunique()
+    return (
+        f"{len(fleet)} of {fleet['prosumer_id'].nunique()} members, {fleet['battery_kwh'].sum():,.1f} kWh, "
+        f"{returning} with vehicle-to-home, {len(stays):,} stays"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

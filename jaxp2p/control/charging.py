@@ -1,15 +1,15 @@
 """When vehicles charge: rules as chargers have them today, and what the energy in them is worth.
 
-The value of a stored kWh falls along a line from the floor, where it saves the dearest purchase that may be
-forced later, to the most that the stay has room for, where it is worth what the cheapest kWh costs:
+A vehicle is the more in need the smaller a part of the time that it has left is enough for what it still
+wants. What a stored kWh is worth rises with that urgency, along a line that is a line in the energy as well:
 
-    lambda(E') = D_h - (D_h - D_l) (E' - floor) / (most - floor)
+    u(E') = (wanted - E') / (t_left eta_c c_max),      lambda(E') = D_l + (D_h - D_l) u(E')
     D_h = mu_max / eta_c + kappa,      D_l = mu_min / eta_c + kappa          (EUR per kWh in the cells)
 
-the exact drift of `control.bounds` with V = (most - floor) / (D_h - D_l), anew in every slot. As the floor
-rises towards the target the same energy becomes worth more: a vehicle with time waits for cheap hours, one
-without pays what there is. With nodal prices up to mu_max it charges to its floor of its own accord:
-lambda(floor) = D_h, so charging pays at every such price; the explicit limit is for prices beyond them.
+the exact drift of `control.bounds` with theta = wanted + V D_l and V = t_left eta_c c_max / (D_h - D_l), anew
+in every slot. With time to spare it waits for cheap hours; at u = 1, where every slot left is needed, it pays
+whatever nodal price up to mu_max there is, of its own accord: the explicit limit is for prices beyond. At the
+target a kWh more is worth no more than the cheapest costs, and above it less.
 """
 
 import jax.numpy as jnp
@@ -27,8 +27,8 @@ class Charging:
     """How a policy charges vehicles, K seats of N homes; leaves only, as in `policy.Policy`."""
 
     rule: Array  # () int32, one of the five above
-    low: Array  # (K, N) EUR per kWh in the cells, worth of a kWh where `most` is reached
-    high: Array  # (K, N) EUR per kWh in the cells, worth of a kWh at the floor
+    low: Array  # (K, N) EUR per kWh in the cells, D_l: worth of a kWh where the target is reached
+    high: Array  # (K, N) EUR per kWh in the cells, D_h: worth of a kWh where all the time left is needed
 
 
 def worth_range(plugged: Plugged | Vehicles, price_min: Array, price_max: Array) -> tuple[Array, Array]:
@@ -49,11 +49,15 @@ def by_rule(vehicles: Vehicles, rule: int) -> Charging:
     return Charging(rule=jnp.asarray(rule, jnp.int32), low=nothing, high=nothing)
 
 
-def worth_line(low: Array, high: Array, plugged: Plugged, kept: Array) -> tuple[Array, Array]:
+def span(plugs: Plugs, plugged: Plugged, hours: Array) -> Array:
+    """(K, N) kWh that the time left after the slot is enough for, and at least a slot's: V (D_h - D_l)."""
+    return jnp.maximum(plugs.left, hours) * plugged.charge_efficiency * plugged.charge_max
+
+
+def worth_line(charging: Charging, wanted: Array, span: Array, kept: Array) -> tuple[Array, Array]:
     """lambda at `kept` (K, N) kWh, EUR/kWh, and its slope, EUR/kWh^2."""
-    room = plugged.energy_max - plugged.energy_min
-    slope = jnp.where(room > 0, (high - low) / jnp.where(room > 0, room, 1), 0)
-    return high - slope * (kept - plugged.energy_min), slope
+    slope = jnp.where(span > 0, (charging.high - charging.low) / jnp.where(span > 0, span, 1), 0)
+    return charging.low + slope * (wanted - kept), slope
 
 
 def ruled_charge(
@@ -74,7 +78,7 @@ def ruled_charge(
     missing = jnp.maximum(plugs.wanted - kept, 0) / (hours * plugged.charge_efficiency)
     wanted = jnp.minimum(most, missing)
     at_home = jnp.sum(wanted, axis=0)
-    own = wanted * jnp.clip(surplus / jnp.where(at_home > 0, at_home, 1), 0, 1)
+    own = wanted * jnp.clip(surplus / jnp.where(at_home > 0, at_home, 1), 0, 1)[None, :]
     shared, _ = community_meter(-surplus, jnp.zeros_like(surplus), wanted, wanted)
     asked = jnp.select(
         [rule == ON_OWN_SURPLUS, rule == ON_SURPLUS, rule == IN_CHEAPEST_SLOTS],

@@ -23,6 +23,7 @@ from jaxp2p.control.charging import (
     Charging,
     by_rule,
     ruled_charge,
+    span,
     worth_line,
 )
 from jaxp2p.control.rules import community_meter, own_meter
@@ -338,17 +339,19 @@ def _decide_charging(
     """What a policy says of the vehicles, which hold energy (K, N) kWh at the end of the slot before."""
     least, most, discharge_max = plugged.limits(energy, hours=slot.slot_hours)
     nothing, kept = jnp.zeros_like(most), plugged.kept(energy)
-    free = Limits(least, most, nothing, discharge_max)
+    free, plugs = Limits(least, most, nothing, discharge_max), present(slot.plugs)
+    reach = span(plugs, plugged, slot.slot_hours)
     if isinstance(policy, OwnPolicy):
         return _within(free, policy.charge(community, slot, plugged, kept, slot_of_week, free, memory), kept)
     if policy.tuned is not None and memory is not None:
-        return Decision(free, *tuned_value.vehicle_line(policy.tuned, memory, plugged, kept, slot_of_week))
+        line = tuned_value.vehicle_line(
+            policy.tuned, memory, plugged, plugs.wanted, reach, kept, slot_of_week
+        )
+        return Decision(free, *line)
     charging = policy.charging or by_rule(present(community.prosumers.vehicles), BY_WORTH)
-    value, slope = worth_line(charging.low, charging.high, plugged, kept)
+    value, slope = worth_line(charging, plugs.wanted, reach, kept)
     limits, surplus = (least, most), slot.pv - slot.load
-    charge = ruled_charge(
-        charging.rule, present(slot.plugs), plugged, kept, surplus, limits, hours=slot.slot_hours
-    )
+    charge = ruled_charge(charging.rule, plugs, plugged, kept, surplus, limits, hours=slot.slot_hours)
     ruled = charging.rule != BY_WORTH
     chosen = Limits(
         jnp.where(ruled, charge, least),
@@ -375,7 +378,7 @@ def slot_problem(
     tuned policy the weekday (0 is midnight of a Monday); memory of a tuned policy, this slot observed.
     """
     homes, battery, dt = community.prosumers, community.prosumers.battery, slot.slot_hours
-    fleet, charging = None, jnp.zeros(())
+    fleet, charging = None, jnp.zeros_like(slot.load)
     plugged = plugged_in(community, slot)
     if plugged is not None:
         stored = present(in_vehicles)

@@ -133,13 +133,23 @@ def value_line(
     """lambda at the energy at hand, (N,) EUR/kWh, and its slope k, (N,) EUR/kWh^2; kept (N,) kWh."""
     battery = homes.battery
     ends = stored_value_range(battery, *_prices(tuned, slot))
-    return _line(battery, kept, *_curve(tuned, memory, ends, tuned.group, slot))
+    curve = _curve(tuned, memory, ends, tuned.group, slot)
+    return _line(battery.energy_min, battery.room, kept, *curve)
 
 
 def vehicle_line(
-    tuned: TunedValue, memory: Memory, plugged: Plugged, kept: Array, slot: Array
+    tuned: TunedValue,
+    memory: Memory,
+    plugged: Plugged,
+    wanted: Array,
+    span: Array,
+    kept: Array,
+    slot: Array,
 ) -> tuple[Array, Array]:
-    """The same for vehicles, (K, N) each, x counting from the floor of the slot and D from `charging`."""
+    """The same for vehicles, (K, N) each: x = 1 - u with the urgency u of `charging`, and D from there too.
+
+    wanted and span in kWh: x is 1 at the target, and 0 where all the time left is needed.
+    """
     ends = worth_range(plugged, *_prices(tuned, slot))
     if tuned.vehicle_group is None:
         low, high = ends
@@ -150,13 +160,14 @@ def vehicle_line(
         )
     else:
         curve = _curve(tuned, memory, ends, jnp.full(kept.shape, tuned.vehicle_group, jnp.int32), slot)
-    return _line(plugged, kept, *curve)
+    return _line(wanted - span, span, kept, *curve)
 
 
-def _line(battery: Battery, kept: Array, middle: Array, spread: Array, drop: Array) -> tuple[Array, Array]:
-    room = battery.energy_max - battery.energy_min
+def _line(
+    least: Array, room: Array, kept: Array, middle: Array, spread: Array, drop: Array
+) -> tuple[Array, Array]:
     safe = jnp.where(room > 0, room, 1)
-    charge = jnp.clip((kept - battery.energy_min) / safe, 0, 1)
+    charge = jnp.clip((kept - least) / safe, 0, 1)
     fallen, slope = _along(drop, charge)
     return middle - spread * fallen, spread * slope / safe
 
@@ -215,11 +226,12 @@ def _curve(
 def _along(drop: Array, charge: Array) -> tuple[Array, Array]:
     """Integral of b from 1/2 to `charge` (N,) and b there, for pieces `drop` (N, Q) of equal width."""
     pieces = drop.shape[-1]
-    begin = jnp.arange(pieces, dtype=drop.dtype) / pieces
+    along = lambda x: jnp.broadcast_to(x, drop.shape)
+    begin = along(jnp.arange(pieces, dtype=drop.dtype) / pieces)
     inside = lambda x: jnp.clip(x - begin, 0, 1 / pieces)
-    fallen = jnp.sum(drop * (inside(charge[..., None]) - inside(0.5)), axis=-1)
+    fallen = jnp.sum(drop * (inside(along(charge[..., None])) - inside(0.5)), axis=-1)
     here = jnp.clip(jnp.floor(charge * pieces), 0, pieces - 1)
     # by comparison: a gather from what was gathered itself came out wrong on CPUs (jaxlib 0.10.2), fused
     # with the derivative of a run
-    chosen = here[..., None] == jnp.arange(pieces, dtype=drop.dtype)
+    chosen = along(here[..., None]) == along(jnp.arange(pieces, dtype=drop.dtype))
     return fallen, jnp.sum(jnp.where(chosen, drop, 0), axis=-1)

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.data.embed import read_profiles, read_small
+from jaxp2p.data.frames import complete_frame
 from jaxp2p.data.plausibility import whole_of
 from jaxp2p.data.populate import HOUSEHOLDS, PV_PROFILES, densify, generate_homes
 from jaxp2p.data.prices import make_prices
 from jaxp2p.data.stamp import is_checked, stamped
+from jaxp2p.data.stays import of_window
 from jaxp2p.data.tables import Tables, complete
 from jaxp2p.data.times import JITTER
 
@@ -38,6 +40,7 @@ def load_case(
     homes: int = 300,
     pv_share: float | None = None,
     battery_share: float | None = None,
+    ev_share: float | None = None,
     pv_scale: float = 1.0,
     battery_scale: float = 1.0,
     load_scale: float = 1.0,
@@ -49,8 +52,9 @@ def load_case(
         price: tariff, one of `jaxp2p.data.PRICES` (all synthetic).
         seed: for the tariff, the generated homes and the added devices.
         homes: number of homes of `ieee33`; the SimBench cases have their own.
-        pv_share, battery_share, pv_scale, battery_scale, load_scale: see `densify`. `ieee33` has shares of
-            0.4 and 0.3 where none are given; the SimBench cases have the devices of their data.
+        pv_share, battery_share, ev_share, pv_scale, battery_scale, load_scale: see `densify`. `ieee33` has
+            shares of 0.4 and 0.3 of PV plants and batteries where none are given; the SimBench cases have the
+            devices of their data. No case has electric vehicles of its own.
 
     Raises:
         ValueError: unknown case or price, or a share or scale out of range.
@@ -77,6 +81,7 @@ def load_case(
         tables,
         pv_share=pv_share,
         battery_share=battery_share,
+        ev_share=ev_share,
         seed=seed,
         pv_profiles=list(PV_PROFILES) if name == "ieee33" else None,
         pv_scale=pv_scale,
@@ -131,8 +136,9 @@ def _populated_feeder(
 
 
 def window(tables: Tables, *, start: str | date | datetime | None = None, days: float = 7) -> Tables:
-    """The slots of `days` days from `start` on.
+    """The slots of `days` days from `start` on, and the stays of vehicles of which some part is in them.
 
+    No stay is cut. Of every vehicle at least one is kept, so that the community is the same in every window.
     `start` None means Monday, 4 July 2016, or the first slot where the data do not contain that week.
     Without a UTC offset it is a time of the tables' time zone, where they have one (`meta["time_zone"]`).
 
@@ -161,13 +167,18 @@ def window(tables: Tables, *, start: str | date | datetime | None = None, days: 
             "{} days from {} are not inside the data, which go from {} to {}".format(f"{days:g}", *shown)
         )
     inside = ((time >= begin - slack) & (time < begin + length - slack)).to_numpy()
+    right, stays = is_checked(tables), tables.ev_sessions
+    if stays is not None:
+        typed = stays if right else complete_frame("ev_sessions", stays)[0]
+        stays = stays[of_window(typed, begin, begin + length)].reset_index(drop=True)
     chosen = tables.replace(
         profiles=tables.profiles[inside].reset_index(drop=True),
         prices=tables.prices[inside].reset_index(drop=True),
+        ev_sessions=stays,
         whole=tables.whole or whole_of(tables.frames()),
     )
     # Some of the slots of checked tables are right as well, but one alone does not say how long it is.
-    return stamped(chosen) if inside.sum() > 1 and is_checked(tables) else chosen
+    return stamped(chosen) if inside.sum() > 1 and right else chosen
 
 
 def _stored(moment: pd.Timestamp, zone: str | None) -> pd.Timestamp:

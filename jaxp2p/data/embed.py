@@ -4,6 +4,7 @@
     FOLDER/NAME/prosumers.csv      as in a folder of tables, without columns that hold only defaults
     FOLDER/NAME/buses.csv
     FOLDER/NAME/lines.csv
+    FOLDER/NAME/trades.csv, ev_sessions.csv    where there are any
     FOLDER/NAME/case.json          meta, and under `profiles` the start, step and number of the slots
 
 Prices are not stored; they are made when a case is loaded. The SimBench cases were made by
@@ -22,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.data.compact import MAX_ERROR, pack, unpack
-from jaxp2p.data.schema import SCHEMA
+from jaxp2p.data.schema import SCHEMA, TIME_TABLES
 from jaxp2p.data.tables import Tables
 
 FOLDER = Path(__file__).parent / "embedded"
@@ -51,9 +52,10 @@ def write_compact(tables: dict[str, Tables], folder: Path) -> list[Path]:
 def _write_case(folder: Path, name: str, case: Tables) -> list[Path]:
     folder.mkdir(exist_ok=True)
     files = []
-    for table in ("prosumers", "buses", "lines"):
-        files.append(folder / f"{table}.csv")
-        write_small(getattr(case, table), table, files[-1])
+    for table, frame in case.frames().items():
+        if table not in TIME_TABLES:
+            files.append(folder / f"{table}.csv")
+            write_small(frame, table, files[-1])
     time = case.profiles["time"]
     rounding = f"profiles are rounded to at most {MAX_ERROR:g} of their peak"
     meta = {
@@ -91,7 +93,7 @@ def read_small(name: str) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     folder = FOLDER / name
     frames = {
         table: pd.read_csv(folder / f"{table}.csv", dtype=str, keep_default_na=False)
-        for table in ("prosumers", "buses", "lines")
+        for table in SCHEMA
         if (folder / f"{table}.csv").exists()
     }
     return frames, json.loads((folder / "case.json").read_text(encoding="utf-8"))

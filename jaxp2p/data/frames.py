@@ -14,7 +14,7 @@ from jaxp2p.data.blocks import as_finite
 from jaxp2p.data.faults import Fault, row_faults
 from jaxp2p.data.names import as_name, is_blank, unprintable
 from jaxp2p.data.rounding import ROUNDING, clipped, largest
-from jaxp2p.data.schema import EMPTY_TABLES, KEYS, OPEN_TABLES, SCHEMA, TIME_TABLES, Column
+from jaxp2p.data.schema import EMPTY_TABLES, LABELS, OPEN_TABLES, SCHEMA, TIME_TABLES, Column
 from jaxp2p.data.times import parse_times
 
 _FLAG_WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
@@ -42,7 +42,7 @@ def complete_frame(
     result of a broken computation and not a wish for the default.
     """
     spec = {column.name: column for column in SCHEMA[table]}
-    frame = _plain_columns(table, frame, spec)
+    frame = plain_columns(table, frame)
     faults = _column_faults(table, frame, spec)
     frame = frame.loc[:, ~frame.columns.duplicated()]
     labels = _labels(table, frame)
@@ -72,12 +72,13 @@ def complete_frame(
     return result, faults
 
 
-def _plain_columns(table: str, frame: pd.DataFrame, spec: dict[str, Column]) -> pd.DataFrame:
+def plain_columns(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with columns named by text, and with what stands in its index as columns.
 
     An index is a column when it has the name of one that is missing; times without a name are `time`.
     """
     names = [as_name(name) for name in frame.columns]
+    spec = {column.name for column in SCHEMA[table]}
     lifted = {}
     for level, name in enumerate(frame.index.names):
         values = frame.index.get_level_values(level)
@@ -113,7 +114,7 @@ def _column_faults(table: str, frame: pd.DataFrame, spec: dict[str, Column]) -> 
 
 def _labels(table: str, frame: pd.DataFrame) -> Callable[[int], str]:
     """How a message names a row: by its identifier where there is one."""
-    key = KEYS.get(table)
+    key = LABELS.get(table)
     if key is None or key not in frame.columns:
         return lambda i: ""
     names = frame[key].astype(object).to_numpy()
@@ -130,14 +131,18 @@ def _filled(column: Column, rows: int) -> np.ndarray | pd.Series:
 
 def _typed(table: str, column: Column, cells: pd.Series, labels: Callable[[int], str], zone: str | None):
     if column.dtype == "time":
-        return parse_times(table, column.name, cells, zone=zone)
+        return parse_times(table, column.name, cells, zone=zone, series=table in TIME_TABLES)
     if column.dtype == "str":
         return _names(table, column, cells)
     return _numbers(table, column, cells, labels)
 
 
 def _names(table: str, column: Column, cells: pd.Series) -> tuple[pd.Series, list[Fault]]:
-    words = [as_name(cell) for cell in cells.astype(object).to_numpy()]
+    if isinstance(cells.dtype, pd.StringDtype):  # the same few names in very many rows
+        code, distinct = pd.factorize(cells)
+        words = np.array([*map(as_name, distinct), ""], object)[code].tolist()
+    else:
+        words = [as_name(cell) for cell in cells.astype(object).to_numpy()]
     faults = []
     if column.required:
         faults = row_faults(table, column.name, [not word for word in words], lambda i: "the cell is empty")

@@ -58,6 +58,7 @@ def _devices(source: Source) -> dict[str, Any]:
     return {
         "pv_share": source.pv_share,
         "battery_share": source.battery_share,
+        "ev_share": source.ev_share,
         "pv_scale": source.pv_scale,
         "battery_scale": source.battery_scale,
         "load_scale": source.load_scale,

@@ -26,6 +26,9 @@ POWER_MIN = 0.05  # kW, for the largest device of the whole community
 ENERGY_MAX = 100_000.0  # kWh of one battery
 ENERGY_MAX_LV = 5_000.0
 ENERGY_MIN = 0.1  # kWh, for the largest battery of the whole community
+VEHICLE_POWER_MAX = 400.0  # kW of one vehicle: the fastest chargers of cars
+VEHICLE_ENERGY_MAX = 1_000.0  # kWh of one vehicle; a lorry has up to 900
+VEHICLE_ENERGY_MIN = 0.2  # kWh, for the largest vehicle of the whole community
 VOLTAGE_MAX = 150.0  # kV
 VOLTAGE_MIN = 0.05  # kV
 DROP_MAX = 0.05  # p.u. of voltage lost on one branch per kW
@@ -51,6 +54,10 @@ JUDGEMENTS = {
     "battery_power_low": "as load_low, for batteries",
     "battery_energy_high": "more than 5 MWh of a member at low voltage, 100 MWh above",
     "battery_energy_low": "no battery with 0.1 kWh",
+    "vehicle_power_high": "more than 400 kW into or out of a vehicle",
+    "vehicle_power_low": "no vehicle with 50 W",
+    "vehicle_energy_high": "more than 1 MWh in a vehicle",
+    "vehicle_energy_low": "no vehicle with 0.2 kWh",
 }
 """What is judged, by the name that overrules it."""
 
@@ -116,14 +123,17 @@ def unit_faults(
             faults += _lines(frames["buses"], frames["lines"])
     costs = [("trades", "fee_eur_per_kwh", "from_id")]
     costs += [("prosumers", f"{kind}_cost_eur_per_kwh", "prosumer_id") for kind in ("wear", "curtailment")]
+    costs += [("ev_sessions", "wear_cost_eur_per_kwh", "vehicle_id")]
     for table, column, key in costs:
         if table in frames:
             faults += _fees(table, column, frames[table][key], frames[table], above=FEE_MAX)
-            if not faults or faults[-1].column != column:
+            if not faults or (faults[-1].table, faults[-1].column) != (table, column):
                 remarks += _fees(table, column, frames[table][key], frames[table], above=FEE_USUAL)[:1]
     if "prosumers" in frames:
         peaks = whole.peaks if whole else None
         faults += _prosumers(frames["prosumers"], frames.get("profiles"), frames.get("buses"), peaks)
+    if "ev_sessions" in frames:
+        faults += _vehicles(frames["ev_sessions"])
     return faults, remarks
 
 
@@ -244,20 +254,11 @@ def _prosumers(
     power_limit = np.where(low_voltage, POWER_MAX_LV, POWER_MAX)
     energy_limit = np.where(low_voltage, ENERGY_MAX_LV, ENERGY_MAX)
     faults = []
-
-    def add(column: str, values, most, least: float, *, unit: str, large: str, small: str, kind: str) -> None:
-        faults.extend(
-            _too_large(
-                "prosumers", column, names, values, most, unit=unit, hint=large, judgement=f"{kind}_high"
-            )
-        )
-        faults.extend(
-            _all_too_small("prosumers", column, values, least, unit=unit, hint=small, judgement=f"{kind}_low")
-        )
-
     for column, profile, kind in (("load_kw", "load_profile", "load"), ("pv_kw", "pv_profile", "pv")):
-        add(
+        faults += _sizes(
+            "prosumers",
             column,
+            names,
             frame[column].to_numpy() * _peaks(frame[profile], profiles, peaks),
             power_limit,
             POWER_MIN,
@@ -267,27 +268,63 @@ def _prosumers(
             kind=kind,
         )
     for column in ("battery_charge_kw", "battery_discharge_kw"):
-        add(
-            column,
-            frame[column].to_numpy(),
-            power_limit,
-            POWER_MIN,
-            unit="kW",
-            large="W instead of kW? divide by 1000",
-            small="MW instead of kW? multiply by 1000",
-            kind="battery_power",
-        )
-    add(
-        "battery_kwh",
-        frame["battery_kwh"].to_numpy(),
-        energy_limit,
-        ENERGY_MIN,
-        unit="kWh",
-        large="Wh instead of kWh? divide by 1000",
-        small="MWh instead of kWh? multiply by 1000",
-        kind="battery_energy",
+        faults += _powers("prosumers", column, names, frame, power_limit, kind="battery_power")
+    faults += _energies(
+        "prosumers", "battery_kwh", names, frame, energy_limit, ENERGY_MIN, kind="battery_energy"
     )
     return faults
+
+
+def _vehicles(frame: pd.DataFrame) -> list[Fault]:
+    names = frame["vehicle_id"].to_numpy()
+    faults = []
+    for column in ("charge_kw", "discharge_kw"):
+        faults += _powers("ev_sessions", column, names, frame, VEHICLE_POWER_MAX, kind="vehicle_power")
+    faults += _energies(
+        "ev_sessions",
+        "battery_kwh",
+        names,
+        frame,
+        VEHICLE_ENERGY_MAX,
+        VEHICLE_ENERGY_MIN,
+        kind="vehicle_energy",
+    )
+    return faults
+
+
+def _powers(table: str, column: str, names, frame: pd.DataFrame, most, *, kind: str) -> list[Fault]:
+    large, small = "W instead of kW? divide by 1000", "MW instead of kW? multiply by 1000"
+    values = frame[column].to_numpy()
+    return _sizes(
+        table, column, names, values, most, POWER_MIN, unit="kW", large=large, small=small, kind=kind
+    )
+
+
+def _energies(
+    table: str, column: str, names, frame: pd.DataFrame, most, least: float, *, kind: str
+) -> list[Fault]:
+    large, small = "Wh instead of kWh? divide by 1000", "MWh instead of kWh? multiply by 1000"
+    values = frame[column].to_numpy()
+    return _sizes(table, column, names, values, most, least, unit="kWh", large=large, small=small, kind=kind)
+
+
+def _sizes(
+    table: str,
+    column: str,
+    names,
+    values,
+    most,
+    least: float,
+    *,
+    unit: str,
+    large: str,
+    small: str,
+    kind: str,
+) -> list[Fault]:
+    return [
+        *_too_large(table, column, names, values, most, unit=unit, hint=large, judgement=f"{kind}_high"),
+        *_all_too_small(table, column, values, least, unit=unit, hint=small, judgement=f"{kind}_low"),
+    ]
 
 
 def _peaks(names: pd.Series, profiles: pd.DataFrame | None, known: dict[str, float] | None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Seeded homes and devices: fill a feeder with homes, give more homes a PV plant or a battery."""
+"""Seeded homes and devices: fill a feeder with homes, give more homes a PV plant, a battery or a vehicle."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.data.tables import Tables, complete
+from jaxp2p.data.vehicles import vehicles_of
 
 HOUSEHOLDS = ("H0-A", "H0-B", "H0-C", "H0-G", "H0-L")
 """SimBench household profiles that generated homes draw from."""
@@ -45,13 +46,14 @@ def densify(
     *,
     pv_share: float | None = None,
     battery_share: float | None = None,
+    ev_share: float | None = None,
     seed: int = 0,
     pv_profiles: list[str] | None = None,
     pv_scale: float = 1.0,
     battery_scale: float = 1.0,
     load_scale: float = 1.0,
 ) -> Tables:
-    """Give PV plants and batteries to more members, then scale.
+    """Give PV plants, batteries and electric vehicles to more members, then scale.
 
     The shares count members with a device over all members. Devices that are there stay; a share below the
     present one changes nothing. Larger shares with the same seed keep the choices of smaller ones.
@@ -61,13 +63,16 @@ def densify(
     - Batteries: members with PV first, then the others, both in random order. battery_kwh = 1 to 2 h of pv_kw
       (or, without PV, 1 to 2 kWh per MWh of yearly consumption), within 3 to 60 kWh; it fills and empties in
       2 h, 0.95 efficiency each way, 0.13 % self-discharge per day, half full at the start (as in SimBench).
+    - Electric vehicles: members without one in random order. A vehicle each, at home from the evening to the
+      morning and most of the weekend, a quarter of them with vehicle-to-home; see `jaxp2p.data.vehicles`.
     - Scales multiply pv_kw; energies and powers of batteries; and all loads, those of members (load_kw,
       load_kvar) and the background of the buses alike.
 
     Raises:
         ValueError: a share outside 0 to 1, a negative scale, or PV is asked for and there is no PV profile.
     """
-    for name, share in {"pv_share": pv_share, "battery_share": battery_share}.items():
+    shares = {"pv_share": pv_share, "battery_share": battery_share, "ev_share": ev_share}
+    for name, share in shares.items():
         if share is not None and not 0.0 <= share <= 1.0:
             raise ValueError(f"{name} = {share} must be between 0 and 1")
     for name, scale in {
@@ -77,7 +82,7 @@ def densify(
     }.items():
         if not (np.isfinite(scale) and scale >= 0.0):
             raise ValueError(f"{name} = {scale} must be a finite number and at least 0")
-    if pv_share is None and battery_share is None and pv_scale == battery_scale == load_scale == 1.0:
+    if set(shares.values()) == {None} and pv_scale == battery_scale == load_scale == 1.0:
         return tables
     tables = complete(tables)
     frame, buses, notes = tables.prosumers.copy(), tables.buses, []
@@ -87,6 +92,16 @@ def densify(
     if battery_share is not None:
         count = _add_batteries(frame, tables, battery_share, seed)
         notes += [f"batteries of {count} members (seed {seed})"] if count else []
+    stays, remarks = tables.ev_sessions, tables.remarks
+    if ev_share is not None:
+        added = _more_vehicles(tables, ev_share, seed)
+        if added is not None:
+            count = added["vehicle_id"].nunique()
+            notes += [f"electric vehicles of {count} members (seed {seed})"]
+            stays = (
+                pd.concat([stays, added], ignore_index=True) if stays is not None and len(stays) else added
+            )
+            remarks = tuple(remark for remark in remarks if remark.table != "ev_sessions")  # made anew
     for scale, columns in (
         (pv_scale, ["pv_kw"]),
         (battery_scale, [name for name in frame if str(name).startswith("battery_")]),
@@ -100,7 +115,7 @@ def densify(
         buses = buses.assign(**{column: buses[column] * load_scale for column in background})
         notes[-1] = f"load of members and background times {load_scale:g}"
     meta = {**tables.meta, "synthetic": [*tables.meta.get("synthetic", []), *notes]}
-    return tables.replace(prosumers=frame, buses=buses, meta=meta)
+    return tables.replace(prosumers=frame, buses=buses, ev_sessions=stays, remarks=remarks, meta=meta)
 
 
 def _wanted(share: float, members: int, present: int) -> int:
@@ -160,3 +175,10 @@ def _add_batteries(frame: pd.DataFrame, tables: Tables, share: float, seed: int)
     }.items():
         frame.loc[chosen, column] = values
     return wanted
+
+
+def _more_vehicles(tables: Tables, share: float, seed: int) -> pd.DataFrame | None:
+    members, zone = tables.prosumers["prosumer_id"].tolist(), tables.meta.get("time_zone")
+    return vehicles_of(
+        members, tables.profiles["time"], share=share, seed=seed, present=tables.ev_sessions, zone=zone
+    )

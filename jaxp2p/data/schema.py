@@ -65,6 +65,10 @@ def _number(name: str, unit: str, meaning: str, **options) -> Column:
     return Column(name=name, unit=unit, meaning=meaning, **options)
 
 
+def _time(name: str, meaning: str) -> Column:
+    return Column(name=name, dtype="time", required=True, meaning=meaning)
+
+
 SCHEMA: dict[str, tuple[Column, ...]] = {
     "prosumers": (
         _name("prosumer_id", "name of the member, unique"),
@@ -298,15 +302,78 @@ SCHEMA: dict[str, tuple[Column, ...]] = {
             default_text="no limit",
         ),
     ),
+    "ev_sessions": (
+        _name("vehicle_id", "name of the vehicle; it may stand in many rows, one per stay"),
+        _name("prosumer_id", "the member whose vehicle it is, and at whose home it is plugged in"),
+        _time("arrival", "when it is plugged in, ISO 8601; counted from the next start of a slot on"),
+        _time("departure", "when it leaves, after arrival; counted to the last start of a slot before"),
+        _number("energy_arrival_kwh", "kWh", "stored energy at arrival", required=True, minimum=0.0),
+        _number(
+            "energy_wanted_kwh",
+            "kWh",
+            "stored energy that its owner wants at departure; kept by every policy wherever charge_kw from "
+            "arrival on suffices",
+            required=True,
+            minimum=0.0,
+        ),
+        _number("battery_kwh", "kWh", "largest stored energy, of a vehicle", required=True, above=0.0),
+        _number(
+            "reserve_kwh",
+            "kWh",
+            "stored energy that stays in it whatever comes, or what it arrives with where that is less; for "
+            "discharge_kw above 0",
+            default=0.0,
+            minimum=0.0,
+        ),
+        _number("charge_kw", "kW", "largest charging power, at the meter side", required=True, above=0.0),
+        _number(
+            "discharge_kw",
+            "kW",
+            "largest discharging power, at the meter side (vehicle-to-home), 0 = it only charges",
+            default=0.0,
+            minimum=0.0,
+        ),
+        _number(
+            "charge_efficiency",
+            "-",
+            "stored energy per charged energy, of a vehicle",
+            default=0.95,
+            above=0.0,
+            maximum=1.0,
+        ),
+        _number(
+            "discharge_efficiency",
+            "-",
+            "delivered energy per energy taken from the store, of a vehicle",
+            default=0.95,
+            above=0.0,
+            maximum=1.0,
+        ),
+        _number(
+            "wear_cost_eur_per_kwh",
+            "EUR/kWh",
+            "battery wear, per kWh into and per kWh out of the store, of a vehicle",
+            default=0.0,
+            minimum=0.0,
+        ),
+    ),
 }
-"""Columns by table. `trades` may be absent, so may `buses` and `lines` together; any further column of
-`profiles` is a profile."""
+"""Columns by table. `trades` and `ev_sessions` may be absent, so may `buses` and `lines` together; any
+further column of `profiles` is a profile."""
 
-OPTIONAL_TABLES = frozenset({"trades"})
-EMPTY_TABLES = frozenset({"lines"})
+OPTIONAL_TABLES = frozenset({"trades", "ev_sessions"})
+EMPTY_TABLES = frozenset({"lines", "ev_sessions"})
 OPEN_TABLES = frozenset({"profiles"})
-TIME_TABLES = frozenset({"profiles", "prices"})
+TIME_TABLES = frozenset({"profiles", "prices"})  # a row per slot
 KEYS = {"prosumers": "prosumer_id", "buses": "bus_id", "lines": "line_id"}
+LABELS = KEYS | {"ev_sessions": "vehicle_id"}
+"""The column that names a row in messages."""
+
+TIMES = {
+    table: tuple(column.name for column in columns if column.dtype == "time")
+    for table, columns in SCHEMA.items()
+}
+"""The columns of time stamps, by table."""
 
 PURPOSE = {
     "prosumers": "the members of the community: load, PV plant, battery",
@@ -320,6 +387,9 @@ PURPOSE = {
     "offset become UTC; those without are taken as they are, or by --time-zone as local times of a zone",
     "prices": "what the utility asks and pays in every slot",
     "trades": "optional: who may trade with whom; without it the market settings choose the partners",
+    "ev_sessions": "optional: electric vehicles, a row for every time that one is plugged in at home. Stays "
+    "may begin before the data and end after them; one without a whole slot is left out. What is said of a "
+    "vehicle must be the same in all of its rows; times as in `profiles`",
 }
 
 

@@ -19,7 +19,7 @@ from jaxp2p.data.csv_files import FileFault, read_csv
 from jaxp2p.data.faults import Fault, InputError
 from jaxp2p.data.frames import complete_frame
 from jaxp2p.data.plausibility import Whole, check_accept, whole_of
-from jaxp2p.data.schema import OPTIONAL_TABLES, SCHEMA, TIME_TABLES, describe_columns
+from jaxp2p.data.schema import OPTIONAL_TABLES, SCHEMA, TIME_TABLES, TIMES, describe_columns
 from jaxp2p.data.stamp import stamped
 from jaxp2p.data.times import check_zone
 from jaxp2p.data.validation import check, complete_and_validate
@@ -41,6 +41,7 @@ class Tables:
         prosumers, profiles, prices: see `describe_columns`.
         buses, lines: both None, before `check`, where there is no feeder; `lines` None for a single bus.
         trades: trading graph, or None when the market settings choose the partners.
+        ev_sessions: stays of electric vehicles, or None where there are none.
         meta: name, description, source, licence, attribution, `synthetic` (list of what is not measured),
             `accept` (judgements of plausibility that are overruled), `time_zone` (the times are in UTC, those
             of `window` and of outputs in this zone).
@@ -55,13 +56,14 @@ class Tables:
     buses: pd.DataFrame = None
     lines: pd.DataFrame = None
     trades: pd.DataFrame | None = None
+    ev_sessions: pd.DataFrame | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     remarks: tuple[Fault, ...] = field(default=(), compare=False)
     whole: Whole | None = field(default=None, repr=False, compare=False)
     checked: str | None = field(default=None, repr=False, compare=False)
 
     def frames(self) -> dict[str, pd.DataFrame]:
-        """The frames by table name, without an absent `trades`."""
+        """The frames by table name, without those that are absent."""
         return {name: getattr(self, name) for name in SCHEMA if getattr(self, name) is not None}
 
     def replace(self, **changes: Any) -> Tables:
@@ -191,8 +193,12 @@ def _read_parquet(name: str, file: Path) -> pd.DataFrame:
     if name in TIME_TABLES:
         return table.to_pandas()
     # Python objects keep an absent value (None) apart from NaN.
-    columns = {column: table.column(column).to_pylist() for column in dict.fromkeys(table.column_names)}
-    return pd.DataFrame(columns, dtype=object)
+    columns = {column: table.column(column) for column in dict.fromkeys(table.column_names)}
+    cells = {
+        name: pd.Series(column.to_pylist(), dtype=object) if column.null_count else column.to_pandas()
+        for name, column in columns.items()
+    }
+    return pd.DataFrame(cells)
 
 
 def _read_meta(file: Path) -> dict[str, Any]:
@@ -245,8 +251,8 @@ def write_tables(
         # mkdtemp makes a private folder; the result is an ordinary one.
         fresh.chmod(0o777 & ~_umask())
         for name, frame in tables.frames().items():
-            if "time" in frame and zone is not None:
-                frame = frame.assign(time=frame["time"].dt.tz_localize("UTC").dt.tz_convert(zone))
+            for time in TIMES[name] if zone is not None else ():
+                frame = frame.assign(**{time: frame[time].dt.tz_localize("UTC").dt.tz_convert(zone)})
             _write_one(frame, fresh / f"{name}.{format}")
         (fresh / META_FILE).write_text(
             json.dumps(tables.meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -279,14 +285,14 @@ def _write_one(frame: pd.DataFrame, file: Path) -> None:
     if file.suffix == ".parquet":
         frame.to_parquet(file, index=False)
         return
-    if "time" in frame:
-        stamps = frame["time"]
+    for time in TIMES[file.stem]:
+        stamps = frame[time]
         if stamps.dt.tz is None:
             whole = (stamps.to_numpy("datetime64[ns]").astype(np.int64) % 1_000_000_000 == 0).all()
             text = np.datetime_as_string(stamps.to_numpy("datetime64[s]" if whole else "datetime64[ns]"))
         else:
             text = [stamp.isoformat() for stamp in stamps]
-        frame = frame.assign(time=text)
+        frame = frame.assign(**{time: text})
     # a row that began with # would be read as a comment
     marked = len(frame) > 0 and frame.iloc[:, 0].astype(str).str.startswith("#").any()
     quoting = csv.QUOTE_NONNUMERIC if marked else csv.QUOTE_MINIMAL

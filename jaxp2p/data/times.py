@@ -61,11 +61,12 @@ def local_time(tables: Tables) -> pd.Series:
 
 
 def parse_times(
-    table: str, column: str, cells: pd.Series, *, zone: str | None = None
+    table: str, column: str, cells: pd.Series, *, zone: str | None = None, series: bool = True
 ) -> tuple[pd.Series, list[Fault]]:
     """Stamps without a zone, datetime64[ns], NaT where a cell is no time; and the faults.
 
-    zone: stamps without an offset are local times of this time zone and become UTC.
+    zone: stamps without an offset are local times of this time zone and become UTC. series: they follow each
+    other in equal steps, by which they may be put right, and which of two equal hours is meant may be told.
     """
     cells = cells.reset_index(drop=True)
     if isinstance(cells.dtype, pd.PeriodDtype):
@@ -88,9 +89,9 @@ def parse_times(
             table, column, mixed, lambda i: f"{cells.iloc[i]} has {here} UTC offset, row 1 has {there}"
         )
     elif zone is not None and len(offset) and not offset[0]:
-        parsed, more = _from_local(table, column, parsed, zone)
+        parsed, more = _from_local(table, column, parsed, zone, series)
         faults += more
-    return _whole_seconds(parsed), faults
+    return _whole_seconds(parsed) if series else parsed, faults
 
 
 def _to_datetime(cells: pd.Series) -> pd.Series:
@@ -108,6 +109,16 @@ def _one_stamp(cell: Any) -> Any:
         return pd.NaT
 
 
+def offset_faults(table: str, column: str, cells: pd.Series, series: pd.Series) -> list[Fault]:
+    """The fault where single stamps have an offset from UTC, or none, and those of a series not so."""
+    here, there = (_with_offset(stamps.iloc[:1].reset_index(drop=True)) for stamps in (cells, series))
+    if not len(here) or not len(there) or here[0] == there[0]:
+        return []
+    words = ("no UTC offset", "one") if there[0] else ("a UTC offset", "none")
+    text = f"{cells.iloc[0]} has {words[0]}, the times of profiles have {words[1]}: write them alike"
+    return [Fault(table, column, 1, text)]
+
+
 def _with_offset(cells: pd.Series) -> np.ndarray:
     """(rows,) bool: stamps that say how far they are from UTC."""
     if isinstance(cells.dtype, pd.DatetimeTZDtype):
@@ -123,15 +134,22 @@ def _with_offset(cells: pd.Series) -> np.ndarray:
     )
 
 
-def _from_local(table: str, column: str, local: pd.Series, zone: str) -> tuple[pd.Series, list[Fault]]:
-    """Local times of a zone as UTC. The hour that comes twice in autumn is told apart by its order."""
+def _from_local(
+    table: str, column: str, local: pd.Series, zone: str, series: bool
+) -> tuple[pd.Series, list[Fault]]:
+    """Local times of a zone as UTC. The hour that comes twice in autumn is told apart by its order.
+
+    Of single stamps, which have no order, the first of the two is meant.
+    """
     index = pd.DatetimeIndex(local)
-    first = np.ones(len(index), bool)  # of two equal hours: only to find those that do not exist at all
-    nowhere = index.tz_localize(zone, ambiguous=first, nonexistent="NaT").isna() & index.notna()
-    try:
-        known = index.tz_localize(zone, ambiguous="infer", nonexistent="NaT")
-    except ValueError:
-        known = index.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    first = np.ones(len(index), bool)  # of two equal hours
+    known = index.tz_localize(zone, ambiguous=first, nonexistent="NaT")
+    nowhere = known.isna() & index.notna()
+    if series:
+        try:
+            known = index.tz_localize(zone, ambiguous="infer", nonexistent="NaT")
+        except ValueError:
+            known = index.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
     advice = (
         "; if the clock of these data never changes, name its fixed offset: "
         'jaxp2p run DIR --time-zone +01:00 (in Python time_zone="+01:00")'

@@ -11,14 +11,16 @@ import pandas as pd
 
 from jaxp2p.data.blocks import column_blocks
 from jaxp2p.data.faults import Fault, InputError, row_faults
-from jaxp2p.data.frames import complete_frame, near
+from jaxp2p.data.frames import complete_frame, near, plain_columns
 from jaxp2p.data.names import as_name, resolved
 from jaxp2p.data.parallel import merge_parallel
 from jaxp2p.data.plausibility import Whole, check_accept, judge, whole_of
 from jaxp2p.data.rounding import ROUNDING, clipped, largest
-from jaxp2p.data.schema import KEYS, OPTIONAL_TABLES, SCHEMA
+from jaxp2p.data.schema import KEYS, OPTIONAL_TABLES, SCHEMA, TIMES
 from jaxp2p.data.stamp import is_checked, stamped
-from jaxp2p.data.times import alignment_faults, check_zone, slot_hours, step_faults
+from jaxp2p.data.stays import TABLE as STAYS
+from jaxp2p.data.stays import stay_faults, stay_remarks
+from jaxp2p.data.times import alignment_faults, check_zone, offset_faults, slot_hours, step_faults
 from jaxp2p.data.topology import topology_faults
 
 if TYPE_CHECKING:
@@ -94,6 +96,7 @@ def _checked(tables: Tables, accept: Iterable[str], time_zone: str | None) -> Ch
         accept=(*tables.meta.get("accept", ()), *check_accept(accept)),
         whole=tables.whole,
         zone=time_zone,
+        utc=known is not None,
     )
 
 
@@ -104,6 +107,7 @@ def complete_and_validate(
     accept: Iterable[str] = (),
     whole: Whole | None = None,
     zone: str | None = None,
+    utc: bool = False,
 ) -> Checked:
     """Typed frames, all faults and remarks.
 
@@ -114,6 +118,7 @@ def complete_and_validate(
         accept: judgements of plausibility that are overruled.
         whole: figures of the data that the frames are a window of.
         zone: time zone of the times without a UTC offset.
+        utc: those without are in UTC, as those with one become.
     """
     if zone is not None:
         check_zone(zone)
@@ -138,6 +143,8 @@ def complete_and_validate(
             frames["prices"]["time"] = frames["prices"]["time"].where(
                 frames["prices"]["time"].isna() | bool(faults), frames["profiles"]["time"]
             )
+    if zone is None and not utc:
+        faults += _clock_faults(raw)
     _resolve_references(frames)
     faults += _reference_faults(frames)
     if "prosumers" in frames:
@@ -157,9 +164,13 @@ def complete_and_validate(
         faults += _price_faults(frames["prices"])
     if "trades" in frames:
         faults += _trade_faults(frames["trades"])
+    if STAYS in frames:
+        faults += stay_faults(frames[STAYS])
     implausible, unusual = judge(frames, accept=accept, whole=whole)
     faults += implausible
     remarks += unusual
+    if not faults and STAYS in frames:
+        remarks += stay_remarks(frames[STAYS], frames["profiles"]["time"])
     if not faults and "lines" in frames:
         frames["lines"], merged = merge_parallel(frames["lines"])
         remarks += merged
@@ -195,6 +206,17 @@ def _no_lines() -> pd.DataFrame:
     return pd.DataFrame({column.name: [] for column in SCHEMA["lines"]}, dtype=object)
 
 
+def _clock_faults(raw: Frames) -> list[Fault]:
+    """Stays with offsets from UTC beside profiles without, or the other way round."""
+    if raw.get(STAYS) is None or raw.get("profiles") is None:
+        return []
+    stays, profiles = (plain_columns(table, raw[table]) for table in (STAYS, "profiles"))
+    once = lambda frame, name: list(frame.columns).count(name) == 1
+    times = [name for name in TIMES[STAYS] if once(stays, name)] if once(profiles, "time") else []
+    faults = [offset_faults(STAYS, name, stays[name], profiles["time"]) for name in times]
+    return [fault for found in faults for fault in found]
+
+
 def _duplicate_faults(table: str, key: str, names: pd.Series) -> list[Fault]:
     first: dict[str, int] = {}
     for i, name in enumerate(names):
@@ -211,6 +233,7 @@ _REFERENCES = (
     ("lines", "to_bus", "buses", "bus_id", "bus"),
     ("trades", "from_id", "prosumers", "prosumer_id", "prosumer"),
     ("trades", "to_id", "prosumers", "prosumer_id", "prosumer"),
+    ("ev_sessions", "prosumer_id", "prosumers", "prosumer_id", "prosumer"),
     ("prosumers", "load_profile", "profiles", "", "profile"),
     ("prosumers", "reactive_profile", "profiles", "", "profile"),
     ("prosumers", "pv_profile", "profiles", "", "profile"),

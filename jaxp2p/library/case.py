@@ -1,7 +1,7 @@
 """A case: a community with the days it is to live through, built together, so that they cannot disagree."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,20 @@ import jax
 import jax.numpy as jnp
 import pandas as pd
 
-from jaxp2p.control.policy import AnyPolicy, Policy, remember, slot_problem
+from jaxp2p.control.policy import AnyPolicy, Policy, plugged_in, remember, slot_problem
 from jaxp2p.control.policy import lyapunov as lyapunov_policy
 from jaxp2p.control.policy import observe as observed
 from jaxp2p.data import CASES, Tables, check, days_before, load_case, read_tables, window
 from jaxp2p.data.calendar import slot_of_week
 from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.runs.runner import HISTORY_DAYS, make_policies, parameters_of, penalties_of
+from jaxp2p.runs.runner import (
+    HISTORY_DAYS,
+    make_policies,
+    parameters_of,
+    penalties_of,
+    worth_in_vehicles,
+)
 from jaxp2p.settings.model import DEFAULT_FEE, Trading
 from jaxp2p.simulation.forward import slots as rows_of
 from jaxp2p.slot.problem import SlotProblem
@@ -71,11 +77,19 @@ class Case:
         """The package's policies that decide slot by slot, by name."""
         return make_policies(self.community, self.horizon)
 
-    def slot(self, number: int, *, policy: str | AnyPolicy = "lyapunov", energy: Any = None) -> SlotProblem:
+    def slot(
+        self,
+        number: int,
+        *,
+        policy: str | AnyPolicy = "lyapunov",
+        energy: Any = None,
+        in_vehicles: Any = None,
+    ) -> SlotProblem:
         """What the solver sees of slot `number` under a policy: one problem in, one dispatch out (`clear`).
 
-        energy (N,) kWh at its start, by default what the batteries start with. A policy with a memory has
-        seen this slot only. Raises ValueError for an unknown policy, IndexError for a slot that is not there.
+        energy (N,) kWh at its start, by default what the batteries start with; in_vehicles (K, N) kWh, by
+        default the least that a stay under way can have. A policy with a memory has seen this slot only.
+        Raises ValueError for an unknown policy, IndexError for a slot that is not there.
         """
         if not 0 <= number < self.slots:
             raise IndexError(f"there is no slot {number} in {self.name}: they are 0 to {self.slots - 1}")
@@ -85,7 +99,11 @@ class Case:
         stored = start if energy is None else jnp.broadcast_to(jnp.asarray(energy, start.dtype), start.shape)
         seen = observed(chosen, remember(self.community, chosen), row)
         penalties, week = penalties_of(self.horizon), jnp.asarray(self.slot_of_week + number, jnp.int32)
-        return slot_problem(self.community, penalties, chosen, row, stored, week, seen)
+        plugged = plugged_in(self.community, row)
+        if plugged is not None:
+            due = plugged.energy_start
+            in_vehicles = due if in_vehicles is None else jnp.asarray(in_vehicles, due.dtype)
+        return slot_problem(self.community, penalties, chosen, row, stored, week, seen, in_vehicles)
 
     def _policy(self, policy: str | AnyPolicy) -> AnyPolicy:
         if not isinstance(policy, str):
@@ -163,4 +181,6 @@ def lyapunov(case: Case, *, v_share: float = 1.0, method: str = "exact") -> Poli
     """
     if not v_share > 0:
         raise ValueError(f"v_share is {v_share:g}: it must be positive")
-    return lyapunov_policy(parameters_of(case.community, case.horizon, method=method, v_share=v_share))
+    parameters = parameters_of(case.community, case.horizon, method=method, v_share=v_share)
+    charging = worth_in_vehicles(case.community, case.horizon)
+    return replace(lyapunov_policy(parameters), charging=charging)

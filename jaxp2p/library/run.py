@@ -43,7 +43,7 @@ SLOT_SERIES = {"gap": "EUR", "violation": "kW", "iterations": "1", "status": "1"
 def run(
     case: Case,
     *,
-    policies: Sequence[str | Mapping[str, AnyPolicy]] = runner.POLICIES,
+    policies: Sequence[str | Mapping[str, AnyPolicy]] | None = None,
     solver: str | Solver = "auto",
     controller: TunedValue | None = None,
     end_value: float | None = None,
@@ -54,13 +54,14 @@ def run(
 ) -> "Result":
     """Run policies over the slots of a case; perfect foresight and the lower bound see the whole horizon.
 
-    policies: names, and anybody's own as {name: policy}, in the order in which they are reported. solver:
+    policies: names (by default all that there are), and anybody's own as {name: policy}, in the order in
+    which they are reported. solver:
     "auto", "newton", "admm" or a configuration. controller: a tuned one runs as "tuned". end_value in EUR/kWh
     of energy stored at the end, unserved_price in EUR/kWh on top of the tariffs; both by default from the
     tariffs. foresight "auto" leaves perfect foresight out where it would take far longer than all else, "on"
     insists. progress(name, done, total) hears how far it is. Raises ValueError as `runs.runner.run`.
     """
-    needs_history = any(isinstance(p, str) and p in runner.MPC_POLICIES for p in policies)
+    needs_history = any(isinstance(p, str) and p in runner.MPC_POLICIES for p in policies or ())
     made = runner.run(
         case.community,
         case.horizon,

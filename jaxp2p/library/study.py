@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from jaxp2p.control.policy import AnyPolicy
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.library.case import Case
-from jaxp2p.runs.runner import POLICIES
 from jaxp2p.scenarios.model import ScenarioModel
 from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.slot import solvers
@@ -19,7 +18,7 @@ def study(
     scenarios: int,
     model: str | ScenarioModel = "bootstrap * noise",
     days: float | None = None,
-    policies: Sequence[str | Mapping[str, AnyPolicy]] = POLICIES,
+    policies: Sequence[str | Mapping[str, AnyPolicy]] | None = None,
     seed: int = 0,
     solver: str | Solver = "auto",
     controller: TunedValue | None = None,

@@ -3,13 +3,16 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
 from jaxp2p.data.day_ahead import published_prices
 from jaxp2p.data.series import Scaled, scaled
+from jaxp2p.data.stays import slots_of
 from jaxp2p.data.tables import Tables, check
 from jaxp2p.data.times import zoned_time
 from jaxp2p.data.validation import slot_hours
-from jaxp2p.model.devices import Battery
+from jaxp2p.model.devices import Battery, Plugs, Vehicles
+from jaxp2p.model.devices.vehicle import Stay, calendar
 from jaxp2p.model.market import (
     complete_graph,
     market_from_edges,
@@ -45,8 +48,9 @@ def build_community(
     table with its own fees and limits); by default "table" where there is one, else "regular". fee in
     EUR/kWh, limit in kW per trade. network=False leaves the grid out of the market (it is still reported).
 
-    Homes are ordered by bus; `Community.prosumers.ids` has their names. Raises InputError with every fault
-    of the tables, ValueError for unknown options, and for float64 where JAX's 64 bits are switched off.
+    Homes are ordered by bus; `Community.prosumers.ids` has their names. Every home has as many seats for
+    vehicles as the home with the most. Raises InputError with every fault of the tables, ValueError for
+    unknown options, and for float64 where JAX's 64 bits are switched off.
     """
     kind = _checked_dtype(dtype)
     tables = check(tables)
@@ -80,6 +84,7 @@ def build_community(
         buy_max=column("buy_max_kw"),
         sell_max=column("sell_max_kw"),
         battery=battery,
+        vehicles=_vehicles(tables.ev_sessions, tuple(homes["prosumer_id"]), kind),
         elastic=bool((homes["load_flex_share"] > 0).any()),
         limited=bool(np.isfinite(homes[["buy_max_kw", "sell_max_kw"]].to_numpy(float)).any()),
         ids=tuple(homes["prosumer_id"]),
@@ -102,9 +107,14 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
     tables = check(tables)
     _, bus_ids, order, bus = _ordered(tables)
     homes, profiles, prices = tables.prosumers.iloc[order], tables.profiles, tables.prices
-    if tuple(homes["prosumer_id"]) != community.prosumers.ids or bus_ids != community.network.bus_ids:
+    stays, vehicles = tables.ev_sessions, community.prosumers.vehicles
+    if (
+        tuple(homes["prosumer_id"]) != community.prosumers.ids
+        or bus_ids != community.network.bus_ids
+        or _fleet(tables.ev_sessions, community.prosumers.ids) != _known(vehicles)
+    ):
         raise ValueError(
-            f"these tables have other members or buses than {community.mark}: "
+            f"these tables have other members or buses, or other vehicles, than {community.mark}: "
             "build the community from them too"
         )
     load, load_at_bus = _member_series(
@@ -138,6 +148,7 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         flow_base=array(active_base @ downstream.T),
         flow_reactive=array(reactive_base @ downstream.T),
         price_ahead=array(published_prices(zoned_time(tables), buy)),
+        plugs=_plugs(stays, vehicles, profiles["time"], buy, kind),
         mark=community.mark,
     )
 
@@ -194,6 +205,83 @@ def _ordered(tables: Tables):
     bus = tables.prosumers["bus_id"].map(number).to_numpy(int)
     order = np.argsort(bus, kind="stable")
     return tables.prosumers.iloc[order], bus_ids, order, bus[order]
+
+
+def _fleet(stays: pd.DataFrame | None, members: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    """Seat and home of every vehicle, by name; in the order of `Vehicles.seats`."""
+    if stays is None:
+        return {}
+    owners = stays[["vehicle_id", "prosumer_id"]].drop_duplicates("vehicle_id")
+    owners = owners.sort_values("vehicle_id")  # the rows of a window may come in any order
+    home = owners["prosumer_id"].map({name: i for i, name in enumerate(members)}).to_numpy(int)
+    seat = owners.groupby("prosumer_id").cumcount().to_numpy()
+    order = np.lexsort((home, seat))
+    names = owners["vehicle_id"].to_numpy()[order]
+    return dict(zip(names, zip(seat[order].tolist(), home[order].tolist(), strict=True), strict=True))
+
+
+def _known(vehicles: Vehicles | None) -> dict[str, tuple[int, int]]:
+    if vehicles is None:
+        return {}
+    return dict(zip(vehicles.ids, map(tuple, vehicles.seats.tolist()), strict=True))
+
+
+def _vehicles(stays: pd.DataFrame | None, members: tuple[str, ...], kind: np.dtype) -> Vehicles | None:
+    """Those that stand in the table; None without."""
+    fleet = _fleet(stays, members)
+    if stays is None or not fleet:
+        return None
+    seat, home = np.array(list(fleet.values())).T
+    own = stays.drop_duplicates("vehicle_id").set_index("vehicle_id").loc[list(fleet)]
+
+    def leaf(column: str, empty: float) -> jax.Array:
+        values = np.full((seat.max() + 1, len(members)), empty)
+        values[seat, home] = own[column].to_numpy(float)
+        return jnp.asarray(values, kind)
+
+    return Vehicles(
+        capacity=leaf("battery_kwh", 0.0),
+        charge_efficiency=leaf("charge_efficiency", 1.0),
+        discharge_efficiency=leaf("discharge_efficiency", 1.0),
+        wear_cost=leaf("wear_cost_eur_per_kwh", 0.0),
+        returns=bool((stays["discharge_kw"] > 0).any()),
+        ids=tuple(fleet),
+    )
+
+
+def _plugs(
+    stays: pd.DataFrame | None, vehicles: Vehicles | None, time: pd.Series, buy: np.ndarray, kind: np.dtype
+) -> Plugs | None:
+    """The plug calendar of the slots that begin at `time`; None without vehicles."""
+    if stays is None or vehicles is None:
+        return None
+    slots = slots_of(stays, time)
+    stays = stays[slots.some]
+    number = pd.Index(vehicles.ids).get_indexer(stays["vehicle_id"])
+    seat, home = vehicles.seats[number].T
+    column = lambda name: stays[name].to_numpy(float)
+    seats, homes = vehicles.capacity.shape
+    plugs = calendar(
+        Stay(
+            seat=seat,
+            home=home,
+            begin=slots.begin[slots.some],
+            end=slots.end[slots.some],
+            energy=column("energy_arrival_kwh"),
+            wanted=column("energy_wanted_kwh"),
+            reserve=column("reserve_kwh"),
+            capacity=column("battery_kwh"),
+            charge_max=column("charge_kw"),
+            discharge_max=column("discharge_kw"),
+            efficiency=column("charge_efficiency"),
+        ),
+        buy,
+        seats=seats,
+        homes=homes,
+        hours=slot_hours(time),
+        dtype=kind,
+    )
+    return jax.tree.map(jnp.asarray, plugs)
 
 
 def _network(tables: Tables, bus_ids: tuple[str, ...], kind: np.dtype) -> Network:

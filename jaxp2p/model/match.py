@@ -8,12 +8,15 @@ import hashlib
 
 import numpy as np
 
+from jaxp2p.model.devices import Vehicles
 from jaxp2p.model.types import Community, Horizon, Prosumers
 
 
 def mark_of(name: str, prosumers: Prosumers, buses: tuple[str, ...]) -> str:
-    """What tells communities apart: the name, the members, and who of them has something to decide."""
+    """What tells communities apart: name, members, vehicles, and who of them has something to decide."""
     parts = [*prosumers.ids, "", *buses, "", np.asarray(prosumers.flexible).tobytes().hex()]
+    if prosumers.vehicles is not None:
+        parts += ["", *prosumers.vehicles.ids, "", *map(str, prosumers.vehicles.seats.ravel())]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
     return f"{name or 'a community'} ({prosumers.bus.shape[0]:,} members, {digest})"
 
@@ -44,3 +47,14 @@ def require_match(community: Community, horizon: Horizon) -> None:
                 f"the horizon ({theirs or 'without a name'}) has {has:,} {what}, "
                 f"the community ({mine or 'without a name'}) {needs:,}"
             )
+    seats = _seats(community.prosumers.vehicles)
+    plugged = (0, 0) if horizon.plugs is None else horizon.plugs.arrived.shape[-2:]
+    if plugged != seats:
+        raise ValueError(
+            f"the horizon ({theirs or 'without a name'}) has {plugged[0]:,} x {plugged[1]:,} seats for "
+            f"vehicles, the community ({mine or 'without a name'}) {seats[0]:,} x {seats[1]:,}"
+        )
+
+
+def _seats(vehicles: Vehicles | None) -> tuple[int, ...]:
+    return (0, 0) if vehicles is None else vehicles.capacity.shape

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax import Array
 
-from jaxp2p.model.devices import Battery
+from jaxp2p.model.devices import Battery, Plugs, gained
 
 
 class Trajectory(NamedTuple):
@@ -45,7 +45,15 @@ def only(trajectory: Trajectory, keep: Sequence[str]) -> Trajectory:
     return trajectory._replace(**gone)
 
 
-def net_cost(trajectory: Trajectory, battery: Battery, terminal_price: float) -> float:
-    """EUR: cost of the community, less the worth of the energy gained; on the host, in float64."""
-    gained = np.asarray(trajectory.energy[-1], float) - np.asarray(battery.energy_start, float)
-    return float(np.sum(np.asarray(trajectory.cost, float)) - terminal_price * gained.sum())
+def net_cost(
+    trajectory: Trajectory, battery: Battery, terminal_price: float, plugs: Plugs | None = None
+) -> float:
+    """EUR: cost of the community, less the worth of the energy gained; on the host, in float64.
+
+    plugs (T, K, N): where there are vehicles.
+    """
+    more = np.asarray(trajectory.energy[-1], float) - np.asarray(battery.energy_start, float)
+    total = more.sum()
+    if plugs is not None:
+        total += gained(plugs.float64(), np.asarray(trajectory.vehicle_energy, float)).sum()
+    return float(np.sum(np.asarray(trajectory.cost, float)) - terminal_price * total)

@@ -11,15 +11,19 @@ import numpy as np
 
 from jaxp2p.control.bounds import LyapunovParameters, lyapunov_parameters
 from jaxp2p.control.certificate import Certificate, certificate, tuned_certificate
+from jaxp2p.control.charging import Charging, by_worth
 from jaxp2p.control.policy import (
+    CHARGING_POLICIES,
     AnyPolicy,
     OwnPolicy,
     Penalties,
     Policy,
     baseline_policies,
+    charging_policies,
     follow,
     lyapunov,
     suggest_penalties,
+    with_charging,
 )
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.hindsight.lower_bound import best_lower_bound
@@ -45,8 +49,13 @@ POLICIES = (
     "lyapunov",
     "perfect_foresight",
 )
+WITH_VEHICLES = (*POLICIES[:-1], *CHARGING_POLICIES, POLICIES[-1])  # all of them where somebody has a vehicle
 # by name only: a plan per slot takes a hundred times as long as a rule
 MPC_POLICIES = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect": "perfect"}
+VEHICLES_PROVED = (
+    "vehicles: leave with the energy wanted wherever that could be reached from their arrival, at any prices "
+    "and under every policy; forced charging is a limit in every slot (proof: model/devices/vehicle.py)"
+)
 TUNED = "tuned"  # the policy of a controller file
 NAME = re.compile(r"\w[\w.+-]*")  # of a policy: it becomes part of file names and columns
 HISTORY_DAYS = 28  # before the window, all that these forecasts look back on
@@ -108,13 +117,31 @@ def check_end_value(price: float | None) -> None:
         raise ValueError(f"the end value of stored energy is {price:g} EUR/kWh: it must be a finite number")
 
 
+def policy_names(community: Community) -> tuple[str, ...]:
+    """The policies that there are for a community, in their order: MPC is left out."""
+    return POLICIES if community.prosumers.vehicles is None else WITH_VEHICLES
+
+
 def make_policies(community: Community, horizon: Horizon) -> dict[str, Policy]:
     """Every online policy by name, with the certified V_max and theta of the tariffs' price range."""
     modified, standard = (
         lyapunov(parameters_of(community, horizon, method=m)) for m in ("exact", "standard")
     )
     policies = baseline_policies(community.size, horizon.load.dtype, own=modified)
-    return policies | {"lyapunov_standard": standard, "lyapunov": modified}
+    policies |= {"lyapunov_standard": standard, "lyapunov": modified}
+    worth, vehicles = worth_in_vehicles(community, horizon), community.prosumers.vehicles
+    if worth is None or vehicles is None:
+        return policies
+    return with_charging(policies | charging_policies(modified), vehicles, worth)
+
+
+def worth_in_vehicles(community: Community, horizon: Horizon) -> Charging | None:
+    """Charging by what energy in vehicles is worth at the tariffs; None in a community without vehicles."""
+    vehicles = community.prosumers.vehicles
+    if vehicles is None:
+        return None
+    low, high = (jnp.asarray(price, horizon.load.dtype) for price in price_bounds(horizon))
+    return by_worth(vehicles, low, high)
 
 
 def parameters_of(
@@ -154,7 +181,7 @@ def run(
     community: Community,
     horizon: Horizon,
     *,
-    policies: Sequence[str | Mapping[str, AnyPolicy]] = POLICIES,
+    policies: Sequence[str | Mapping[str, AnyPolicy]] | None = None,
     solver: Solver | None = None,
     terminal_price: float | None = None,
     unserved_price: float | None = None,
@@ -167,11 +194,11 @@ def run(
 ) -> Run:
     """Run the named policies slot by slot; perfect foresight and the lower bound see the whole horizon.
 
-    Besides `POLICIES` there are those of `MPC_POLICIES`, which plan by forecasts made from `history`, the
-    slots right before the horizon, and anybody's own as {name: policy} (`control.policy.OwnPolicy`). A tuned
-    `controller` runs as the policy "tuned"; it counts slot_of_week from midnight of a Monday. terminal_price
-    in EUR/kWh values the stored energy at the end for every policy alike; by default the middle of what a
-    stored kWh usually costs and earns. unserved_price in EUR/kWh on top of the tariffs is what energy beyond
+    By default all of `policy_names`. Besides those there are those of `MPC_POLICIES`, which plan by forecasts
+    made from `history`, the slots right before the horizon, and anybody's own as {name: policy}
+    (`control.policy.OwnPolicy`). A tuned `controller` runs as the policy "tuned"; it counts slot_of_week from
+    midnight of a Monday. terminal_price in EUR/kWh values the stored energy at the end for every policy
+    alike; by default the middle of what a stored kWh usually costs and earns. unserved_price in EUR/kWh on top of the tariffs is what energy beyond
     the connection limits costs, in the slots and in the figures; by default that of `suggest_penalties`.
     foresight_mode is one of `FORESIGHT`: "auto" leaves perfect foresight out, with the reason in `left_out`,
     where `estimate_seconds` says that it would take more than FORESIGHT_SECONDS and FORESIGHT_FACTOR times
@@ -180,7 +207,8 @@ def run(
     cannot be.
     """
     require_match(community, horizon)
-    names, given = sorted_out(policies, (*POLICIES, *MPC_POLICIES))
+    usual = policy_names(community)
+    names, given = sorted_out(usual if policies is None else policies, (*usual, *MPC_POLICIES))
     if foresight_mode not in FORESIGHT:
         raise ValueError(f"unknown foresight_mode {foresight_mode!r}: choose from {', '.join(FORESIGHT)}")
     check_history(names, horizon, history)
@@ -242,6 +270,8 @@ def run(
     }
     possible = _possible_saving(community, horizon, trajectories, prices)
     proved = [make_certificate(community, horizon, terminal_price).explain(possible_saving_eur=possible)]
+    if community.prosumers.vehicles is not None:
+        proved.append(VEHICLES_PROVED)
     if controller is not None:
         battery, bounds = community.prosumers.battery, price_bounds(horizon)
         proved.append(

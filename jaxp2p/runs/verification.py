@@ -15,13 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from jax import Array
 
 from jaxp2p._pytree import present
-from jaxp2p.control.policy import Slot, slot_problem, suggest_penalties
+from jaxp2p.control.policy import Slot, plugged_in, slot_problem, suggest_penalties
+from jaxp2p.model.devices import Plugged
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.model.utility import beyond_cost
 from jaxp2p.runs.runner import make_policies
 from jaxp2p.simulation.forward import slots as slot_rows
+from jaxp2p.simulation.forward import vehicle_energy
 from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.gap import gap_scale
 from jaxp2p.slot.problem import SlotProblem
@@ -165,6 +168,12 @@ def _solve(problem: SlotProblem, solver: Solver) -> execute.SlotResult:
     return solvers.executed(problem, solvers.solve(problem, solver, solvers.init(problem, solver)))
 
 
+def _drawn(plugged: Plugged, draw: np.random.Generator) -> Array:
+    """(K, N) kWh, uniform between floor and most of those that were there before."""
+    share = jnp.asarray(draw.random(plugged.energy_min.shape), plugged.energy_min.dtype)
+    return plugged.retention * (plugged.energy_min + share * (plugged.energy_max - plugged.energy_min))
+
+
 def verify(
     community: Community,
     horizon: Horizon,
@@ -190,12 +199,18 @@ def verify(
         share = jnp.asarray(draw.random(community.size), battery.energy_min.dtype)
         energy = battery.energy_min + share * (battery.energy_max - battery.energy_min)
         row: Slot = jax.tree.map(lambda x, slot=slot: x[slot], rows)
-        problem = slot_problem(community, penalties, policy, row, energy, jnp.asarray(slot, jnp.int32))
+        plugged = plugged_in(community, row)
+        in_vehicles = None if plugged is None else _drawn(plugged, draw)
+        number = jnp.asarray(slot, jnp.int32)
+        problem = slot_problem(community, penalties, policy, row, energy, number, None, in_vehicles)
         result = _solve(problem, solver)
         d = result.dispatch
         end = battery.next_energy(energy, d.charge, d.discharge, hours=problem.slot_hours)
         beyond = battery.float64().beyond(np.asarray(end, float))
         storage = float(np.max(beyond, initial=0))
+        if plugged is not None:
+            driven = vehicle_energy(plugged, in_vehicles, problem.slot_hours, d)
+            storage = max(storage, float(np.max(plugged.outside(present(driven)))))
         ended = Status(int(result.status))
         solved = ended in (Status.SOLVED, Status.NETWORK_VIOLATED, Status.UNSERVED)
         line = {

@@ -25,6 +25,10 @@ from jaxp2p.model.types import Community, Horizon
 
 _START, _SLOTS = 0, 1  # the two streams of an effect: what it draws once, and what it draws slot by slot
 
+OF_THE_DAY = tuple(
+    name for name in Slot._fields if name not in ("slot_hours", "plugs")
+)  # come with a day drawn
+
 
 class SlotDraw(NamedTuple):
     """What one slot looks like in one scenario."""

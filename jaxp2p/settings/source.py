@@ -75,6 +75,14 @@ class Changes:
         most=1,
         words="share of members with a battery",
     )
+    ev_share: float | None = setting(
+        None,
+        "Give electric vehicles to more members, up to this share.",
+        unit="0..1",
+        least=0,
+        most=1,
+        words="share of members with an electric vehicle",
+    )
     pv_scale: float = setting(1.0, "Factor on all PV plants.", unit="FACTOR", least=0, words="factor on PV")
     battery_scale: float = setting(
         1.0, "Factor on all batteries.", unit="FACTOR", least=0, words="factor on batteries"
@@ -95,8 +103,8 @@ class Reading:
         "",
         "Take data of a folder that look implausible as they are; repeat for more. NAME is printed in "
         "brackets behind what is found: price_high, price_low, price_spike, fee_high, voltage_level, "
-        "voltage_limits, impedance_high, rating_high, rating_low, and load, pv, battery_power or "
-        "battery_energy with _high or _low.",
+        "voltage_limits, impedance_high, rating_high, rating_low, and load, pv, battery_power, "
+        "battery_energy, vehicle_power or vehicle_energy with _high or _low.",
         unit="NAME",
         repeated=True,
         words="judgements of plausibility overruled",

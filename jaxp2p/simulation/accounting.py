@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxp2p.control.bounds import stored_value_range
+from jaxp2p.model.devices import gained
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
@@ -80,9 +81,17 @@ def member_bills(
 
     Payments cancel, so the bills sum to `cost_eur`.
     """
-    gained = _f64(trajectory.energy)[-1] - _f64(community.prosumers.battery.energy_start)
+    gained = energy_gained(community, horizon, trajectory)
     paid = _f64(trajectory.cost).sum(0) - _f64(trajectory.payment).sum(0)
     return paid - terminal_price * gained
+
+
+def energy_gained(community: Community, horizon: Horizon, trajectory: Trajectory) -> np.ndarray:
+    """(N,) kWh that batteries, and vehicles still plugged in at the end, have more than at first."""
+    more = _f64(trajectory.energy)[-1] - _f64(community.prosumers.battery.energy_start)
+    if horizon.plugs is None:
+        return more
+    return more + gained(horizon.plugs.float64(), _f64(trajectory.vehicle_energy))
 
 
 def unserved_power(trajectory: Trajectory) -> tuple[np.ndarray, np.ndarray]:

@@ -3,15 +3,18 @@
     minimise 1/2 x' P x + q' x     subject to     lower <= A x <= upper,   lower_x <= x <= upper_x
 
 in EUR/h over x = (discharge while lambda < 0, discharge, pv used, charge, load, buy, sell, unserved, spilled,
-injection, sales e+, purchases e-, row violations), float64 on the host.
+injection, the first, second and fourth again for every seat of vehicles, sales e+, purchases e-, row
+violations), float64 on the host.
 """
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import scipy.sparse as sp
 
 from jaxp2p._pytree import present
+from jaxp2p.model.devices import Storage
 from jaxp2p.slot.problem import SlotProblem
 
 
@@ -45,18 +48,14 @@ def to_qp(problem: SlotProblem) -> QP:
     """The slot as a QP. Row violations are variables priced at the penalty, so it is always feasible."""
     take = lambda x: np.asarray(x, float)
     homes, dt = problem.load.shape[0], float(problem.slot_hours)
-    eta_c, eta_d = take(problem.charge_efficiency), take(problem.discharge_efficiency)
-    value, slope, wear = take(problem.value), take(problem.value_slope), take(problem.wear_cost)
     zeros, ones, free = np.zeros(homes), np.ones(homes), np.full(homes, np.inf)
-    offer = problem.devices.battery.offer()
-    below_zero, above_zero = (take(offer[name].gain) for name in ("discharge_below_zero", "discharge"))
-    start_d, charge_min = take(problem.discharge_min), take(problem.charge_min)
-    turn = start_d + below_zero
-    fall = slope * dt / eta_d
-    curve_a = eta_c * fall  # d/dx of the marginal cost of each discharge piece, measured from its start
-    curve_b = fall / eta_d
-    slope_a = wear / eta_d + eta_c * (value + fall * start_d)
-    slope_b = wear / eta_d + (value + fall * turn) / eta_d
+    battery, seats = _storage(problem.devices.battery, dt), []
+    if problem.vehicles is not None:
+        storage = problem.vehicles.storage
+        each = (
+            jax.tree.map(lambda x, k=k: x[k] if x.ndim > 1 else x, storage) for k in range(len(storage.value))
+        )
+        seats = [_storage(seat, dt) for seat in each]
     elastic = problem.load_cost is not None
     load, load_cost = take(problem.load), take(problem.load_cost) if elastic else zeros
     limited = problem.unserved_price is not None
@@ -65,15 +64,10 @@ def to_qp(problem: SlotProblem) -> QP:
 
     # name: (curvature, linear cost, lower, upper)
     groups: dict[str, tuple[np.ndarray, ...]] = {
-        "discharge_negative": (curve_a, slope_a, zeros, below_zero),
-        "discharge": (curve_b, slope_b, zeros, above_zero),
+        "discharge_negative": battery.groups["discharge_negative"],
+        "discharge": battery.groups["discharge"],
         "pv_used": (zeros, -take(problem.curtailment_cost), zeros, take(problem.pv_max)),
-        "charge": (
-            slope * dt * eta_c**2,
-            eta_c * (wear - value),
-            charge_min,
-            take(problem.charge_max),
-        ),
+        "charge": battery.groups["charge"],
         "load": (2 * load_cost, -2 * load_cost * load, take(problem.load_min), take(problem.load_max)),
         "buy": (zeros, buy * ones, zeros, take(problem.buy_max) if limited else free),
         "sell": (zeros, -sell * ones, zeros, take(problem.sell_max) if limited else free),
@@ -81,6 +75,8 @@ def to_qp(problem: SlotProblem) -> QP:
         "spilled": (zeros, (unserved - sell) * ones, zeros, free if limited else zeros),
         "injection": (zeros, zeros, -free, free),
     }
+    for k, seat in enumerate(seats):
+        groups |= {f"vehicle{k}_{name}": group for name, group in seat.groups.items()}
     fee, limit = take(problem.market.fee), take(problem.market.limit)
     for k in range(fee.shape[0]):
         groups[f"sale{k}"] = groups[f"purchase{k}"] = (zeros, fee[k] / 2, zeros, limit[k])
@@ -112,8 +108,15 @@ def to_qp(problem: SlotProblem) -> QP:
     minus = {name: -matrix for name, matrix in trade.items()}
     balance = constraint(injection=eye, sell=-eye, spilled=-eye, buy=eye, unserved=eye, **minus)
     devices = constraint(
-        injection=eye, discharge_negative=-eye, discharge=-eye, pv_used=-eye, charge=eye, load=eye
+        injection=eye,
+        discharge_negative=-eye,
+        discharge=-eye,
+        pv_used=-eye,
+        charge=eye,
+        load=eye,
+        **{f"vehicle{k}_{name}": sign * eye for k in range(len(seats)) for name, sign in _SIGNS.items()},
     )
+    start_d = np.sum([storage.least_discharge for storage in (battery, *seats)], axis=0)
     matrices, lows, highs = [balance, devices], [zeros, start_d], [zeros, start_d]
     names = ["balance", "devices"]
     if fee.shape[0]:
@@ -147,7 +150,8 @@ def to_qp(problem: SlotProblem) -> QP:
         top += len(low)
     constant = float(
         np.sum(take(problem.curtailment_cost) * take(problem.pv_max) + load_cost * load**2)
-        + np.sum(start_d * (wear / eta_d) + _value_given_up(start_d, value, fall, eta_c, eta_d))
+        + battery.constant
+        + sum(seat.constant for seat in seats)
     )
     return QP(
         P=sp.diags_array(curvature, format="csc"),
@@ -160,6 +164,41 @@ def to_qp(problem: SlotProblem) -> QP:
         offset=constant,
         blocks=blocks,
         rows=rows,
+    )
+
+
+_SIGNS = {"discharge_negative": -1, "discharge": -1, "charge": 1}  # in injection - powers = least discharge
+
+
+class _Storage(NamedTuple):
+    """What one storage of every home adds to the program."""
+
+    groups: dict[str, tuple[np.ndarray, ...]]  # curvature, linear cost, lower, upper
+    least_discharge: np.ndarray  # (N,) kW, on top of which the discharges count
+    constant: float  # EUR/h
+
+
+def _storage(storage: Storage, dt: float) -> _Storage:
+    take = lambda x: np.asarray(x, float)
+    eta_c, eta_d = take(storage.charge_efficiency), take(storage.discharge_efficiency)
+    value, slope, wear = take(storage.value), take(storage.value_slope), take(storage.wear_cost)
+    offer, zeros = storage.offer(), np.zeros(value.shape)
+    below_zero, above_zero = (take(offer[name].gain) for name in ("discharge_below_zero", "discharge"))
+    start = take(storage.discharge_min)
+    turn, fall = start + below_zero, slope * dt / eta_d
+    curve_a = eta_c * fall  # d/dx of the marginal cost of each discharge piece, measured from its start
+    curve_b = fall / eta_d
+    slope_a = wear / eta_d + eta_c * (value + fall * start)
+    slope_b = wear / eta_d + (value + fall * turn) / eta_d
+    charge_limits = take(storage.charge_min), take(storage.charge_max)
+    return _Storage(
+        groups={
+            "discharge_negative": (curve_a, slope_a, zeros, below_zero),
+            "discharge": (curve_b, slope_b, zeros, above_zero),
+            "charge": (slope * dt * eta_c**2, eta_c * (wear - value), *charge_limits),
+        },
+        least_discharge=start,
+        constant=float(np.sum(start * (wear / eta_d) + _value_given_up(start, value, fall, eta_c, eta_d))),
     )
 
 

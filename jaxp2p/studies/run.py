@@ -15,15 +15,16 @@ from jax.sharding import Mesh
 from jaxp2p.control.policy import AnyPolicy, Penalties
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
+from jaxp2p.model.devices import begun
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import REFERENCE, UNSOLVED
 from jaxp2p.runs.runner import (
-    POLICIES,
     check_end_value,
     make_policies,
     penalties_of,
+    policy_names,
     sorted_out,
     suggest_terminal_price,
     tuned_policy,
@@ -84,7 +85,7 @@ def make_study(
     horizon: Horizon,
     *,
     model: ScenarioModel | None = None,
-    policies: Sequence[str | Mapping[str, AnyPolicy]] = POLICIES,
+    policies: Sequence[str | Mapping[str, AnyPolicy]] | None = None,
     slots: int | None = None,
     seed: int = 0,
     solver: Solver | None = None,
@@ -107,7 +108,8 @@ def make_study(
     another slot length, and for prices that cannot be.
     """
     require_match(community, horizon)
-    names, given = sorted_out(policies, POLICIES)
+    usual = policy_names(community)
+    names, given = sorted_out(usual if policies is None else policies, usual)
     model = model or ScenarioModel(effects=())
     slots = horizon.slots if slots is None else slots
     limit = slots_of_scenario(model, horizon)
@@ -168,7 +170,7 @@ def run_chunk(
             counters["useful"] += float(batch.steps_useful.sum())
             counters["slots"] += count * study.slots
             counters["seconds"] += time.perf_counter() - begin
-        frame = _figures(series, start, hours, study.terminal_price)
+        frame = _figures(series, start + _begun(study), hours, study.terminal_price)
         frame.insert(0, "policy", name)
         frame.insert(0, "scenario", chosen)
         tables.append(frame)
@@ -250,6 +252,14 @@ def run_study(
     )
 
 
+def _begun(study: Study) -> float:
+    """kWh that the vehicles plugged in at the end came with: what they have more is gained."""
+    plugs = study.horizon.plugs
+    if plugs is None:
+        return 0.0
+    return float(np.sum(begun(jax.tree.map(lambda x: np.asarray(x[: study.slots], float), plugs))))
+
+
 def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price: float) -> pd.DataFrame:
     """A row per scenario, summed in float64; the names are those of `jaxp2p.report.kpis`."""
     x = Series(*(np.asarray(values, float) for values in series))
@@ -329,7 +339,12 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
     high, low = np.asarray(network.voltage_max, float), np.asarray(network.voltage_min, float)
     beyond = np.maximum(np.maximum(grid.voltage - high, low - grid.voltage), 0).max(1)
     energy = np.asarray(t.energy, float)
-    outside = battery.float64().beyond(energy)
+    outside, stored = battery.float64().beyond(energy), energy.sum(1)
+    if horizon.plugs is not None and community.prosumers.vehicles is not None:
+        in_vehicles = np.asarray(t.vehicle_energy, float)
+        plugged = community.prosumers.vehicles.float64().plugged(horizon.plugs.float64())
+        stored = stored + in_vehicles.sum((1, 2))
+        outside = np.concatenate([outside, plugged.outside(in_vehicles).max(1)], axis=1)
     prices = {
         "terminal_price": study.terminal_price,
         "unserved_price": float(study.penalties.unserved),
@@ -344,7 +359,7 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         import_kw=total(t.buy),
         export_kw=total(t.sell),
         trade_kw=total(t.trade_volume) / 2,
-        stored_kwh=total(energy),
+        stored_kwh=stored,
         unserved_kw=total(short),
         spilled_kw=total(spilled),
         unserved_cost_eur=spent.unserved_slots,

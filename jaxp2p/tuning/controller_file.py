@@ -43,7 +43,8 @@ def write_controller(
         "features": list(FEATURES),
         "slots_per_day": value.slots_per_day,
         **{name: numbers[name].tolist() for name in COMMON},
-        "group": np.asarray(value.group).tolist() if value.level.shape[1] > 1 else None,
+        "group": np.asarray(value.group).tolist() if np.any(np.asarray(value.group) > 0) else None,
+        **({} if value.vehicle_group is None else {"vehicle_group": value.vehicle_group}),
         "stages": [
             {"from": None if begins is None else str(begins[number])}
             | {name: numbers[name][number].tolist() for name in STAGED}
@@ -82,11 +83,17 @@ def read_content(path: Path) -> str:
     if group is not None and not (isinstance(group, list) and all(type(x) is int and x >= 0 for x in group)):
         more.append("group is neither null nor a list of whole numbers")
         group = None
-    stages, later = _stages(content["stages"], 0 if group is None else max(group, default=0))
+    vehicles = content.get("vehicle_group")
+    if vehicles is not None and (type(vehicles) is not int or vehicles < 0):
+        more.append(f"vehicle_group is {vehicles!r}, not the number of a group")
+        vehicles = None
+    stages, later = _stages(content["stages"], max(*(group or [0]), vehicles or 0, 0))
     faults += more + later
     if faults:
         raise ValueError(f"{path}: " + "; ".join(faults))
     plain = {**common, "slots_per_day": slots, "group": group, "stages": stages}
+    if vehicles is not None:
+        plain["vehicle_group"] = vehicles
     return json.dumps(plain, sort_keys=True)
 
 
@@ -110,12 +117,13 @@ def parse_controller(
         begins = [round((pd.Timestamp(stage["from"]) - monday) / slot) for stage in stages]
     arrays: dict[str, Any] = {name: jnp.asarray([stage[name] for stage in stages], dtype) for name in STAGED}
     arrays["deviation"] = jnp.maximum(arrays["deviation"], SMALLEST_DEVIATION)
+    arrays |= {name: jnp.asarray(plain[name], dtype) for name in COMMON}
     return TunedValue(
         **arrays,
-        **{name: jnp.asarray(plain[name], dtype) for name in COMMON},
         begins=jnp.asarray(begins, jnp.int32),
         group=jnp.zeros((size,), jnp.int32) if group is None else jnp.asarray(group, jnp.int32),
         slots_per_day=plain["slots_per_day"],
+        vehicle_group=plain.get("vehicle_group"),
     )
 
 

@@ -14,12 +14,15 @@ from jax import Array
 
 from jaxp2p.control.policy import follow, suggest_penalties
 from jaxp2p.control.tuned import TunedValue
+from jaxp2p.model.devices import gained
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.settings.tuning import Aims
 from jaxp2p.simulation import costate
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.slot.prox.sensitivity import largest
 from jaxp2p.slot.solvers import Newton
+
+KEPT = ("cost", "buy", "sell", "charge", "vehicle_energy")  # of a trajectory
 
 
 class Objective(NamedTuple):
@@ -68,21 +71,23 @@ def course(
     """Run one scenario of a window whose first slot is number `slot`."""
     penalties, policy = suggest_penalties(horizon), follow(value, horizon.load.dtype)
     given = community, horizon, penalties, policy, Newton()
-    wanted: dict[str, Any] = {"keep": ("cost", "buy", "sell", "charge"), "slot_of_week": slot}
+    wanted: dict[str, Any] = {"keep": KEPT, "slot_of_week": slot}
     if adjoint is not None and costate.suits(community, policy, Newton()):
         energy, run = costate.simulate(*given, **wanted)
     else:
         state, run = simulation.simulate(*given, adjoint=adjoint, **wanted)
         energy = state.energy
     battery, per_day = community.prosumers.battery, value.slots_per_day
-    gained = jnp.sum(energy - battery.energy_start)
+    more = jnp.sum(energy - battery.energy_start)
+    if horizon.plugs is not None:
+        more = more + jnp.sum(gained(horizon.plugs, run.vehicle_energy))
     bought = jnp.sum(run.buy - run.sell, axis=1)
     days = max(bought.shape[0] // per_day, 1)
     of_days = bought[: days * per_day].reshape(days, -1)
     room = battery.energy_max - battery.energy_min
     moved = jnp.sum(run.charge, axis=0) * horizon.slot_hours * battery.charge_efficiency
     return Course(
-        cost=jnp.sum(run.cost) - terminal_price * gained,
+        cost=jnp.sum(run.cost) - terminal_price * more,
         peak=jnp.mean(jnp.maximum(largest(of_days), 0)),
         cycles=jnp.where(room > 0, moved, 0) / jnp.where(room > 0, room, 1) / days,
     )

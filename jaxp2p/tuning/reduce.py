@@ -35,7 +35,7 @@ def decisive(community: Community, horizon: Horizon) -> tuple[Community, Horizon
         raise ValueError("only a pool without trade and connection limits can be reduced")
     community, horizon = without_network(community, horizon)
     battery = homes.battery
-    moves = battery.owned | (homes.load_flex_share > 0)
+    moves = battery.owned | (homes.load_flex_share > 0) | _owners(homes)
     # a price at which it pays to curtail makes the injection of a PV plant a decision
     lowest = jnp.min(horizon.price_sell)
     moves = moves | ((homes.pv_peak > 0) & (lowest <= -homes.curtailment_cost))
@@ -54,7 +54,8 @@ def decisive(community: Community, horizon: Horizon) -> tuple[Community, Horizon
     small = replace(small, prosumers=replace(picked, pv_peak=peak.astype(picked.pv_peak.dtype)))
     load = jnp.concatenate([horizon.load[:, own], none, sums[:, 1:]], axis=1)
     pv = jnp.concatenate([horizon.pv[:, own], sums[:, :1], none], axis=1)
-    return small, replace(horizon, load=load, pv=pv), own
+    plugs = jax.tree.map(lambda x: x[..., np.concatenate([own, rest[:2]])], horizon.plugs)
+    return small, replace(horizon, load=load, pv=pv, plugs=plugs), own
 
 
 def merged(
@@ -89,6 +90,8 @@ def merged(
         f(homes.curtailment_cost),
         # elastic loads each follow their own price
         np.where(f(homes.load_flex_share) > 0, np.arange(community.size), -1),
+        # and vehicles have calendars of their own
+        np.where(_owners(homes), np.arange(community.size), -1),
     ]
     small, reduced, own = decisive(community, horizon)
     movers = own if small.size > len(own) else np.arange(community.size)
@@ -110,13 +113,20 @@ def merged(
     )
     members = replace(picked.prosumers, battery=stored, pv_peak=total(small.prosumers.pv_peak))
     groups = np.concatenate([group[movers][first], np.zeros(len(rest), int)])
-    reduced = replace(reduced, load=total(reduced.load), pv=total(reduced.pv))
+    plugs = jax.tree.map(lambda x: x[..., chosen], reduced.plugs)
+    reduced = replace(reduced, load=total(reduced.load), pv=total(reduced.pv), plugs=plugs)
     return replace(picked, prosumers=members), reduced, groups
+
+
+def _owners(homes: Prosumers) -> np.ndarray:
+    """(N,) bool: has a vehicle."""
+    none = np.zeros(homes.pv_peak.shape, bool)
+    return none if homes.vehicles is None else np.asarray(homes.vehicles.owned.any(0))
 
 
 def _members(community: Community, chosen: np.ndarray) -> Community:
     """Some of the members of a pool."""
     market = community.market
     columns = {name: getattr(market, name)[:, chosen] for name in ("partner", "reverse", "fee", "limit")}
-    homes: Prosumers = jax.tree.map(lambda x: x[chosen], community.prosumers)
+    homes: Prosumers = jax.tree.map(lambda x: x[..., chosen], community.prosumers)
     return replace(community, prosumers=replace(homes, ids=()), market=replace(market, **columns))

@@ -23,6 +23,7 @@ import optax
 from jax import Array
 
 from jaxp2p._pytree import record
+from jaxp2p.control.charging import AT_ONCE, by_rule
 from jaxp2p.control.policy import baseline_policies, greedy, suggest_penalties
 from jaxp2p.control.tuned import FEATURES, STAGED, TunedValue
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
@@ -217,6 +218,9 @@ def _possible_saving(window: Window, terminal_price: float) -> tuple[float, floa
     """EUR, means over the scenarios: cost of perfect foresight, and what that saves, None for nothing."""
     community, dtype, size = window.community, window.horizons.load.dtype, window.community.size
     rest = baseline_policies(size, dtype, own=greedy(size, dtype))["no_storage"]
+    vehicles = community.prosumers.vehicles
+    if vehicles is not None:
+        rest = replace(rest, charging=by_rule(vehicles, AT_ONCE))
     best, idle = [], []
     for number in range(window.scenarios):
         horizon = window.horizon(number)
@@ -227,5 +231,5 @@ def _possible_saving(window: Window, terminal_price: float) -> tuple[float, floa
         )
         best.append(found.objective_eur)
         run = simulation.simulate_in_pieces(community, horizon, penalties, rest, Newton())
-        idle.append(net_cost(run, community.prosumers.battery, terminal_price))
+        idle.append(net_cost(run, community.prosumers.battery, terminal_price, horizon.plugs))
     return float(np.mean(best)), possible_saving(float(np.mean(idle)), float(np.mean(best)))

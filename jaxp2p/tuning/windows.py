@@ -73,8 +73,8 @@ def check_tunable(community: Community, horizon: Horizon) -> None:
         faults.append("a controller is tuned in a pool without limits on trades")
     if homes.limited:
         faults.append("a controller is tuned without connection limits (buy_max_kw, sell_max_kw)")
-    if not np.any(homes.battery.owned):
-        faults.append("nobody has a battery: there is nothing to tune")
+    if not np.any(homes.battery.owned) and homes.vehicles is None:
+        faults.append("nobody has a battery or a vehicle: there is nothing to tune")
     if faults:
         raise ValueError("; ".join(faults))
 
@@ -127,7 +127,9 @@ def make_window(
     longest = replace(jax.tree.map(lambda *rows: jnp.concatenate(rows), *steady), slot_hours=hours)
     small, reduced, groups = merged(bare, longest, group)
     split = lambda x: x.reshape(scenarios, horizon.slots, *x.shape[1:])
-    parts = {n: split(x) for n, x in reduced.__dict__.items() if n not in ("slot_hours", "mark")}
+    parts = {
+        n: jax.tree.map(split, x) for n, x in reduced.__dict__.items() if n not in ("slot_hours", "mark")
+    }
     each = jnp.broadcast_to(hours, (scenarios,))
     horizons = Horizon(slot_hours=each, mark=reduced.mark, **parts)
     return Window(small, horizons, slot, groups)
@@ -159,6 +161,9 @@ def start_value(
         raise ValueError("knots and pieces must be at least 1")
     horizons, past = window.horizons, window.horizon(0)
     dtype, groups, count = past.load.dtype, int(window.group.max()) + 1, len(FEATURES)
+    driving = window.community.prosumers.vehicles is not None
+    vehicles = groups if driving else None  # the last group
+    groups += driving
     value = TunedValue(
         level=jnp.zeros((1, groups, count, knots), dtype),
         drop=jnp.full((1, groups, pieces, knots), math.log(math.expm1(1)), dtype),  # b = 1
@@ -171,6 +176,7 @@ def start_value(
         start=jnp.mean(_observed(past), axis=1),
         hours=jnp.asarray(memory_hours, dtype),
         slots_per_day=slots_of_day(past),
+        vehicle_group=vehicles,
     )
 
     @jax.vmap

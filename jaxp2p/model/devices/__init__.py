@@ -11,7 +11,7 @@ from jaxp2p.model.devices.load import Load
 from jaxp2p.model.devices.offer import ROWS, Device, Ramp
 from jaxp2p.model.devices.pv import PV
 from jaxp2p.model.devices.storage import Storage
-from jaxp2p.model.devices.vehicle import Fleet, Plugged, Plugs, Vehicles
+from jaxp2p.model.devices.vehicle import Fleet, Plugged, Plugs, Vehicles, begun, gained
 
 __all__ = [
     "PV",
@@ -27,4 +27,6 @@ __all__ = [
     "Ramp",
     "Storage",
     "Vehicles",
+    "begun",
+    "gained",
 ]

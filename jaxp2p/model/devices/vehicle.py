@@ -23,7 +23,9 @@ keeps. `most` is the target for a vehicle that only charges (more would be worth
 capacity. A stay under way when a window begins starts with its floor.
 """
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +37,7 @@ from jaxp2p.model.devices.battery import Battery
 from jaxp2p.model.devices.offer import PerRamp, Ramps
 from jaxp2p.model.devices.storage import Storage
 
+_CELLS = 1_000_000  # slots of stays that are written at a time
 STAYS = -1.0  # `arrived` in a slot in which no stay begins and none has just ended
 
 
@@ -47,12 +50,17 @@ class Plugs(NamedTuple):
     wanted: Values  # kWh at departure
     charge_max: Values  # kW, at the terminals
     discharge_max: Values  # kW, 0: it only charges
-    planned: Values  # kW that the cheapest slots of the stay by the tariff say, see `cheapest_slots`
+    left: Values  # h until departure, from the end of the slot
+    planned: Values  # kW that the cheapest slots of the stay by the tariff say, see `calendar`
 
     @property
     def there(self) -> Values:
         """Bool: something is plugged in."""
         return self.charge_max > 0
+
+    def float64(self) -> "Plugs":
+        """The same on the host, in float64 NumPy."""
+        return Plugs(*(np.asarray(x, np.float64) for x in self))
 
 
 @record
@@ -206,68 +214,103 @@ def begun(plugs: Plugs) -> Values:
     return xp.where(plugs.there[-1], xp.where(begins.any(0), energy, plugs.floor[0]), 0)
 
 
+def gained(plugs: Plugs, energy: Values) -> Values:
+    """(N,) kWh that vehicles still plugged in at the end have gained since they came; energy (T, K, N)."""
+    return (energy[-1] - begun(plugs)).sum(0)
+
+
 class Stay(NamedTuple):
-    """One stay of one vehicle, as a calendar is made from it; powers at the terminals."""
+    """One stay of one vehicle, or as many as there are, (M,): what a calendar is made from."""
 
-    seat: int
-    home: int
-    begin: int  # first slot
-    end: int  # slot after the last
-    energy: float  # kWh at arrival
-    wanted: float  # kWh at departure
-    reserve: float  # kWh that its owner keeps whatever comes, at most what it arrives with
-    capacity: float  # kWh
-    charge_max: float  # kW
-    discharge_max: float  # kW
-    efficiency: float  # of charging
+    seat: Values
+    home: Values
+    begin: Values  # first slot
+    end: Values  # slot after the last
+    energy: Values  # kWh at arrival
+    wanted: Values  # kWh at departure
+    reserve: Values  # kWh that its owner keeps whatever comes, at most what it arrives with
+    capacity: Values  # kWh
+    charge_max: Values  # kW, at the terminals
+    discharge_max: Values  # kW, at the terminals
+    efficiency: Values  # of charging
 
 
-def floors(stay: Stay, *, hours: float) -> np.ndarray:
-    """(end - begin,) kWh, the floor at the end of every slot of a stay."""
+def floor_with(stay: Stay, left: Values, *, hours: float) -> Values:
+    """kWh, the floor at the end of a slot after which `left` slots of the stay remain."""
     step = hours * stay.efficiency * stay.charge_max
-    left = np.arange(stay.end - stay.begin - 1, -1, -1)
-    returns = stay.discharge_max > 0
-    lowest = min(stay.reserve, stay.energy) if returns else stay.energy
-    reachable = stay.energy + step * (len(left) - left)
+    lowest = np.where(stay.discharge_max > 0, np.minimum(stay.reserve, stay.energy), stay.energy)
+    reachable = stay.energy + step * (stay.end - stay.begin - left)
     return np.minimum(np.maximum(lowest, stay.wanted - left * step), np.minimum(reachable, _most(stay)))
 
 
-def _most(stay: Stay) -> float:
-    return stay.capacity if stay.discharge_max > 0 else max(stay.energy, stay.wanted)
+def _most(stay: Stay) -> Values:
+    return np.where(stay.discharge_max > 0, stay.capacity, np.maximum(stay.energy, stay.wanted))
 
 
 def calendar(
-    stays: list[Stay], prices: np.ndarray, *, seats: int, homes: int, hours: float, dtype: Any = np.float64
+    stays: Stay | Sequence[Stay],
+    prices: np.ndarray,
+    *,
+    seats: int,
+    homes: int,
+    hours: float,
+    dtype: Any = np.float64,
 ) -> Plugs:
-    """The plug calendar (T, K, N) of these stays, those of a seat one after the other; prices (T,) EUR/kWh.
+    """The plug calendar (T, K, N) of stays (M,), or of a list of them; prices (T,) EUR/kWh.
 
-    Stays may begin before the first slot and end after the last. `floor` then is that of the whole stay.
+    The stays of a seat are one after the other, and may begin before the first slot and end after the last.
+    `floor` then is that of the whole stay. `planned` charges what is missing at the start of the part inside
+    in its cheapest slots, the earlier of those that cost the same.
     """
     slots = len(prices)
     plugs = Plugs(*(np.zeros((slots, seats, homes), dtype) for _ in Plugs._fields))
-    for stay in stays:
-        place = slice(max(stay.begin, 0), min(stay.end, slots)), stay.seat, stay.home
-        inside = slice(place[0].start - stay.begin, place[0].stop - stay.begin)
-        if place[0].start >= place[0].stop:
-            continue
-        floor = floors(stay, hours=hours)[inside]
-        plugs.floor[place], plugs.most[place] = floor, _most(stay)
-        plugs.wanted[place], plugs.charge_max[place] = stay.wanted, stay.charge_max
-        plugs.discharge_max[place] = stay.discharge_max
-        plugs.arrived[place] = STAYS
-        if stay.begin >= 0:
-            plugs.arrived[stay.begin, stay.seat, stay.home] = stay.energy
-        energy = stay.energy if stay.begin >= 0 else floor[0]
-        plugs.planned[place] = cheapest_slots(
-            prices[place[0]], (stay.wanted - energy) / (hours * stay.efficiency), stay.charge_max
-        )
+    stays = _joined(stays)
+    first, last = np.maximum(stays.begin, 0), np.minimum(stays.end, slots)
+    inside = np.flatnonzero(first < last)
+    stays, first, count = _chosen(stays, inside), first[inside], (last - first)[inside]
+    rank = np.empty(slots, int)
+    rank[np.argsort(prices, kind="stable")] = np.arange(slots)
+    piece = np.cumsum(count) // _CELLS
+    ends = np.searchsorted(piece, np.arange(piece[-1] + 2)) if len(piece) else ()
+    for some in (slice(*pair) for pair in pairwise(ends)):
+        _plug_in(plugs, _chosen(stays, some), first[some], count[some], rank=rank, hours=hours)
     return plugs
 
 
-def cheapest_slots(prices: np.ndarray, needed: float, power: float) -> np.ndarray:
-    """(T,) kW: `needed` kW times slots, in the cheapest slots, the earlier of those that cost the same."""
-    order = np.argsort(prices, kind="stable")
-    done = np.minimum(np.arange(1, len(prices) + 1) * power, max(needed, 0.0))
-    out = np.empty(len(prices))
-    out[order] = np.diff(done, prepend=0.0)
-    return out
+def _joined(stays: Stay | Sequence[Stay]) -> Stay:
+    if isinstance(stays, Stay):
+        return stays
+    columns = [np.array(column) for column in zip(*stays, strict=True)]
+    return Stay(*columns or [np.zeros(0, int)] * len(Stay._fields))
+
+
+def _chosen(stays: Stay, some: Any) -> Stay:
+    return Stay(*(values[some] for values in stays))
+
+
+def _plug_in(
+    plugs: Plugs, stays: Stay, first: np.ndarray, count: np.ndarray, *, rank: np.ndarray, hours: float
+) -> None:
+    """Write into `plugs` what stays are from their slots `first` on, `count` of them."""
+    of = np.repeat(np.arange(len(count)), count)  # whose a cell is: every stay has one for every slot
+    number = np.arange(len(of)) - (np.cumsum(count) - count)[of]
+    slot, here = first[of] + number, _chosen(stays, of)
+    cell = np.ravel_multi_index((slot, here.seat, here.home), plugs.floor.shape)
+    left = here.end - 1 - slot
+    floor = floor_with(here, left, hours=hours)
+    fresh = slot == here.begin
+    start = np.where(fresh, here.energy, floor)[number == 0]
+    needed = np.maximum((stays.wanted - start) / (hours * stays.efficiency), 0)[of]
+    cheap = np.argsort(of * len(rank) + rank[slot])  # stay by stay, the cheapest slot first
+    charged = lambda slots: np.minimum(slots * here.charge_max, needed)  # kW-slots in so many of them
+    for values, new in (
+        (plugs.arrived, np.where(fresh, here.energy, STAYS)),
+        (plugs.floor, floor),
+        (plugs.most, _most(here)),
+        (plugs.wanted, here.wanted),
+        (plugs.charge_max, here.charge_max),
+        (plugs.discharge_max, here.discharge_max),
+        (plugs.left, hours * left),
+    ):
+        values.flat[cell] = new
+    plugs.planned.flat[cell[cheap]] = charged(number + 1) - charged(number)
