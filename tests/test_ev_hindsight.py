@@ -17,6 +17,7 @@ from ev_village import (
     WEAR,
     alone,
     cheapest,
+    least_at,
     lowest,
     village,
 )
@@ -25,9 +26,11 @@ from jaxp2p.control.charging import AT_ONCE, BY_WORTH, by_rule, by_worth
 from jaxp2p.control.policy import greedy, suggest_penalties
 from jaxp2p.hindsight.lower_bound import best_lower_bound, lower_bound
 from jaxp2p.hindsight.perfect_foresight import estimate_seconds, perfect_foresight
-from jaxp2p.model.devices.vehicle import Stay, begun, floors
+from jaxp2p.model.devices.vehicle import Stay, begun
 from jaxp2p.runs.runner import _lower_bound
+from jaxp2p.simulation.accounting import costs
 from jaxp2p.simulation.forward import simulate
+from jaxp2p.simulation.grid import grid_state
 from jaxp2p.slot.solvers import choose_solver
 
 pytestmark = pytest.mark.slow
@@ -139,7 +142,7 @@ def test_what_is_done_keeps_every_limit_and_law(name):
         if first >= end:
             continue
         own = slice(first, end), stay.seat, stay.home
-        start = stay.energy if stay.begin >= 0 else floors(stay, hours=HOURS)[-stay.begin]
+        start = stay.energy if stay.begin >= 0 else least_at(stay, 0)
         moved = HOURS * (CHARGE_EFFICIENCY * charge[own] - discharge[own] / DISCHARGE_EFFICIENCY)
         np.testing.assert_allclose(energy[own], start + np.cumsum(moved), atol=1e-7)
         assert np.all(energy[own] >= lowest(stay) - 1e-9)
@@ -299,10 +302,9 @@ def test_bound_foresight_and_policies_are_in_order(name):
     ):
         policy = replace(greedy(community.size, horizon.load.dtype), charging=charging)
         _, run = jax.jit(simulate)(community, horizon, penalties, policy, solver)
-        gained = np.sum(run.energy[-1] - community.prosumers.battery.energy_start)
-        gained += np.sum(run.vehicle_energy[-1] - begun(horizon.plugs))
-        undone = HOURS * ROW_PENALTY * np.sum(run.violation)  # of the worst row alone
-        online = float(np.sum(run.cost) - TERMINAL * gained + undone)
+        grid = grid_state(community, horizon, np.asarray(run.injection))
+        prices = {"terminal_price": TERMINAL, "unserved_price": UNSERVED, "row_price": ROW_PENALTY}
+        online = costs(community, horizon, run, grid, **prices).total_eur
         assert bound_of(community, horizon, found) <= found.objective_eur + 1e-5
         assert found.objective_eur <= online + 1e-3
         assert np.all(run.vehicle_energy >= horizon.plugs.floor - 1e-6)

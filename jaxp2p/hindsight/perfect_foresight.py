@@ -17,7 +17,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from jaxp2p._pytree import present
@@ -209,7 +208,7 @@ def _vehicles(community: Community, horizon: Horizon) -> tuple[Plugged | None, n
     vehicles = community.prosumers.vehicles
     if vehicles is None or not horizon.slots:
         return None, None
-    plugs = jax.tree.map(_float, present(horizon.plugs))
+    plugs = present(horizon.plugs).float64()
     return vehicles.float64().plugged(plugs).within_reach(hours=float(horizon.slot_hours)), begun(plugs)
 
 

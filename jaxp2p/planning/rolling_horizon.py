@@ -49,10 +49,10 @@ def rolling_schedule(
 ) -> RollingSchedule:
     """Charge and discharge of all slots of `data`, each from a plan that knows the past and `forecast` only.
 
-    The first `replan_every` slots of every plan are carried out. Nothing charges and discharges at once, which
-    could pay at negative prices only. `told` hears how many slots are planned. `history` are the slots right
-    before, at least a day of them where the forecast `needs_history`. Raises RuntimeError when a plan cannot
-    be solved.
+    The first `replan_every` slots of every plan are carried out. Nothing charges and discharges at once,
+    which could pay at negative prices only. `told` hears how many slots are planned. `history` are the slots
+    right before, at least a day of them where the forecast `needs_history`. Raises RuntimeError when a plan
+    cannot be solved.
     """
     begin = time.perf_counter()
     slots, past, hours, there = len(data.price_buy), len(history.price_buy), data.slot_hours, stores(data)
