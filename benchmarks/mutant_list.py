@@ -32,6 +32,7 @@ PAPER_POLICY = "tests/test_paper_policy.py"
 PAPER_TABLES = "tests/test_paper_tables.py"
 PAPER_LIBRARY = "tests/test_paper_library.py"
 PAPER_FORESIGHT = "tests/test_paper_foresight.py"
+STAYS_OF = "tests/test_ev_sessions.py::"
 GOLDEN = "tests/test_reference.py::"
 COSTS = f"{GOLDEN}test_a_golden_slot_costs_what_the_independent_solver_found"
 ENDS = f"{GOLDEN}test_a_golden_slot_ends_with_the_stored_status"
@@ -1535,6 +1536,113 @@ BETWEEN = (
     ),
 )
 
+VEHICLES = (
+    _mutant(
+        "floor_of_the_slots_left",
+        "model/devices/vehicle.py",
+        "stay.wanted - left * step)",
+        "stay.wanted - (left + 1) * step)",
+        f"{STAYS_OF}test_the_calendar_of_many_stays_is_that_of_one_after_the_other",
+        "a vehicle may begin one slot too late to have what is wanted",
+    ),
+    _mutant(
+        "floor_within_reach",
+        "model/devices/vehicle.py",
+        "np.minimum(reachable, _most(stay)))",
+        "_most(stay))",
+        f"{STAYS_OF}test_the_least_charge_of_every_slot_reaches_what_could_be_reached",
+        "a floor that no charger reaches",
+    ),
+    _mutant(
+        "floor_of_the_reserve",
+        "model/devices/vehicle.py",
+        "np.minimum(stay.reserve, stay.energy), stay.energy)",
+        "stay.energy, stay.energy)",
+        f"{STAYS_OF}test_the_calendar_of_many_stays_is_that_of_one_after_the_other",
+        "vehicle-to-home never takes what a vehicle came with",
+    ),
+    _mutant(
+        "planned_by_price",
+        "model/devices/vehicle.py",
+        "np.argsort(of * len(rank) + rank[slot])",
+        "np.argsort(of * len(rank) - rank[slot])",
+        f"{STAYS_OF}test_the_calendar_of_many_stays_is_that_of_one_after_the_other",
+        "the plan charges in the dearest slots",
+    ),
+    _mutant(
+        "arrival_up",
+        "data/stays.py",
+        'np.ceil(count("arrival") - JITTER)',
+        'np.floor(count("arrival") - JITTER)',
+        f"{STAYS_OF}test_arrival_is_rounded_up_and_departure_down",
+        "a vehicle charges before it has come",
+    ),
+    _mutant(
+        "departure_down",
+        "data/stays.py",
+        'np.floor(count("departure") + JITTER)',
+        'np.ceil(count("departure") + JITTER)',
+        f"{STAYS_OF}test_arrival_is_rounded_up_and_departure_down",
+        "a vehicle charges after it has left",
+    ),
+    _mutant(
+        "stays_cut_by_a_window",
+        "data/stays.py",
+        '(stays["arrival"] >= end)',
+        '(stays["departure"] > end)',
+        f"{STAYS_OF}test_a_window_has_the_stays_it_sees_something_of_uncut_and_its_fleet_is_the_whole",
+        "a stay that outlasts the window is lost",
+    ),
+    _mutant(
+        "fleet_of_a_window",
+        "data/stays.py",
+        "(seen | fleet.reindex(stays.index))",
+        "(seen | (seen & fleet.reindex(stays.index)))",
+        f"{STAYS_OF}test_a_window_has_the_stays_it_sees_something_of_uncut_and_its_fleet_is_the_whole",
+        "another window is another community",
+    ),
+    _mutant(
+        "overlap_of_the_next_only",
+        "data/stays.py",
+        "last = leaving[np.maximum.accumulate(code[order] * len(order) + rank) % len(order)]",
+        "last = np.arange(len(order))",
+        f"{STAYS_OF}test_a_stay_inside_another_is_found_whatever_lies_between",
+        "a stay inside a long one is not found behind a short one",
+    ),
+    _mutant(
+        "seats_by_name",
+        "model/build.py",
+        'owners = owners.sort_values("vehicle_id")',
+        "owners = owners[::-1]",
+        f"{STAYS_OF}test_a_home_with_two_vehicles_has_two_seats_for_all",
+        "seats depend on the order of the rows",
+    ),
+    _mutant(
+        "mark_of_vehicles",
+        "model/match.py",
+        "if prosumers.vehicles is not None:",
+        "if False:",
+        f"{STAYS_OF}test_a_home_with_two_vehicles_has_two_seats_for_all",
+        "a horizon of other vehicles is taken",
+    ),
+    _mutant(
+        "wall_clock_of_drivers",
+        "data/vehicles.py",
+        'wall.tz_localize("UTC").tz_convert(zone).tz_localize(None)',
+        "wall",
+        f"{STAYS_OF}test_drawn_vehicles_follow_the_clock_on_the_wall",
+        "days of drivers begin at midnight of UTC",
+    ),
+    _mutant(
+        "driven_kilometres",
+        "data/vehicles.py",
+        "wanted - KWH_PER_KM * stays.km[seen]",
+        "wanted - KWH_PER_KM * stays.km[seen] / 2",
+        f"{STAYS_OF}test_drawn_vehicles_keep_the_medians_that_are_told",
+        "vehicles come back with half of what they used",
+    ),
+)
+
 MUTANTS: tuple[Mutant, ...] = (
     *FIGURES,
     *TABLES,
@@ -1547,4 +1655,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *DATA,
     *OUTSIDE,
     *BETWEEN,
+    *VEHICLES,
 )
