@@ -34,6 +34,8 @@ PAPER_TABLES = "tests/test_paper_tables.py"
 PAPER_LIBRARY = "tests/test_paper_library.py"
 PAPER_FORESIGHT = "tests/test_paper_foresight.py"
 STAYS_OF = "tests/test_ev_sessions.py::"
+EV_HINDSIGHT = "tests/test_ev_hindsight.py::"
+EV_MPC = "tests/test_ev_mpc.py::"
 GOLDEN = "tests/test_reference.py::"
 COSTS = f"{GOLDEN}test_a_golden_slot_costs_what_the_independent_solver_found"
 ENDS = f"{GOLDEN}test_a_golden_slot_ends_with_the_stored_status"
@@ -1112,7 +1114,7 @@ PLANS = (
     _mutant(
         "foresight_leakage",
         "model/devices/battery.py",
-        "program.put(rows[1:], energy[:-1], -self.retention)",
+        "program.put(rows[1:], energy[:-1], -wide(self.retention)[1:])",
         "program.put(rows[1:], energy[:-1], -1.0)",
         PAPER_FORESIGHT,
         "self-discharge is forgotten by perfect foresight",
@@ -1120,8 +1122,8 @@ PLANS = (
     _mutant(
         "foresight_wear",
         "hindsight/horizon_settlement.py",
-        "+ data.battery.wear(",
-        "- data.battery.wear(",
+        "+ data.storage.wear(",
+        "- data.storage.wear(",
         PAPER_FORESIGHT,
         "wear is earned",
     ),
@@ -1783,6 +1785,97 @@ VEHICLES = (
     ),
 )
 
+VEHICLES_AHEAD = (
+    _mutant(
+        "arrivals_in_the_lower_bound",
+        "hindsight/lower_bound.py",
+        "held - m * vehicles.arrived",
+        "held + m * vehicles.arrived",
+        f"{EV_HINDSIGHT}test_duals_of_perfect_foresight_prove_perfect_foresight",
+        "the sign of the energy that comes with a vehicle",
+    ),
+    _mutant(
+        "start_of_a_stay_in_the_lower_bound",
+        "hindsight/lower_bound.py",
+        "terminal_price * begun - carried[0] * m[0] * vehicles.energy_start[0]",
+        "terminal_price * begun",
+        f"{EV_HINDSIGHT}test_duals_of_perfect_foresight_prove_perfect_foresight",
+        "what a stay under way has is left out of the lower bound",
+    ),
+    _mutant(
+        "end_of_a_stay_in_the_lower_bound",
+        "hindsight/lower_bound.py",
+        "jnp.where(vehicles.owned[-1], terminal_price, 0)",
+        "jnp.where(vehicles.owned[0], terminal_price, 0)",
+        f"{EV_HINDSIGHT}test_duals_of_perfect_foresight_prove_perfect_foresight",
+        "energy that has left is worth something in the end",
+    ),
+    _mutant(
+        "vehicles_move_the_price_of_a_home",
+        "hindsight/lower_bound.py",
+        "zip(storage, m.each, strict=True)",
+        "zip(storage[:1], m.each[:1], strict=True)",
+        f"{EV_HINDSIGHT}test_duals_of_perfect_foresight_prove_perfect_foresight",
+        "the price at which a home neither buys nor sells forgets its vehicles",
+    ),
+    _mutant(
+        "arrivals_in_foresight",
+        "model/devices/battery.py",
+        "alone = wide(self.kept(np.zeros(there.shape))).copy()",
+        "alone = np.zeros(there.shape)",
+        f"{EV_HINDSIGHT}test_perfect_foresight_equals_the_program_of_the_stays",
+        "vehicles come empty in perfect foresight",
+    ),
+    _mutant(
+        "gain_of_open_stays",
+        "hindsight/perfect_foresight.py",
+        "[trajectory.energy[-1:], *in_vehicles]) - data.begun",
+        "[trajectory.energy[-1:], *in_vehicles]) - 0 * data.begun",
+        f"{EV_HINDSIGHT}test_a_stay_that_the_end_cuts_by_hand",
+        "what a vehicle came with counts as gained",
+    ),
+    _mutant(
+        "floors_within_reach",
+        "model/devices/vehicle.py",
+        "floor: Values = np.minimum(self.energy_min, highest)",
+        "floor: Values = self.energy_min",
+        f"{EV_HINDSIGHT}test_the_rounding_of_single_precision_leaves_a_course",
+        "rounding leaves no course for a vehicle that is late",
+    ),
+    _mutant(
+        "duals_of_vehicles_in_the_runner",
+        "runs/runner.py",
+        "if foresight is not None and foresight.vehicle_duals is not None:",
+        "if False:",
+        f"{EV_HINDSIGHT}test_the_runner_proves_what_perfect_foresight_says",
+        "the bound of a run does not know what energy in vehicles is worth",
+    ),
+    _mutant(
+        "plans_know_later_stays",
+        "planning/rolling_horizon.py",
+        "np.cumprod(law.retention[1:] > 0,",
+        "np.cumprod(law.retention[1:] >= 0,",
+        f"{EV_MPC}test_no_later_stay_is_known",
+        "plans know who will come",
+    ),
+    _mutant(
+        "plans_value_what_has_left",
+        "planning/storage_plan.py",
+        "-self._price * there[-1]",
+        "-self._price",
+        f"{EV_MPC}test_where_no_later_stay_is_to_be_known_it_is_perfect_foresight",
+        "plans keep energy in vehicles that will have left",
+    ),
+    _mutant(
+        "between_two_plans",
+        "planning/rolling_horizon.py",
+        "np.where(known[step], energy[step], now.kept(stored))",
+        "energy[step]",
+        f"{EV_MPC}test_who_comes_between_two_plans_does_no_more_than_it_must",
+        "who comes between two plans follows a plan that does not know it",
+    ),
+)
+
 MUTANTS: tuple[Mutant, ...] = (
     *FIGURES,
     *TABLES,
@@ -1797,4 +1890,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *OUTSIDE,
     *BETWEEN,
     *VEHICLES,
+    *VEHICLES_AHEAD,
 )

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxp2p.model.devices import PV, Battery, Load
+from jaxp2p.model.devices import PV, Battery, Load, Plugged
+from jaxp2p.model.devices.vehicle import beside
 
 
 class HorizonData(NamedTuple):
@@ -31,6 +32,19 @@ class HorizonData(NamedTuple):
     offset: np.ndarray  # (T, R) kW
     lower: np.ndarray  # (T, R) kW
     upper: np.ndarray  # (T, R) kW
+    vehicles: Plugged | None = None  # (T, K, N), numpy leaves
+    vehicles_begun: np.ndarray | None = None  # (K, N) kWh, see `vehicle.begun`
+
+    @property
+    def storage(self) -> Plugged:
+        """Batteries and vehicles, (T, B, N) of B = 1 + K places of every home."""
+        return beside(self.battery, self.vehicles, slots=len(self.price_buy))
+
+    @property
+    def begun(self) -> np.ndarray:
+        """(B, N) kWh, with which the gain at the end is compared."""
+        start = np.asarray(self.battery.energy_start)[None]
+        return start if self.vehicles_begun is None else np.concatenate([start, self.vehicles_begun])
 
     @property
     def plants(self) -> PV:

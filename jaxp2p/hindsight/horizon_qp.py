@@ -27,18 +27,23 @@ class HorizonSolution(NamedTuple):
 
     curtail: np.ndarray  # (T, N)
     shift: np.ndarray  # (T, N) load above its reference
-    charge: np.ndarray  # (T, N)
-    discharge: np.ndarray  # (T, N)
-    energy: np.ndarray  # (T, N) kWh at the end of the slot
+    charge: np.ndarray  # (T, B, N) of batteries and vehicles
+    discharge: np.ndarray  # (T, B, N)
+    energy: np.ndarray  # (T, B, N) kWh at the end of the slot
     price: np.ndarray  # (T,) of a traded kWh
     price_market: np.ndarray  # (T, N) mu_i, worth of one more kWh injected, before the network
-    storage_dual: np.ndarray  # (T, N) worth of a stored kWh
+    storage_dual: np.ndarray  # (T, B, N) worth of a stored kWh
     row_dual: np.ndarray  # (T, R) y, positive at an upper limit
     solver: QPSolution
 
     def injection(self, data: HorizonData) -> np.ndarray:
         """p (T, N) kW."""
-        return data.pv - self.curtail - data.load - self.shift + self.discharge - self.charge
+        moved = self.discharge.sum(1) - self.charge.sum(1)
+        return data.pv - self.curtail - data.load - self.shift + moved
+
+    def price_nodal(self, data: HorizonData) -> np.ndarray:
+        """nu (T, N), what the devices see."""
+        return self.price_market - self.row_dual @ data.response
 
 
 def solve_horizon(
@@ -52,9 +57,9 @@ def solve_horizon(
 
     tolerance, relative, of the interior point; `told` hears of its iterations.
     """
-    qp, dt, battery = QuadraticProgram(), data.slot_hours, data.battery
+    qp, dt, storage = QuadraticProgram(), data.slot_hours, data.storage
     buy, sell = data.price_buy[:, None], data.price_sell[:, None]
-    high = data.pv - data.load + data.shift_max + battery.discharge_max
+    high = data.pv - data.load + data.shift_max + storage.discharge_max.sum(1)
     spills = high > data.sell_max  # may
     has_rows = np.zeros((len(buy), 1), bool)
     has_rows[network_rows.slot] = True
@@ -66,19 +71,21 @@ def solve_horizon(
     shift = qp.variables(
         data.shift_max > 0, lower=-data.shift_max, upper=data.shift_max, quadratic=2 * dt * data.shift_cost
     )
-    owned = np.broadcast_to(battery.owned, high.shape)
-    charge, discharge, energy, storage_rows = battery.columns(qp, owned, hours=dt)
+    owned = storage.owned
+    charge, discharge, energy, storage_rows = storage.columns(qp, owned, hours=dt)
     qp.add_cost(curtail, dt * data.curtailment_cost)
-    charge_wear, discharge_wear = battery.wear_rates
+    charge_wear, discharge_wear = storage.wear_rates
     qp.add_cost(charge, dt * charge_wear)
     qp.add_cost(discharge, dt * discharge_wear)
     qp.add_cost(energy[-1], -data.terminal_price)
-    qp.constant += data.terminal_price @ (battery.energy_start * battery.owned)
+    qp.constant += data.terminal_price @ (data.begun * owned[-1]).sum(0)
 
     # Injection p = base + the terms; p^+ is a variable only where the sign is open, p^- = p^+ - p.
     base = data.pv - data.load
-    terms = ((curtail, -1.0), (shift, -1.0), (discharge, 1.0), (charge, -1.0))
-    low = base - data.shift_max - battery.charge_max - np.where(may_curtail, data.pv, 0.0)
+    terms = [(curtail, -1.0), (shift, -1.0)]
+    for place in range(owned.shape[1]):
+        terms += [(discharge[:, place], 1.0), (charge[:, place], -1.0)]
+    low = base - data.shift_max - storage.charge_max.sum(1) - np.where(may_curtail, data.pv, 0.0)
     members = _sort_members(data, low, high, moves=np.any([index >= 0 for index, _ in terms], axis=0))
     summed, own = members.summed, members.own
     exports, imports = summed & (low >= 0), summed & (low < 0) & (high <= 0)

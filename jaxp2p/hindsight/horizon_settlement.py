@@ -30,9 +30,9 @@ class Settlement(NamedTuple):
 class _Executed(NamedTuple):
     """Devices inside their limits and what they cost."""
 
-    charge: np.ndarray  # (T, N) kW
-    discharge: np.ndarray  # (T, N) kW
-    energy: np.ndarray  # (T, N) kWh
+    charge: np.ndarray  # (T, B, N) kW
+    discharge: np.ndarray  # (T, B, N) kW
+    energy: np.ndarray  # (T, B, N) kWh
     curtail: np.ndarray  # (T, N) kW
     shift: np.ndarray  # (T, N) kW
     injection: np.ndarray  # (T, N) kW
@@ -55,24 +55,23 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
     are then netted, which needs the slot to be cleared again, since somebody has to curtail more. A slot
     that would become dearer keeps what the QP does: the energies of the QP leave more than PV to burn.
     """
-    price_nodal = found.price_market - found.row_dual @ data.response
-    battery = data.battery
-    loss = 1 / battery.charge_efficiency - battery.discharge_efficiency
-    overlap = battery.both(found.charge, found.discharge)
-    pays = price_nodal * loss + 2 * battery.wear_cost < -CLEAR * _largest_price(data)
+    price_nodal, storage = found.price_nodal(data), data.storage
+    loss = 1 / storage.charge_efficiency - storage.discharge_efficiency
+    overlap = storage.both(found.charge, found.discharge)
+    pays = price_nodal[:, None] * loss + 2 * storage.wear_cost < -CLEAR * _largest_price(data)
     paying = np.where(pays, overlap, 0.0)
-    tied = ((overlap - paying) * loss).sum(1) > ROUNDING  # slots
+    tied = ((overlap - paying) * loss).sum((1, 2)) > ROUNDING  # slots
     done = _execute(data, found, rows, paying)
     if tied.any():
         netted = _clear_again(data, found, rows, done, np.flatnonzero(tied))
-        both = np.where(tied[:, None], overlap, paying)
+        both = np.where(tied[:, None, None], overlap, paying)
         burnt, done = _execute(data, found, rows, both), _execute(data, netted, rows, paying)
         before, after = (x.cost.sum(1) + x.unserved_cost + x.penalty for x in (burnt, done))
         size = data.slot_hours * _largest_price(data) * (data.load + data.pv).sum(1)
         keep = tied & (after > before + ALIKE * size)
         if keep.any():
             chosen = _choose(keep, found, netted)
-            done = _execute(data, chosen, rows, np.where(keep[:, None], overlap, paying))
+            done = _execute(data, chosen, rows, np.where(keep[:, None, None], overlap, paying))
     worst = np.abs(done.excess).max(1, initial=0.0)
     status = np.where(worst > VISIBLE, Status.NETWORK_VIOLATED, Status.SOLVED)
     status = np.where(np.abs(done.unserved).max(1, initial=0.0) > VISIBLE, Status.UNSERVED, status)
@@ -81,9 +80,9 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
         "injection": done.injection,
         "load": data.load + done.shift,
         "pv_used": data.pv - done.curtail,
-        "charge": done.charge,
-        "discharge": done.discharge,
-        "energy": done.energy,
+        "charge": done.charge[:, 0],
+        "discharge": done.discharge[:, 0],
+        "energy": done.energy[:, 0],
         "trade": done.trade,
         "trade_volume": np.abs(done.trade),
         "buy": done.buy,
@@ -101,6 +100,9 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
         "prim_res": slots,
         "dual_res": slots,
     }
+    if data.vehicles is not None:
+        for name in ("charge", "discharge", "energy"):
+            columns[f"vehicle_{name}"] = getattr(done, name)[:, 1:]
     return Settlement(
         trajectory=Trajectory(**columns),
         unserved_eur=float(done.unserved_cost.sum()),
@@ -110,18 +112,18 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
 
 
 def _execute(data: HorizonData, found: HorizonSolution, rows: NetworkRows, overlap: np.ndarray) -> _Executed:
-    """The answer carried out, with `overlap` (T, N) kW in the cells charged while discharging."""
+    """The answer carried out, with `overlap` (T, B, N) kW in the cells charged while discharging."""
     dt = data.slot_hours
     curtail = np.clip(found.curtail, 0, data.pv)
     shift = np.clip(found.shift, -data.shift_max, data.shift_max)
     charge, discharge, energy = _run_storage(data, found, overlap)
-    injection = data.pv - curtail - data.load - shift + discharge - charge
+    injection = data.pv - curtail - data.load - shift + discharge.sum(1) - charge.sum(1)
     trade = merit.clear(data, injection)
     buy, sell, unserved = merit.exchange(data, injection - trade)
     cost = dt * (
         exchange_cost(data.price_buy[:, None], data.price_sell[:, None], buy, sell)
         + data.fee / 2 * np.abs(trade)
-        + data.battery.wear(charge, discharge)
+        + data.storage.wear(charge, discharge).sum(1)
         + data.plants.curtailment(curtail)
         + data.loads.discomfort(shift)
     )
@@ -153,8 +155,10 @@ def _clear_again(
     """`found` with these slots at their best for the charge and discharge of `done`; duals as they were."""
     chosen = np.isin(rows.slot, slots)
     part = data._replace(
-        load=(data.load + done.charge - done.discharge)[slots],
+        load=(data.load + done.charge.sum(1) - done.discharge.sum(1))[slots],
         battery=data.battery.without_power(),
+        vehicles=None,
+        vehicles_begun=None,
         **{
             name: getattr(data, name)[slots]
             for name in ("pv", "price_buy", "price_sell", "shift_max", "offset", "lower", "upper")
@@ -187,16 +191,16 @@ def row_excess(data: HorizonData, injection: np.ndarray) -> np.ndarray:
 
 
 def _run_storage(data: HorizonData, found: HorizonSolution, overlap: np.ndarray):
-    """Follow the energies of the QP exactly, with `overlap` (T, N) kW in the cells both ways at once."""
-    battery, hours = data.battery, data.slot_hours
-    target = np.clip(found.energy, battery.energy_min, battery.energy_max)
+    """Follow the energies of the QP exactly, with `overlap` (T, B, N) kW in the cells both ways at once."""
+    storage, hours = data.storage, data.slot_hours
+    target = np.clip(found.energy, storage.energy_min, storage.energy_max)
     charge, discharge, energy = np.zeros(target.shape), np.zeros(target.shape), np.zeros(target.shape)
-    stored = battery.energy_start
+    stored = storage.energy_start[0]
     for t in range(len(target)):
-        charge[t], discharge[t] = battery.powers(stored, target[t], hours=hours, overlap=overlap[t])
-        stored = battery.next_energy(stored, charge[t], discharge[t], hours=hours)
+        now = storage.of(t)
+        charge[t], discharge[t] = now.powers(stored, target[t], hours=hours, overlap=overlap[t])
+        stored = now.next_energy(stored, charge[t], discharge[t], hours=hours)
         # Rounding only; a battery without power is left to its own decay.
-        inside = np.clip(stored, battery.energy_min, battery.energy_max)
-        stored = np.where(battery.owned, inside, stored)
+        stored = np.where(now.owned, np.clip(stored, now.energy_min, now.energy_max), stored)
         energy[t] = stored
     return charge, discharge, energy

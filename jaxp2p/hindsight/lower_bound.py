@@ -21,6 +21,16 @@ independent in phi, D_t is never a primal value, and rounding is the only error.
 slope, so the best mu_i is the place where the home's own balance p(nu), with what the market takes beyond the
 limits, changes sign: closed form, and pi_t by bisection.
 
+A vehicle is one more c and d in phi, with an m of its own. Its limits and the share sigma_t of its energy
+that is carried into a slot, 1 or 0, are those of the slot, and energy comes with it: E_{t+1} - sigma_t E_t -
+arrived_t - u_t = 0 (`model.devices.vehicle`). What is charged in stays that are open at the end is worth v_T.
+So its terms of stored energy, nothing where a seat is empty, are
+
+    sum_t min_E (m_t - sigma_{t+1} m_{t+1}) E - sum_t m_t arrived_t - sigma_0 m_0 E_0 + v_T E_begun
+
+each min over floor_t <= E <= most_t, with v_T in place of sigma_T m_T for a vehicle that is plugged in in the
+last slot, and 0 for any other; E_begun is what a stay open at the end began with, E_0 what one under way has.
+
 What it bounds, for every policy that keeps the limits of batteries and trades:
 
     sum_i [f_i - v_T (E_T - E_0)]  +  dt sum [(b + u) short + (u - s) spilled]  +  dt sum_r kappa (violation)
@@ -41,7 +51,9 @@ import numpy as np
 from jax import Array
 from jax.lax import Precision
 
-from jaxp2p.model.devices import PV, Battery, Load
+from jaxp2p._pytree import present
+from jaxp2p.model.devices import PV, Battery, Load, Plugged
+from jaxp2p.model.devices.vehicle import begun
 from jaxp2p.model.match import require_match
 from jaxp2p.model.network import row_limits
 from jaxp2p.model.types import Community, Horizon
@@ -55,6 +67,19 @@ class LowerBound(NamedTuple):
     storage_eur: Array  # () EUR, the terms of the stored energy
     storage_value: Array  # (T, N) EUR/kWh, m
     market_price: Array  # (T,) EUR/kWh, pi
+    vehicle_value: Array | None = None  # (T, K, N) EUR/kWh, m of the vehicles
+
+
+class _Worth(NamedTuple):
+    """What a stored kWh is worth, m."""
+
+    battery: Array  # (T, n) EUR/kWh
+    vehicles: Array | None  # (T, K, n) EUR/kWh
+
+    @property
+    def each(self) -> list[Array]:
+        """(T, n) for every storage of a home, in the order of `_Devices.storage`."""
+        return [self.battery] if self.vehicles is None else [self.battery, *jnp.moveaxis(self.vehicles, 1, 0)]
 
 
 class _Homes(NamedTuple):
@@ -72,6 +97,8 @@ class _Homes(NamedTuple):
     sell_max: Array  # (n,) kW
     unserved: Array  # () EUR/kWh, u
     battery: Battery  # (n,)
+    vehicles: Plugged | None  # (T, K, n)
+    begun: Array | None  # (K, n) kWh
 
 
 class _Devices(NamedTuple):
@@ -79,7 +106,7 @@ class _Devices(NamedTuple):
 
     load: Load
     pv: PV
-    battery: Battery
+    storage: list[Battery]  # the battery, then the vehicles
 
 
 def _devices(homes: _Homes) -> _Devices:
@@ -92,13 +119,21 @@ def _devices(homes: _Homes) -> _Devices:
         discomfort_cost=wide(homes.flex_cost),
     )
     plants = PV(available=homes.pv, curtailment_cost=wide(homes.curtailment_cost))
-    return _Devices(load, plants, jax.tree.map(wide, homes.battery))
+    storage: list[Battery] = [jax.tree.map(wide, homes.battery)]
+    if homes.vehicles is not None:
+        seats = range(homes.vehicles.charge_max.shape[1])
+        storage += [homes.vehicles.of((slice(None), seat)) for seat in seats]
+    return _Devices(load, plants, storage)
 
 
-def _device_value(homes: _Homes, m: Array, nu: Array) -> Array:
+def _device_value(homes: _Homes, m: _Worth, nu: Array) -> Array:
     """phi, (T, n) EUR/h."""
-    load, pv, battery = _devices(homes)
-    return -load.earned(nu) - battery.earned(m, nu) - pv.earned(nu)
+    load, pv, (battery, *vehicles) = _devices(homes)
+    worth, *others = m.each
+    value = -load.earned(nu) - battery.earned(worth, nu) - pv.earned(nu)
+    for vehicle, worth in zip(vehicles, others, strict=True):
+        value -= vehicle.earned(worth, nu)
+    return value
 
 
 class _Market(NamedTuple):
@@ -126,7 +161,7 @@ def _limit_steps(homes: _Homes, market: _Market):
     )
 
 
-def _balance_price(homes: _Homes, m: Array, market: _Market | None) -> Array:
+def _balance_price(homes: _Homes, m: _Worth, market: _Market | None) -> Array:
     """The smallest nu at which p(nu), less what the market takes there, is not negative; (T, n).
 
     Without a market (None: no limit of trades and connections is finite) that is where the home neither buys
@@ -136,13 +171,15 @@ def _balance_price(homes: _Homes, m: Array, market: _Market | None) -> Array:
     envelope theorem (mu held still) would give the slope of a full charge where only the surplus is charged.
     At its other places the slope of what is maximised is 0 (elastic load), or they stay.
     """
-    load, pv, battery = _devices(homes)
-    steps = [
-        (battery.charge_price(m), battery.charge_max),
-        (battery.discharge_price(m), battery.discharge_max),
-        (jnp.broadcast_to(pv.use_price, m.shape), pv.available),
-    ]
-    first = jnp.broadcast_to(-battery.charge_max, m.shape)
+    load, pv, storage = _devices(homes)
+    steps, first = [], jnp.zeros((), m.battery.dtype)
+    for device, worth in zip(storage, m.each, strict=True):
+        steps += [
+            (device.charge_price(worth), device.charge_max),
+            (device.discharge_price(worth), device.discharge_max),
+        ]
+        first = first - jnp.broadcast_to(device.charge_max, worth.shape)
+    steps.insert(2, (jnp.broadcast_to(pv.use_price, m.battery.shape), pv.available))
     if market is not None:
         steps += [(place, size[None, :]) for place, size in _limit_steps(homes, market)]
         first = first - (_finite(homes.sell_max) + _finite(homes.trade_limit))[None, :]
@@ -181,7 +218,7 @@ def _pool_range(homes: _Homes, buy: Array, sell: Array, *, limited: bool) -> tup
     return least, most
 
 
-def _market_value(homes: _Homes, m: Array, own: Array, market: _Market) -> Array:
+def _market_value(homes: _Homes, m: _Worth, own: Array, market: _Market) -> Array:
     """max over mu of what stands in brackets in D_t, (T, n) EUR/h; own is `_balance_price` (T, n)."""
     half = jnp.where(jnp.isfinite(homes.trade_limit), jnp.inf, homes.half_fee)[None, :]
     pool, buy, sell = (price[:, None] for price in market)
@@ -206,6 +243,24 @@ def _storage_terms(battery: Battery, m: Array, terminal_price: Array) -> Array:
     moved = jnp.sum(held, axis=0) + (terminal_price - sigma * m[0]) * start
     decayed = terminal_price * (1 - sigma ** m.shape[0]) * start
     return jnp.where(battery.owned, moved, decayed)
+
+
+def _vehicle_terms(vehicles: Plugged, begun: Array, m: Array, terminal_price: Array) -> Array:
+    """(n,) EUR: the terms of the energy in vehicles, with m (T, K, n)."""
+    carried, at_end = vehicles.retention, jnp.where(vehicles.owned[-1], terminal_price, 0)
+    weight = m - jnp.concatenate([carried[1:] * m[1:], at_end[None]])
+    held = jnp.minimum(weight * vehicles.energy_min, weight * vehicles.energy_max)
+    ends = terminal_price * begun - carried[0] * m[0] * vehicles.energy_start[0]
+    return jnp.sum(held - m * vehicles.arrived, axis=(0, 1)) + jnp.sum(ends, axis=0)
+
+
+def _stored(homes: _Homes, m: _Worth, terminal_price: Array) -> Array:
+    """() EUR: the terms of all stored energy."""
+    value = jnp.sum(_storage_terms(homes.battery, m.battery, terminal_price))
+    if homes.vehicles is None:
+        return value
+    terms = _vehicle_terms(homes.vehicles, present(homes.begun), present(m.vehicles), terminal_price)
+    return value + jnp.sum(terms)
 
 
 def _best_price(value, low: Array, high: Array) -> Array:
@@ -247,6 +302,7 @@ def _homes(
     half_fee, trade_limit = _pool(community)
     unlimited = jnp.full_like(prosumers.buy_max, jnp.inf)
     known = unserved_price is not None
+    vehicles, plugs = prosumers.vehicles, horizon.plugs
     return _Homes(
         load=horizon.load,
         pv=horizon.pv,
@@ -260,6 +316,8 @@ def _homes(
         sell_max=prosumers.sell_max if known else unlimited,
         unserved=jnp.asarray(unserved_price if known else 0, horizon.load.dtype),
         battery=prosumers.battery,
+        vehicles=None if vehicles is None else vehicles.plugged(present(plugs)),
+        begun=None if vehicles is None else begun(present(plugs)),
     )
 
 
@@ -279,13 +337,16 @@ def lower_bound(
     *,
     storage_value: Array,
     terminal_price,
+    vehicle_value: Array | None = None,
     row_price: Array | None = None,
     unserved_price=None,
 ) -> LowerBound:
     """The bound that these multipliers prove, with the best market prices for them.
 
     `storage_value`: m, (T, N) EUR/kWh, any numbers; ignored for homes without a battery.
-    `terminal_price`: v_T, EUR/kWh: every policy is paid v_T (E_T - E_0).
+    `terminal_price`: v_T, EUR/kWh: every policy is paid v_T (E_T - E_0), and as much for what it charges in
+    stays that are still open at the end.
+    `vehicle_value`: m of the vehicles, (T, K, N) EUR/kWh, any numbers; None: v_T.
     `row_price`: y, (T, R) EUR/kWh, y > 0 at an upper limit; None leaves the network out. With
     |y_r| <= kappa_r the bound holds for cost plus penalty, and thus for the cost of every policy
     that keeps the network limits; without y it holds without penalties.
@@ -296,7 +357,7 @@ def lower_bound(
     return _lower_bound(
         community,
         horizon,
-        storage_value,
+        _worth(horizon, storage_value, vehicle_value, terminal_price),
         jnp.asarray(terminal_price, horizon.load.dtype),
         row_price,
         None if unserved_price is None else jnp.asarray(unserved_price, horizon.load.dtype),
@@ -304,18 +365,28 @@ def lower_bound(
     )
 
 
+def _worth(horizon: Horizon, storage_value, vehicle_value, terminal_price) -> _Worth:
+    """m, v_T where it is not given."""
+    constant = lambda like: jnp.full(like.shape, terminal_price, horizon.load.dtype)
+    if storage_value is None:
+        storage_value = constant(horizon.load)
+    if vehicle_value is None and horizon.plugs is not None:
+        vehicle_value = constant(horizon.plugs.floor)
+    return _Worth(storage_value, vehicle_value)
+
+
 @partial(jax.jit, static_argnames="limited")
 def _lower_bound(
-    community, horizon, storage_value, terminal_price, row_price, unserved_price, *, limited: bool
+    community, horizon, worth: _Worth, terminal_price, row_price, unserved_price, *, limited: bool
 ):
     homes = _homes(community, horizon, row_price, unserved_price)
     buy, sell = horizon.price_buy, horizon.price_sell
-    alone = None if limited else _balance_price(homes, storage_value, None)
+    alone = None if limited else _balance_price(homes, worth, None)
 
     def market_value(price):
         market = _Market(price, buy, sell)
-        own = _balance_price(homes, storage_value, market) if alone is None else alone
-        return _market_value(homes, storage_value, own, market)
+        own = _balance_price(homes, worth, market) if alone is None else alone
+        return _market_value(homes, worth, own, market)
 
     price = _best_price(market_value, *_pool_range(homes, buy, sell, limited=limited))
     slot = jnp.sum(market_value(price), axis=1)
@@ -327,8 +398,8 @@ def _lower_bound(
         at_lower = jnp.where(row_price < 0, -row_price * lower, 0.0)
         slot = slot + jnp.sum(row_price * offset - at_upper + at_lower, axis=1)
     slot = horizon.slot_hours * slot
-    storage = jnp.sum(_storage_terms(homes.battery, storage_value, terminal_price))
-    return LowerBound(jnp.sum(slot) + storage, slot, storage, storage_value, price)
+    storage = _stored(homes, worth, terminal_price)
+    return LowerBound(jnp.sum(slot) + storage, slot, storage, worth.battery, price, worth.vehicles)
 
 
 def best_lower_bound(
@@ -337,14 +408,15 @@ def best_lower_bound(
     *,
     terminal_price,
     storage_value: Array | None = None,
+    vehicle_value: Array | None = None,
     row_price: Array | None = None,
     unserved_price=None,
     steps: int = 800,
 ) -> LowerBound:
     """The best bound that `steps` supergradient steps find; never worse than the one it starts from.
 
-    It starts from `storage_value` (such as the duals of perfect foresight, which are optimal) or from
-    v_T everywhere. See `lower_bound` for the arguments.
+    It starts from `storage_value` and `vehicle_value` (such as the duals of perfect foresight, which are
+    optimal) or from v_T everywhere. See `lower_bound` for the arguments.
     """
     require_match(community, horizon)
     limited = _has_limits(community, unserved_price)
@@ -352,15 +424,16 @@ def best_lower_bound(
         _homes(community, horizon, row_price, unserved_price), horizon, limited=limited
     )
     fixed = {"terminal_price": terminal_price, "row_price": row_price, "unserved_price": unserved_price}
-    start = storage_value
-    if start is None:
-        start = jnp.full(horizon.load.shape, terminal_price, horizon.load.dtype)
-    first = lower_bound(community, horizon, storage_value=start, **fixed)
+    start = _worth(horizon, storage_value, vehicle_value, terminal_price)
+    bound = lambda m: lower_bound(
+        community, horizon, storage_value=m.battery, vehicle_value=m.vehicles, **fixed
+    )
+    first = bound(start)
     if index.size == 0 or steps == 0:
         return first
-    x = (first.market_price, start[:, index])
+    x = (first.market_price, jax.tree.map(lambda m: m[..., index], start))
     improved = _ascend(owners, surplus, deficit, horizon, terminal_price, *x, steps=steps, limited=limited)
-    last = lower_bound(community, horizon, storage_value=start.at[:, index].set(improved), **fixed)
+    last = bound(jax.tree.map(lambda m, better: m.at[..., index].set(better), start, improved))
     return last if last.value_eur > first.value_eur else first
 
 
@@ -375,6 +448,8 @@ def _split(
     homes = jax.tree.map(np.asarray, homes)
     battery = homes.battery
     decides = battery.owned | limited | (homes.share > 0) & (homes.load != 0).any(axis=0)
+    if homes.vehicles is not None:
+        decides |= homes.vehicles.owned.any(axis=(0, 1))
     lowest = np.asarray(horizon.price_sell)[:, None] - homes.shift
     decides |= ((homes.pv > 0) & (lowest < -homes.curtailment_cost[None, :])).any(axis=0)
     index = np.flatnonzero(decides)
@@ -388,16 +463,16 @@ _LEVELS = (1, 8, 64, 512)  # slots that share a correction of m
 
 @partial(jax.jit, static_argnames=("steps", "limited"))
 def _ascend(
-    owners, surplus, deficit, horizon, terminal_price, price, start, *, steps: int, limited: bool
-) -> Array:
-    """Adam (Kingma and Ba 2015) on the bound in m and pi jointly, best iterate kept; (T, n) EUR/kWh.
+    owners, surplus, deficit, horizon, terminal_price, price, start: _Worth, *, steps: int, limited: bool
+) -> _Worth:
+    """Adam (Kingma and Ba 2015) on the bound in m and pi jointly, best iterate kept; m in EUR/kWh.
 
     The optimal m only moves where a battery is full or empty, so single entries of m would have to
     drag their neighbours along one step at a time. m is therefore a sum of corrections that are constant
     over 1, 8, 64 and 512 slots. Steps shrink from 3 % to 0.03 % of the price range.
     """
     buy, sell = horizon.price_buy, horizon.price_sell
-    length, dtype = start.shape[0], start.dtype
+    length, dtype = start.battery.shape[0], start.battery.dtype
     terminal_price = jnp.asarray(terminal_price, dtype)
     # of the summed homes: too small is still a bound
     half_fee = jnp.min(jnp.where(owners.trade_limit > 0, owners.half_fee, jnp.inf))
@@ -412,13 +487,13 @@ def _ascend(
         if not limited:
             value += deficit * jnp.minimum(buy, price + half_fee)
             value -= surplus * jnp.maximum(sell, price - half_fee)
-        stored = jnp.sum(_storage_terms(owners.battery, m, terminal_price))
+        stored = _stored(owners, m, terminal_price)
         return horizon.slot_hours * jnp.sum(value) + stored
 
     def m_of(levels):
         m = start
         for width, level in zip(_LEVELS, levels, strict=True):
-            m = m + jnp.repeat(level, width, axis=0)[:length]
+            m = jax.tree.map(lambda m, x, width=width: m + jnp.repeat(x, width, axis=0)[:length], m, level)
         return m
 
     ascent = jax.value_and_grad(lambda x: bound(x[0], m_of(x[1])))
@@ -441,7 +516,8 @@ def _ascend(
         x = (jnp.clip(pool, least, most), levels)
         return (x, mean, square, best, jnp.maximum(value, best_value)), None
 
-    levels = [jnp.zeros((-(-length // width), start.shape[1]), dtype) for width in _LEVELS]
+    zeros = lambda width: jax.tree.map(lambda m: jnp.zeros((-(-length // width), *m.shape[1:]), dtype), start)
+    levels = [zeros(width) for width in _LEVELS]
     x = (price, levels)
     zero = jax.tree.map(jnp.zeros_like, x)
     carry = (x, zero, zero, x, jnp.asarray(-jnp.inf, dtype))

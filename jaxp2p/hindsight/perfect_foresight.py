@@ -19,9 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxp2p._pytree import present
 from jaxp2p.hindsight.horizon_data import HorizonData, NetworkRows
 from jaxp2p.hindsight.horizon_qp import HorizonSolution, solve_horizon
 from jaxp2p.hindsight.horizon_settlement import settle
+from jaxp2p.model.devices import Plugged
+from jaxp2p.model.devices.vehicle import begun
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
@@ -45,6 +48,7 @@ class PerfectForesight(NamedTuple):
     dual_objective_eur: float  # dual value of the last QP: never above the optimum, but for its tolerance
     trajectory: Trajectory  # numpy arrays; what describes iterations is 0
     storage_duals: np.ndarray  # (T, N) EUR/kWh, m_t: worth of a kWh stored at the end of slot t
+    vehicle_duals: np.ndarray | None  # (T, K, N) EUR/kWh, the same in vehicles
     market_price: np.ndarray  # (T,) EUR/kWh of a kWh traded (seller mu + fee/2, buyer mu - fee/2)
     row_duals: np.ndarray  # (T, R) EUR/kWh, positive at an upper limit, negative at a lower
     is_lower_bound: bool  # True: no dispatch of the real market need reach this cost
@@ -108,11 +112,12 @@ def perfect_foresight(
             break
         rows = NetworkRows(*(np.concatenate(pair) for pair in zip(rows, missing, strict=True)))
 
-    energy_end = settled.trajectory.energy[-1]
-    cost = float(settled.trajectory.cost.sum())
-    gained = energy_end - data.battery.energy_start
-    terminal = -float(data.terminal_price @ gained)
-    idle_terminal = -float(data.terminal_price @ np.where(data.battery.owned, 0.0, gained))
+    cost, trajectory = float(settled.trajectory.cost.sum()), settled.trajectory
+    in_vehicles = [] if trajectory.vehicle_energy is None else [trajectory.vehicle_energy[-1]]
+    gained = np.concatenate([trajectory.energy[-1:], *in_vehicles]) - data.begun
+    terminal = -float(data.terminal_price @ gained.sum(0))
+    idle_terminal = -float(data.terminal_price @ np.where(data.battery.owned, 0.0, gained[0]))
+    worth = _storage_duals(data, found)
     return PerfectForesight(
         cost_eur=cost,
         terminal_eur=terminal,
@@ -121,7 +126,8 @@ def perfect_foresight(
         objective_eur=cost + terminal + settled.unserved_eur + settled.penalty_eur,
         dual_objective_eur=float(found.solver.dual_objective) + idle_terminal,
         trajectory=settled.trajectory,
-        storage_duals=_storage_duals(data, found),
+        storage_duals=worth[:, 0],
+        vehicle_duals=None if data.vehicles is None else worth[:, 1:],
         market_price=found.price,
         row_duals=found.row_dual,
         is_lower_bound=not exact_market or settled.simultaneous_kwh > 1e-6 or bool(missing.slot.size),
@@ -138,12 +144,16 @@ def perfect_foresight(
 def estimate_seconds(community: Community, slots: int) -> float:
     """What perfect foresight will take on one core of 2024, within a factor of 3; nothing is solved.
 
-    A round takes SECONDS_PER_VARIABLE for every variable, of which a battery has 4 per slot, an elastic load
-    1, and that of a member with limits of his own 6 more. Without a network there is one round, with one
-    about 4. Fitted to rural3, PV and batteries with 9 of 10 members (`benchmarks/README.md`).
+    A round takes SECONDS_PER_VARIABLE for every variable, of which a battery has 4 per slot, a vehicle 3 in
+    half of the slots, an elastic load 1, and that of a member with limits of his own 6 more. Without a
+    network there is one round, with one about 4. Fitted to rural3, PV and batteries with 9 of 10 members
+    (`benchmarks/README.md`).
     """
     homes, powered = community.prosumers, np.asarray(community.prosumers.battery.owned)
     variables = 4 * powered.sum() + (np.asarray(homes.load_flex_share) > 0).sum()
+    if homes.vehicles is not None:
+        owned = np.asarray(homes.vehicles.owned)
+        variables, powered = variables + 3 / 2 * owned.sum(), powered | owned.any(0)
     limit = np.asarray(community.market.limit).sum(0) if community.market.limit.shape[0] else np.inf
     has_limits = np.isfinite(np.minimum(homes.buy_max, homes.sell_max)) | (np.isfinite(limit) & (limit > 0))
     variables += 6 * (np.broadcast_to(has_limits, powered.shape) & powered).sum()
@@ -163,6 +173,7 @@ def horizon_data(
     homes, size = community.prosumers, community.size
     trading, fee, trade_limit, exact = _pool_of(community)
     load = _float(horizon.load)
+    vehicles, vehicles_begun = _vehicles(community, horizon)
     response, offset, lower, upper = _network_rows(community, horizon)
     data = HorizonData(
         slot_hours=float(horizon.slot_hours),
@@ -186,8 +197,19 @@ def horizon_data(
         offset=offset,
         lower=lower,
         upper=upper,
+        vehicles=vehicles,
+        vehicles_begun=vehicles_begun,
     )
     return data, exact
+
+
+def _vehicles(community: Community, horizon: Horizon) -> tuple[Plugged | None, np.ndarray | None]:
+    """What is plugged in, and what the stays that are open at the end began with; None without vehicles."""
+    vehicles = community.prosumers.vehicles
+    if vehicles is None or not horizon.slots:
+        return None, None
+    plugs = present(horizon.plugs).float64()
+    return vehicles.float64().plugged(plugs).within_reach(hours=float(horizon.slot_hours)), begun(plugs)
 
 
 def _float(values) -> np.ndarray:
@@ -292,8 +314,9 @@ def _with_neighbours(
 
 
 def _storage_duals(data: HorizonData, found: HorizonSolution) -> np.ndarray:
-    """m (T, N); without power it is v_T sigma^(T-1-t), which makes the share in a dual bound exact."""
-    slots = len(found.storage_dual)
-    ages = np.arange(slots - 1, -1, -1)[:, None]
+    """m (T, B, N); a battery without power has v_T sigma^(T-1-t), which makes its share in a bound exact."""
+    worth = found.storage_dual.copy()
+    ages = np.arange(len(worth) - 1, -1, -1)[:, None]
     decayed = data.terminal_price * data.battery.retention**ages
-    return np.where(data.battery.owned, found.storage_dual, decayed)
+    worth[:, 0] = np.where(data.battery.owned, worth[:, 0], decayed)
+    return worth

@@ -133,9 +133,10 @@ class QuadraticProgram:
                 f"Clarabel ended with status {result.status} on a QP with {self.size} variables"
             )
         dual = np.zeros(self.row_count)
-        dual[order[order >= 0]] = np.asarray(result.z)[order >= 0] * scale
+        rows = order < self.row_count
+        dual[order[rows]] = np.asarray(result.z)[rows] * scale
         return QPSolution(
-            x=np.clip(result.x, np.concatenate(self._lower), np.concatenate(self._upper)),
+            x=np.clip(result.x, *self.limits()),
             row_dual=dual,
             objective=result.obj_val * scale + self.constant,
             dual_objective=result.obj_val_dual * scale + self.constant,
@@ -144,17 +145,24 @@ class QuadraticProgram:
             seconds=seconds,
         )
 
-    def _standard_form(self):
-        """A, b with equalities first, their number, and the caller's row behind each (-1: a bound)."""
-        lower, upper = np.concatenate(self._lower), np.concatenate(self._upper)
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """(n,), (n,): the lower and the upper limits of the variables."""
+        return np.concatenate(self._lower), np.concatenate(self._upper)
+
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray, int]:
+        """Variable and sign (-1: lower, 1: upper) of every limit; the first so many fix theirs."""
+        lower, upper = self.limits()
         fixed = lower >= upper  # an inequality pair without interior would stall the interior point method
         has_lower, has_upper = np.isfinite(lower) & ~fixed, np.isfinite(upper) & ~fixed
-        number = np.arange(self.size)
-        columns = np.concatenate([number[fixed], number[has_lower], number[has_upper]])
-        signs = np.concatenate([np.ones(fixed.sum()), -np.ones(has_lower.sum()), np.ones(has_upper.sum())])
-        limits = np.concatenate([lower[fixed], -lower[has_lower], upper[has_upper]])
-        rhs = np.concatenate([*self._rhs, limits])
-        is_equality = np.concatenate([*self._is_equality, np.arange(len(columns)) < fixed.sum()]).astype(bool)
+        columns = np.concatenate([np.flatnonzero(has) for has in (fixed, has_lower, has_upper)])
+        signs = np.repeat([1.0, -1.0, 1.0], [fixed.sum(), has_lower.sum(), has_upper.sum()])
+        return columns, signs, int(fixed.sum())
+
+    def _standard_form(self):
+        """A, b with equalities first, their number, and the row behind each; bounds come after the rows."""
+        columns, signs, fixed = self._bounds()
+        rhs = np.concatenate([*self._rhs, _at_limits(self.limits(), columns, signs)])
+        is_equality = np.concatenate([*self._is_equality, np.arange(len(columns)) < fixed]).astype(bool)
         bound_rows = self.row_count + np.arange(len(columns))
         triplets = [*self._triplets, (bound_rows, columns, signs)]
         rows, cols, values = (np.concatenate(parts) for parts in zip(*triplets, strict=True))
@@ -163,7 +171,13 @@ class QuadraticProgram:
         place[order] = np.arange(len(order))
         matrix = sparse.csc_array((values, (place[rows], cols)), shape=(len(rhs), self.size))
         matrix.sum_duplicates()
-        return matrix, rhs[order], int(is_equality.sum()), np.where(order < self.row_count, order, -1)
+        return matrix, rhs[order], int(is_equality.sum()), order
+
+
+def _at_limits(limits: tuple[np.ndarray, np.ndarray], columns: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """Right-hand sides of signs x <= signs limit."""
+    lower, upper = limits
+    return np.where(signs < 0, -lower[columns], upper[columns])
 
 
 class _Listener:
@@ -182,7 +196,7 @@ class _Listener:
 
 
 class RepeatedProgram:
-    """A linear program whose matrix and bounds stay while its costs and right-hand sides change.
+    """A linear program whose matrix stays while its costs, right-hand sides and limits change.
 
     Clarabel keeps its factorisation pattern from one solve to the next. The refinement of its linear systems,
     half of the time, is left out, and taken up again for a program that is not solved without it.
@@ -192,19 +206,25 @@ class RepeatedProgram:
         """`program` without quadratic costs; its own costs and right-hand sides are not used."""
         self.size, self.row_count = program.size, program.row_count
         self._matrix, self._bound, self._equalities, order = program._standard_form()
-        place = np.flatnonzero(order >= 0)
-        self._place = np.empty(self.row_count, dtype=np.int64)
-        self._place[order[place]] = place
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        self._place, self._bound_place = place[: self.row_count], place[self.row_count :]
+        self._columns, self._signs, _ = program._bounds()
         self._tolerance = tolerance
         self._solver: clarabel.DefaultSolver | None = None
 
-    def solve(self, cost: np.ndarray, rhs: np.ndarray) -> np.ndarray:
+    def solve(
+        self, cost: np.ndarray, rhs: np.ndarray, limits: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> np.ndarray:
         """x (n,) for costs (n,) of size about 1 and right-hand sides (m,) in the order of the rows.
 
-        Raises RuntimeError, naming the status, when Clarabel reaches no solution in two attempts.
+        limits: lower and upper (n,) in place of the program's own, finite where those are. Raises
+        RuntimeError, naming the status, when Clarabel reaches no solution in two attempts.
         """
         bound = self._bound.copy()
         bound[self._place] = rhs
+        if limits is not None:
+            bound[self._bound_place] = _at_limits(limits, self._columns, self._signs)
         if self._solver is None:
             self._solver = self._make(cost, bound, refine=False)
         else:

@@ -1,4 +1,4 @@
-"""Rolling-horizon model predictive control of the batteries: what a good engineer would otherwise use.
+"""Rolling-horizon model predictive control of all storage: what a good engineer would otherwise use.
 
 `planning.rolling_horizon` plans; here the plan is carried out in the same slot problems, market and network
 as every other policy, with charge and discharge fixed. Of the network the plan knows the transformer's limit
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -47,7 +48,7 @@ def mpc(
     solver: Solver | None = None,
     told: Callable[[int], None] = lambda done: None,
 ) -> MPC:
-    """Plan the batteries `window_hours` ahead at every slot, carry out the first slots of each plan.
+    """Plan batteries and vehicles `window_hours` ahead at every slot, carry out the first slots of each plan.
 
     forecast: one of `forecasts.FORECASTS`, `weeks` being those of "mean"; history: the slots right before the
     horizon, a day of them at least, but for "perfect". terminal_price v_T, () or (N,) EUR/kWh, is what energy
@@ -87,7 +88,8 @@ def mpc(
         told=told,
     )
     dtype = horizon.load.dtype
-    schedule = Schedule(*(jnp.asarray(power, dtype) for power in (decided.charge, decided.discharge)))
+    powers = {name: getattr(decided, name) for name in Schedule._fields}
+    schedule = Schedule(**jax.tree.map(lambda power: jnp.asarray(power, dtype), powers))
     parts = community, horizon, penalties, greedy(community.size, dtype), solver
     compiling = time.perf_counter()
     compile_pieces(*parts, schedule=schedule)

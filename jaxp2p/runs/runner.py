@@ -406,6 +406,8 @@ def _lower_bound(
     known: dict[str, Any] = {}
     if foresight is not None:
         known = {"storage_value": jnp.asarray(foresight.storage_duals, dtype), "steps": 0}
+    if foresight is not None and foresight.vehicle_duals is not None:
+        known["vehicle_value"] = jnp.asarray(foresight.vehicle_duals, dtype)
     if foresight is not None and community.feeder is not None:
         # an interior point may be beyond the penalty by its rounding
         rows = jnp.asarray(foresight.row_duals, dtype)

@@ -8,7 +8,7 @@ c and d in kW. Whatever goes into or out of the cells is counted there: `moved` 
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import numpy as np
@@ -40,12 +40,12 @@ class Program(Protocol):
 
 
 class Columns(NamedTuple):
-    """Where the batteries stand in such a program, (T, N) each, -1 where there is none."""
+    """Where batteries stand in such a program, -1 where there is none."""
 
     charge: np.ndarray
     discharge: np.ndarray
     energy: np.ndarray  # at the end of the slot
-    rows: np.ndarray  # of the energy from slot to slot; the right-hand side of the first is sigma E_0
+    rows: np.ndarray  # of the energy from slot to slot; the right-hand side is what is there without the last
 
 
 @record
@@ -174,20 +174,24 @@ class Battery:
         return charged + self.discharge_max * xp.maximum(price - self.discharge_price(value), 0)
 
     def columns(self, program: Program, there: np.ndarray, *, hours: float) -> Columns:
-        """The batteries in a program over the slots of `there` (T, N) bool, `energy_start` in them."""
+        """The batteries in a program over the slots of `there` (T, ...) bool, with `energy_start` in them.
+
+        Leaves may differ from slot to slot, as those of a `Plugged` do.
+        """
+        wide = lambda x: np.broadcast_to(x, there.shape)
         charge = program.variables(there, upper=self.charge_max)
-        discharge = program.variables(there, upper=self.discharge_max)
+        discharge = program.variables(there & (self.discharge_max > 0), upper=self.discharge_max)
         energy = program.variables(there, lower=self.energy_min, upper=self.energy_max)
-        start = np.zeros(there.shape)
-        start[0] = self.kept(self.energy_start)
-        rows = program.rows(start, equality=True, mask=there)
+        alone = wide(self.kept(np.zeros(there.shape))).copy()  # with nothing left of the slot before
+        alone[0] = wide(self.kept(self.energy_start))[0]
+        rows = program.rows(alone, equality=True, mask=there)
         program.put(rows, energy, 1.0)
-        program.put(rows[1:], energy[:-1], -self.retention)
+        program.put(rows[1:], energy[:-1], -wide(self.retention)[1:])
         program.put(rows, charge, -hours * self.charge_efficiency)
         program.put(rows, discharge, hours / self.discharge_efficiency)
         return Columns(charge, discharge, energy, rows)
 
-    def of(self, members: Any) -> "Battery":
+    def of(self, members: Any) -> Self:
         """Those of some members, by index or mask."""
         return jax.tree.map(lambda x: x[members], self)
 
@@ -198,12 +202,6 @@ class Battery:
     def without_power(self) -> "Battery":
         """The same, nobody being able to charge or discharge."""
         return replace(self, charge_max=0 * self.charge_max, discharge_max=0 * self.discharge_max)
-
-    def with_power(self, least: float) -> "Battery":
-        """The same, nobody's power being limited to less than `least` kW."""
-        xp = namespace(self.charge_max, self.discharge_max)
-        more = {name: xp.maximum(getattr(self, name), least) for name in ("charge_max", "discharge_max")}
-        return replace(self, **more)
 
 
 def throughput(battery: Any, charge: Values, discharge: Values) -> Values:

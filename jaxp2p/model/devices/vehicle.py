@@ -24,6 +24,7 @@ capacity. A stay under way when a window begins starts with its floor, the least
 """
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -71,6 +72,21 @@ class Plugged(Battery):
     def kept(self, energy: Values) -> Values:
         """kWh at the start of the slot, of `energy` at the end of the one before."""
         return self.retention * energy + self.arrived
+
+    def within_reach(self, *, hours: float) -> "Plugged":
+        """Over a horizon, in NumPy: floors no higher than full power reaches.
+
+        In exact numbers they are not. In single precision they may be, by rounding, where the whole stay is
+        just enough: there would be no course at all.
+        """
+        highest: Values = np.zeros_like(self.energy_min)
+        before: Values = self.energy_start[0]
+        for t in range(len(highest)):
+            now = self.of(t)
+            most = now.next_energy(before, now.charge_max, 0.0, hours=hours)
+            before = highest[t] = np.minimum(most, now.energy_max)
+        floor: Values = np.minimum(self.energy_min, highest)
+        return replace(self, energy_min=floor)
 
 
 class _Powers(NamedTuple):
@@ -171,6 +187,18 @@ class Vehicles:
     def float64(self) -> "Vehicles":
         """The same on the host, in float64 NumPy."""
         return jax.tree.map(lambda x: np.asarray(x, np.float64), self)
+
+
+def beside(battery: Battery, vehicles: Plugged | None, *, slots: int) -> Plugged:
+    """All storage of N homes, NumPy leaves (T, 1 + K, N): battery (N,) first, then the vehicles (T, K, N)."""
+    shape = slots, 1, len(battery.energy_min)
+    own: dict[str, Any] = {
+        field.name: np.broadcast_to(getattr(battery, field.name), shape) for field in fields(Battery)
+    }
+    alone = Plugged(arrived=np.zeros(shape), **own)
+    if vehicles is None:
+        return alone
+    return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), alone, vehicles)
 
 
 def begun(plugs: Plugs) -> Values:
