@@ -24,7 +24,7 @@ class Stays(NamedTuple):
     last: np.ndarray  # last slot inside the window
     came: np.ndarray  # bool: it begins inside the window, in slot `first`
     left: np.ndarray  # bool: it ends inside the window, with slot `last`
-    start: np.ndarray  # energy at arrival; of a stay under way before the first slot, that of its floor
+    start: np.ndarray  # energy at arrival; of a stay under way before the first slot, its floor by then
     wanted: np.ndarray  # at departure
     end: np.ndarray  # energy after slot `last`
     reachable: np.ndarray  # the same, charging at full power from slot `first` on
