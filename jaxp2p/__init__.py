@@ -27,7 +27,7 @@ _HOME = {
     "Network": "model.types",
     "Newton": "slot.newton.solver",
     "OwnPolicy": "control.policy",
-    "POLICIES": "runs.runner",
+    "POLICIES": "control.catalogue",
     "Policy": "control.policy",
     "Prosumers": "model.types",
     "Result": "library.run",

@@ -8,9 +8,10 @@ import pytest
 from communities import small
 
 from jaxp2p.control import policy as policies
+from jaxp2p.control.catalogue import POLICIES
 from jaxp2p.control.policy import Policy, suggest_penalties
 from jaxp2p.model.trajectory import Trajectory
-from jaxp2p.runs.runner import POLICIES, make_policies, run
+from jaxp2p.runs.runner import make_policies, run
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.slot.admm.solver import ADMM
 

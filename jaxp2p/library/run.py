@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import pandas as pd
 
+from jaxp2p.control.catalogue import MPC_POLICIES
 from jaxp2p.control.policy import AnyPolicy
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.library.case import Case
@@ -66,7 +67,7 @@ def run(
     tariffs. foresight "auto" leaves perfect foresight out where it would take far longer than all else, "on"
     insists. progress(name, done, total) hears how far it is. Raises ValueError as `runs.runner.run`.
     """
-    needs_history = any(isinstance(p, str) and p in runner.MPC_POLICIES for p in policies or ())
+    needs_history = any(isinstance(p, str) and p in MPC_POLICIES for p in policies or ())
     made = runner.run(
         case.community,
         case.horizon,

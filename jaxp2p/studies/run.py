@@ -12,6 +12,7 @@ import pandas as pd
 from jax import Array
 from jax.sharding import Mesh
 
+from jaxp2p.control.catalogue import REFERENCE
 from jaxp2p.control.policy import AnyPolicy, Penalties
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
@@ -19,7 +20,7 @@ from jaxp2p.model.devices import begun
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.report.kpis import REFERENCE, UNSOLVED
+from jaxp2p.report.kpis import UNSOLVED
 from jaxp2p.runs.runner import (
     check_end_value,
     make_policies,

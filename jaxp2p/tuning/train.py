@@ -23,8 +23,8 @@ import optax
 from jax import Array
 
 from jaxp2p._pytree import record
-from jaxp2p.control.charging import AT_ONCE, by_rule
-from jaxp2p.control.policy import baseline_policies, greedy, suggest_penalties
+from jaxp2p.control.catalogue import ENTRIES, TRADE_ONLY
+from jaxp2p.control.policy import made, suggest_penalties
 from jaxp2p.control.tuned import FEATURES, STAGED, TunedValue
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
 from jaxp2p.model.trajectory import net_cost
@@ -217,10 +217,7 @@ def in_turn(values: Sequence[TunedValue], begins: Sequence[int]) -> TunedValue:
 def _possible_saving(window: Window, terminal_price: float) -> tuple[float, float | None]:
     """EUR, means over the scenarios: cost of perfect foresight, and what that saves, None for nothing."""
     community, dtype, size = window.community, window.horizons.load.dtype, window.community.size
-    rest = baseline_policies(size, dtype, own=greedy(size, dtype))["no_storage"]
-    vehicles = community.prosumers.vehicles
-    if vehicles is not None:
-        rest = replace(rest, charging=by_rule(vehicles, AT_ONCE))
+    rest = made(ENTRIES[TRADE_ONLY], size, dtype, vehicles=community.prosumers.vehicles)
     best, idle = [], []
     for number in range(window.scenarios):
         horizon = window.horizon(number)
