@@ -179,6 +179,7 @@ def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -
     from jaxp2p.slot.admm import solver as admm
     from jaxp2p.slot.newton import solver as newton
     from jaxp2p.slot.prox.prosumer import curve
+    from jaxp2p.slot.solvers import ADMM, Newton
 
     problem = one_problem(task)
     shared = {name: getattr(problem, name) for name in ("market", "feeder")}
@@ -194,14 +195,14 @@ def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -
         leaves = varied(factor)
         own = unpack(leaves)
         if kernel == "newton":
-            return leaves, None, newton.begin(own, newton.Newton(), newton.init(own))
-        state = admm.init(own, admm.ADMM())
+            return leaves, None, newton.begin(own, Newton(), newton.init(own))
+        state = admm.init(own, ADMM())
         return leaves, curve(own.response(), state.rho[1]), state
 
     def step(leaves, devices, state):
         if kernel == "newton":
-            return newton.iterate(unpack(leaves), newton.Newton(), state)
-        return admm.step(unpack(leaves), admm.ADMM(), devices, state)[0]
+            return newton.iterate(unpack(leaves), Newton(), state)
+        return admm.step(unpack(leaves), ADMM(), devices, state)[0]
 
     def many(leaves, devices, state):
         return jax.lax.fori_loop(0, steps, lambda _, s: jax.vmap(step)(leaves, devices, s), state)

@@ -23,7 +23,7 @@ from jaxp2p.model.devices.vehicle import STAYS
 from jaxp2p.runs.runner import make_policies, penalties_of, policy_names
 from jaxp2p.runs.verification import compare, optimum
 from jaxp2p.simulation.forward import Schedule, simulate, simulate_in_pieces
-from jaxp2p.slot.newton.solver import Newton
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.solvers import ADMM, choose_solver
 from jaxp2p.slot.status import Status
 from tests.fleets import driving, reachable

@@ -11,7 +11,7 @@ from paper_slot import problem
 
 from jaxp2p.model.market import market_from_edges, pool_market
 from jaxp2p.slot.newton import dual
-from jaxp2p.slot.newton.solver import Newton, suits
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.prox.prosumer import Tariff, curve, prosumer_update, trade_response
 from jaxp2p.slot.prox.response import Pieces, Response, power_range, prices_at, response, shares_at
 from jaxp2p.slot.prox.trades import project_trades, reciprocal_trades, share_out
@@ -180,7 +180,7 @@ def test_newton_is_for_one_price_without_limits():
     one = {"fee": 0.01, "dtype": np.dtype(float)}
     pool, tight = pool_market(3, **one), pool_market(3, limit=2.0, **one)
     chain = market_from_edges(np.array([[0, 1]]), np.ones(1), np.ones(1), size=3, dtype=np.dtype(float))
-    assert suits(pool, connection_limits=False)
-    assert not suits(pool, connection_limits=True)
-    assert not suits(tight, connection_limits=False)
-    assert not suits(chain, connection_limits=False)
+    assert Newton.suits(pool, connection_limits=False)
+    assert not Newton.suits(pool, connection_limits=True)
+    assert not Newton.suits(tight, connection_limits=False)
+    assert not Newton.suits(chain, connection_limits=False)

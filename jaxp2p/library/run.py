@@ -21,7 +21,6 @@ from jaxp2p.report.results import Results, json_report, load_results, save_resul
 from jaxp2p.runs import runner
 from jaxp2p.slot import solvers
 from jaxp2p.slot.execute import SlotResult
-from jaxp2p.slot.newton.solver import suits
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.solvers import Solver
 
@@ -91,8 +90,8 @@ def clear(problem: SlotProblem, *, solver: Solver | None = None) -> SlotResult:
     solver: by default Newton where one price decides, else ADMM.
     """
     if solver is None:
-        one_price = suits(problem.market, connection_limits=problem.unserved_price is not None)
-        solver = solvers.Newton() if one_price else solvers.ADMM()
+        limits = problem.unserved_price is not None
+        solver = solvers.suiting(problem.market, connection_limits=limits)
     return _clear(problem, solver)
 
 

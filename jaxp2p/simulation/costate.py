@@ -29,8 +29,7 @@ from jaxp2p.model.types import Community, Horizon
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.slot import execute
 from jaxp2p.slot.newton.adjoint import Solution, pool_answer, pool_replies
-from jaxp2p.slot.newton.solver import Newton
-from jaxp2p.slot.newton.solver import suits as one_price
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.sensitivity import derivative_only, with_derivative_of
 from jaxp2p.slot.solvers import Solver
@@ -98,11 +97,11 @@ def suits(community: Community, policy: Policy, solver: Solver) -> bool:
     """
     homes, market = community.prosumers, community.market
     alone = (
-        one_price(market, connection_limits=homes.limited)
+        Newton.suits(market, connection_limits=homes.limited)
         and community.feeder is None
         and homes.vehicles is None
     )
-    return alone and isinstance(solver, Newton) and policy.tuned is not None
+    return alone and solver.by_price and policy.tuned is not None
 
 
 def simulate(
@@ -110,7 +109,7 @@ def simulate(
     horizon: Horizon,
     penalties: Penalties,
     policy: Policy,
-    solver: Newton,
+    solver: Solver,
     *,
     slot_of_week: int | Array = 0,
     keep: tuple[str, ...] = Trajectory._fields,
@@ -153,7 +152,7 @@ def simulate(
     return last + dlast, jax.vmap(settle)(known, points, balance.price + dprice, response, verdict)
 
 
-def _run(rules: _Rules, horizon: Horizon, solver: Newton, number: Array) -> tuple[Array, dict, _Point]:
+def _run(rules: _Rules, horizon: Horizon, solver: Solver, number: Array) -> tuple[Array, dict, _Point]:
     """The run itself: the energy at its end, its verdicts, and where it was in every slot."""
     slots = simulation.slots(horizon)
     first = jax.tree.map(lambda x: x[0], slots)

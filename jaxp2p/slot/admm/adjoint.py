@@ -31,7 +31,7 @@ from jax.scipy.sparse.linalg import cg
 from jaxp2p._pytree import present, record, static
 from jaxp2p.slot.admm import solver
 from jaxp2p.slot.admm.feeder import RowsAtWork, moving_with, row_prices
-from jaxp2p.slot.admm.solver import ADMM, Outcome, State, at_work, end_of, step
+from jaxp2p.slot.admm.solver import Outcome, Settings, State, at_work, end_of, step
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.feeder import at_homes, bus_sum
 from jaxp2p.slot.prox.prosumer import ProsumerUpdate, curve
@@ -63,7 +63,7 @@ class Consensus(NamedTuple):
 
 def solve(
     problem: SlotProblem,
-    admm: ADMM,
+    admm: Settings,
     state: State,
     *,
     adjoint: str = "implicit",
@@ -90,7 +90,7 @@ def solve(
 
 
 def at_solution(
-    problem: SlotProblem, admm: ADMM, outcome: Outcome, *, linear: Linear | None = None
+    problem: SlotProblem, admm: Settings, outcome: Outcome, *, linear: Linear | None = None
 ) -> Outcome:
     """`outcome`, bit by bit, as a function of the problem that it solves: "implicit" for any ADMM outcome."""
     admm, star = jax.lax.stop_gradient((admm, outcome.state))

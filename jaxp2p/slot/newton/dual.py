@@ -12,7 +12,7 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p.slot.gap import gap_scale
-from jaxp2p.slot.newton.state import Newton
+from jaxp2p.slot.newton.state import Settings
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.feeder import bus_sum
 from jaxp2p.slot.prox.prosumer import clamp
@@ -52,7 +52,7 @@ class Point(NamedTuple):
     gradient: Array  # (1 + R,) kW
 
 
-def make_setup(problem: SlotProblem, newton: Newton) -> Setup:
+def make_setup(problem: SlotProblem, newton: Settings) -> Setup:
     dtype, size = problem.load.dtype, problem.load.shape[0]
     unit, eps = problem.price_scale / problem.power_scale, _pull(problem, newton)
     pieces = problem.pieces()
@@ -83,7 +83,7 @@ def make_setup(problem: SlotProblem, newton: Newton) -> Setup:
     )
 
 
-def _pull(problem: SlotProblem, newton: Newton) -> Array:
+def _pull(problem: SlotProblem, newton: Settings) -> Array:
     """() (EUR/kWh)/kW, eps."""
     return (newton.proximal * (problem.price_scale / problem.power_scale)).astype(problem.load.dtype)
 
@@ -143,7 +143,7 @@ def evaluate(problem: SlotProblem, setup: Setup, prices: Array, centre: Array) -
     return Point(prices, power, slope, market_price, rows, gradient)
 
 
-def allowed_loss(problem: SlotProblem, newton: Newton) -> Array:
+def allowed_loss(problem: SlotProblem, newton: Settings) -> Array:
     """() EUR/h that the answer may cost above the optimum when the iteration stops: half of the tolerance."""
     return 0.5 * newton.eps_gap * gap_scale(problem, jnp.zeros_like(problem.slot_hours)) / problem.slot_hours
 
@@ -164,7 +164,7 @@ def imbalance(problem: SlotProblem, setup: Setup, at: Point) -> tuple[Array, Arr
     return violation, slack + utility
 
 
-def promising(problem: SlotProblem, newton: Newton, setup: Setup, at: Point, centre: Array) -> Array:
+def promising(problem: SlotProblem, newton: Settings, setup: Setup, at: Point, centre: Array) -> Array:
     """() bool: whether what the pull to the centre costs is about small enough for a proof.
 
     With q an answer to the price without the pull, p costs at most eps |p - pbar| |p - q| more.
