@@ -125,6 +125,9 @@ def village(
         voltage_min=jnp.full((4,), 0.97, dtype),
         voltage_max=jnp.full((4,), 1.03, dtype),
         rating=jnp.asarray(np.array([14.0, np.inf, np.inf], dtype)),
+        bus_ids=("mains", "near", "middle", "far"),
+        branch_ids=("first", "second", "third"),
+        branch_kinds=("line",) * 3,
     )
     flexible = np.asarray(prosumers.flexible)
     feeder = controllable_rows(lines, np.asarray(prosumers.bus), flexible, np.dtype(dtype))
