@@ -25,6 +25,7 @@ class Mutant(NamedTuple):
 
 
 PAPER_RUN = "tests/test_paper_figures.py"
+GARAGE = "tests/test_ev_report.py"
 PAPER_STUDY = "tests/test_paper_study.py"
 PAPER_SLOT = "tests/test_paper_slot.py"
 PAPER_VERDICT = "tests/test_paper_verdict.py"
@@ -124,8 +125,8 @@ FIGURES = (
     _mutant(
         "storage_check_without_leakage",
         "report/kpis.py",
-        "- battery.next_energy(before,",
-        "- battery.next_energy(before / battery.retention,",
+        "battery.retention * before + run.hours",
+        "before + run.hours",
         PAPER_RUN,
         "self-discharge is forgotten in the check of the stored energy",
     ),
@@ -395,6 +396,145 @@ TABLES = (
         '_with_error("capture", "capture_se", 1)',
         PAPER_STUDY,
         "capture in per cent is printed as a share",
+    ),
+)
+
+STAYS = (
+    _mutant(
+        "stay_short_of_another",
+        "report/stays.py",
+        "return self.left * np.maximum(self.wanted - self.end, 0)",
+        "return np.maximum(self.wanted - self.end, 0)",
+        GARAGE,
+        "a stay that goes on is short of what its owner wants later",
+    ),
+    _mutant(
+        "unavoidable_from_nothing",
+        "report/stays.py",
+        "start + hours * full",
+        "hours * full",
+        GARAGE,
+        "what a vehicle comes with is forgotten in what it could have reached",
+    ),
+    _mutant(
+        "unavoidable_beyond_the_cells",
+        "report/stays.py",
+        "np.asarray(vehicles.charge_efficiency, float)[seat, home] * total(",
+        "total(",
+        GARAGE,
+        "losses are forgotten in what could have been reached",
+    ),
+    _mutant(
+        "missed_whatever_could_be",
+        "report/stays.py",
+        "return self.shortfall - self.unavoidable > MISSED_KWH",
+        "return self.shortfall > MISSED_KWH",
+        GARAGE,
+        "a stay is missed that was too short for anybody",
+    ),
+    _mutant(
+        "stay_at_the_start",
+        "report/stays.py",
+        "opens[..., 0] = there[..., 0]",
+        "",
+        GARAGE,
+        "a stay under way in the first slot is not seen",
+    ),
+    _mutant(
+        "stays_back_to_back",
+        "report/stays.py",
+        "opens = there & (arrived >= 0)",
+        "opens = there & ~np.roll(there, 1, axis=-1)",
+        GARAGE,
+        "two stays one right after the other are one",
+    ),
+    _mutant(
+        "vehicle_balance_start",
+        "report/stays.py",
+        "return np.where(plugs.arrived < 0, earlier, plugs.arrived)",
+        "return np.where(plugs.arrived <= 0, earlier, plugs.arrived)",
+        GARAGE,
+        "energy of a vehicle that has left stays in its seat",
+    ),
+    _mutant(
+        "running_gain_of_vehicles",
+        "report/stays.py",
+        "np.where(plugs.there, energy - start, 0)",
+        "np.where(plugs.there, energy, 0)",
+        GARAGE,
+        "all energy in vehicles counts as gained, also what came with them",
+    ),
+    _mutant(
+        "price_of_a_stay",
+        "report/stays.py",
+        "charge * np.asarray(trajectory.price_market, float)[:, None]",
+        "charge * np.asarray(trajectory.price_market, float)[:, None].mean(0)",
+        GARAGE,
+        "the mean price of a stay is that of the window",
+    ),
+    _mutant(
+        "vehicles_in_the_balance",
+        "report/kpis.py",
+        "own = own + (run.vehicle_discharge",
+        "own = own - (run.vehicle_discharge",
+        GARAGE,
+        "the check of the balance has vehicles the wrong way round",
+    ),
+    _mutant(
+        "vehicle_losses_out",
+        "report/kpis.py",
+        "run.vehicle_discharge / vehicles.discharge_efficiency",
+        "run.vehicle_discharge * vehicles.discharge_efficiency",
+        GARAGE,
+        "what is given back loses the wrong way in the check of vehicles",
+    ),
+    _mutant(
+        "vehicle_limits",
+        "report/kpis.py",
+        "np.maximum(plugs.floor - energy, energy - plugs.most)",
+        "energy - plugs.most",
+        GARAGE,
+        "a vehicle below its floor is inside its limits",
+    ),
+    _mutant(
+        "vehicles_as_load",
+        "report/kpis.py",
+        "served += float(stays.charged.sum() - stays.discharged.sum())",
+        "served += float(stays.charged.sum())",
+        GARAGE,
+        "what vehicles give back still counts as load",
+    ),
+    _mutant(
+        "forced_charging",
+        "report/kpis.py",
+        "due / (run.hours * vehicles.charge_efficiency)",
+        "due / run.hours",
+        GARAGE,
+        "forced charging is counted in the cells and not at the wallbox",
+    ),
+    _mutant(
+        "departure_of_a_stay",
+        "report/frames.py",
+        "when(stays.last + 1, stays.left)",
+        "when(stays.last, stays.left)",
+        GARAGE,
+        "a vehicle leaves a slot early",
+    ),
+    _mutant(
+        "energy_at_an_open_end",
+        "report/frames.py",
+        "np.where(stays.left, energy, np.nan)",
+        "energy",
+        GARAGE,
+        "a stay that goes on has an energy at departure",
+    ),
+    _mutant(
+        "members_of_stays",
+        "report/stays.py",
+        "np.bincount(self.home, energy, homes)",
+        "np.bincount(self.seat, energy, homes)",
+        GARAGE,
+        "what a vehicle charged is counted for another member",
     ),
 )
 
@@ -1739,6 +1879,7 @@ VEHICLES_AHEAD = (
 MUTANTS: tuple[Mutant, ...] = (
     *FIGURES,
     *TABLES,
+    *STAYS,
     *STUDY,
     *KERNEL,
     *SOLVERS,

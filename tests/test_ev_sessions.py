@@ -375,19 +375,23 @@ def slow_calendar(stays, prices, *, seats, homes, hours):
         returns, step = stay.discharge_max > 0, hours * stay.efficiency * stay.charge_max
         most = stay.capacity if returns else max(stay.energy, stay.wanted)
         lowest = min(stay.reserve, stay.energy) if returns else stay.energy
+
+        def floor(slot, stay=stay, step=step, lowest=lowest, most=most):
+            reachable = stay.energy + step * (slot + 1 - stay.begin)
+            return min(max(lowest, stay.wanted - (stay.end - 1 - slot) * step), reachable, most)
+
         inside = [slot for slot in range(stay.begin, stay.end) if 0 <= slot < slots]
+        start = stay.energy if stay.begin >= 0 else floor(-1)  # the least that it can have by then
         for slot in inside:
             left = stay.end - 1 - slot
-            reachable = stay.energy + step * (slot + 1 - stay.begin)
             cell = slot, stay.seat, stay.home
-            plugs.arrived[cell] = stay.energy if slot == stay.begin else STAYS
-            plugs.floor[cell] = min(max(lowest, stay.wanted - left * step), reachable, most)
+            plugs.arrived[cell] = start if slot == inside[0] else STAYS
+            plugs.floor[cell] = floor(slot)
             plugs.most[cell], plugs.wanted[cell] = most, stay.wanted
             plugs.charge_max[cell], plugs.discharge_max[cell] = stay.charge_max, stay.discharge_max
             plugs.left[cell] = hours * left
         if not inside:
             continue
-        start = stay.energy if stay.begin >= 0 else plugs.floor[0, stay.seat, stay.home]
         needed = max((stay.wanted - start) / (hours * stay.efficiency), 0.0)
         for slot in sorted(inside, key=lambda slot: prices[slot]):
             power = min(stay.charge_max, needed)

@@ -264,4 +264,4 @@ def test_derivatives_by_what_energy_is_worth(solver):
     for k in range(2):
         move = step * jnp.eye(2)[k]
         expected = (run(at + move) - run(at - move)) / (2 * step)
-        np.testing.assert_allclose(found[k], expected, rtol=1e-4, atol=1e-4 * float(jnp.abs(found).max()))
+        np.testing.assert_allclose(found[k], expected, rtol=5e-4, atol=5e-4 * float(jnp.abs(found).max()))

@@ -24,6 +24,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p run                                 one summer week of a real village, all policies
   jaxp2p run rural1 --market pool --days 2   an overloaded transformer; one price for all
   jaxp2p run rural3 --pv-share 0.6 --battery-share 0.4 --price dynamic
+  jaxp2p run rural1 --ev-share 0.4           electric vehicles at two homes in five
   jaxp2p export rural3 my-village            the same as CSV files, to be edited
   jaxp2p import 1-LV-urban6--2-sw my-town    a SimBench grid as such files
   jaxp2p check my-village                    is it right? what is in it?
@@ -109,7 +110,11 @@ def run(source: Source, options: running.Options) -> int:
       community_self_consumption  all batteries follow the surplus of the community
       lyapunov_standard           Lyapunov control with the usual linear bound
       lyapunov                    modified Lyapunov control with the exact drift
+      charge_at_once              as lyapunov, but vehicles charge at full power from arrival on
+      charge_on_surplus           as lyapunov, but vehicles charge what their home's PV has left over
+      cheapest_slots              as lyapunov, but vehicles charge in the cheapest hours of the tariff
       perfect_foresight           everything known in advance: no policy can do better
+    The three that charge vehicles by a rule are there where somebody has one.
     By name only (a plan of the next 24 h per slot: minutes per week):
       mpc_persistence             everything as yesterday; needs a day of data before the window
       mpc_mean                    everything as in the mean of the last four weeks, or what there is of them

@@ -71,7 +71,6 @@ def run(source: Source, options: Options) -> int:
         use_dtype(options.dtype)
         from jaxp2p.runs.runner import (
             MPC_POLICIES,
-            POLICIES,
             TUNED,
             check_end_value,
             check_history,
@@ -80,7 +79,7 @@ def run(source: Source, options: Options) -> int:
         )
         from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 
-        names = named_policies(options.policies, POLICIES, besides=tuple(MPC_POLICIES))
+        names = named_policies(options.policies, usual_policies(tables), besides=tuple(MPC_POLICIES))
         check_tolerance(options.tolerance, options.dtype)
         with user_input():
             community, horizon = build_both(tables, options, seed=source.seed)
@@ -190,6 +189,13 @@ def history_of(community: Any, tables: "Tables", start: Any) -> Any:
 
     before = days_before(tables, start, HISTORY_DAYS)
     return None if before is None else build_horizon(community, before)
+
+
+def usual_policies(tables: "Tables") -> tuple[str, ...]:
+    """The policies that "all" means for these tables."""
+    from jaxp2p.runs.runner import POLICIES, WITH_VEHICLES
+
+    return POLICIES if tables.ev_sessions is None or tables.ev_sessions.empty else WITH_VEHICLES
 
 
 def named_policies(text: str, known: tuple[str, ...], *, besides: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from jaxp2p.cli.running import (
     say_impossible,
     undone_text,
     unsolved_text,
+    usual_policies,
 )
 from jaxp2p.cli.source import Source, load, say_remarks
 from jaxp2p.settings.fields import pick, setting
@@ -98,7 +99,7 @@ def study(source: Source, options: Options) -> int:
     from jaxp2p import __version__
     from jaxp2p.data import local_time
     from jaxp2p.model.chosen import use_dtype
-    from jaxp2p.runs.runner import POLICIES, TUNED
+    from jaxp2p.runs.runner import TUNED
     from jaxp2p.studies.errors import StudyError
     from jaxp2p.studies.folder import open_study
     from jaxp2p.studies.settings import StudySettings, fingerprint
@@ -106,10 +107,10 @@ def study(source: Source, options: Options) -> int:
     from jaxp2p.tuning.controller_file import content_digest, read_content
 
     use_dtype(options.dtype)
-    names = named_policies(options.policies, POLICIES)
     with user_input():
         controller = None if options.controller is None else read_content(options.controller)
     tables = load(source)
+    names = named_policies(options.policies, usual_policies(tables))
     say_remarks(tables, quiet=options.quiet)
     settings: dict[str, Any] = pick(StudySettings, options) | {
         "source": asdict(source),

@@ -14,7 +14,7 @@ from jaxp2p.control.policy import AnyPolicy
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.library.case import Case
 from jaxp2p.model.trajectory import Trajectory
-from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table
+from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table, stay_table
 from jaxp2p.report.kpis import Evaluation, evaluate
 from jaxp2p.report.results import Results, json_report, load_results, save_results
 from jaxp2p.runs import runner
@@ -36,6 +36,11 @@ MEMBER_SERIES = dict.fromkeys((*POWERS, "unserved"), "kW") | {
     "payment": "EUR",
     "price_market": "EUR/kWh",
     "price_nodal": "EUR/kWh",
+}
+VEHICLE_SERIES = {  # (T, K, N), where there are electric vehicles
+    "vehicle_charge": "kW",
+    "vehicle_discharge": "kW",
+    "vehicle_energy": "kWh",
 }
 SLOT_SERIES = {"gap": "EUR", "violation": "kW", "iterations": "1", "status": "1"}  # (T,)
 
@@ -131,6 +136,16 @@ class Result:
         """One row per member: bus, devices, and by policy the bill and what was left undone."""
         return member_table(self.case.community, self.evaluations)
 
+    def stays(self, policy: str) -> pd.DataFrame:
+        """One row per stay of an electric vehicle: times, energies, what was missing at departure, and why.
+
+        Raises ValueError for a community without vehicles.
+        """
+        stays = self.evaluations[self._known(policy)].stays
+        if stays is None:
+            raise ValueError(f"nobody in {self.case.name} has an electric vehicle")
+        return stay_table(self.case.community, stays, self.case.time)
+
     def homes(self, policy: str) -> pd.DataFrame:
         """One row per slot and member (large)."""
         return home_table(self.case.community, self.trajectory(policy), self.case.time)
@@ -141,7 +156,10 @@ class Result:
         return json_report(case.community, case.horizon, self.run, self.evaluations, case=case.name)
 
     def to_xarray(self) -> "xarray.Dataset":
-        """Series of every policy, slot and member with their units; needs `pip install "jaxp2p[xarray]"`."""
+        """Series of every policy, slot and member with their units; needs `pip install "jaxp2p[xarray]"`.
+
+        Those of vehicles have a dimension more, the seats of a member.
+        """
         try:
             import xarray
         except ModuleNotFoundError as error:
@@ -152,6 +170,9 @@ class Result:
         dims: tuple[str, ...] = ("policy", "time", "member")
         series = {name: (dims, stack(name), {"units": unit}) for name, unit in MEMBER_SERIES.items()}
         series |= {name: (dims[:2], stack(name), {"units": unit}) for name, unit in SLOT_SERIES.items()}
+        if self.case.community.prosumers.vehicles is not None:
+            seats = (*dims[:2], "seat", dims[2])
+            series |= {name: (seats, stack(name), {"units": unit}) for name, unit in VEHICLE_SERIES.items()}
         where = {
             "policy": list(self.policies),
             "time": self.case.time.to_numpy(),

@@ -22,8 +22,8 @@ from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import OPTIMUM, Evaluation
 
 DPI = 120
-# Okabe and Ito 2008, and three of Tol 2021 for the plans: can be told apart with any colour vision; grey and
-# black for the references
+# Okabe and Ito 2008, and six of Tol 2021 for the plans and the rules of charging: can be told apart with any
+# colour vision; grey and black for the references
 COLOURS = {
     "no_storage_no_trade": "#999999",
     "no_trade": "#CC79A7",
@@ -37,6 +37,9 @@ COLOURS = {
     "mpc_persistence": "#882255",
     "mpc_mean": "#332288",
     "mpc_perfect": "#999933",
+    "charge_at_once": "#AA4499",
+    "charge_on_surplus": "#661100",
+    "cheapest_slots": "#44AA99",
     "perfect_foresight": "#000000",
 }
 DASHES = {"no_storage_no_trade": ":", "greedy": "--", "no_storage": "-", "perfect_foresight": "--"}

@@ -81,6 +81,10 @@ def household(data: PictureData, *, days: float = 3) -> Figure:
     top.fill_between(
         time, battery, step="post", color="#009E73", alpha=0.45, linewidth=0, label="battery (+ out, - in)"
     )
+    if t.vehicle_charge is not None and t.vehicle_discharge is not None:
+        vehicle = (np.asarray(t.vehicle_discharge) - np.asarray(t.vehicle_charge))[:slots, :, home].sum(1)
+        if vehicle.any():
+            top.step(time, vehicle, where="post", color="#AA4499", label="vehicles (+ out, - in)")
     top.set_ylabel("devices in kW")
     who = plain(homes.ids[home]) if homes.ids else home
     top.set_title(f"Home {who}: {label(name)}\n{data.title}", fontsize=11)

@@ -1,14 +1,16 @@
 """Runs as pandas tables: figures per policy, bills per member, series per slot and per home."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from jaxp2p._pytree import present
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import Evaluation
+from jaxp2p.report.stays import Stays
 from jaxp2p.simulation.accounting import unserved_power
 from jaxp2p.slot.status import Status
 
@@ -27,7 +29,10 @@ def kpi_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
 
 
 def member_table(community: Community, evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
-    """One row per member: where, what devices, and by policy the bill and what was left undone."""
+    """One row per member: where, what devices, and by policy the bill and what was left undone.
+
+    Where there are vehicles, also what those of a member hold, and what they charged and gave back.
+    """
     homes, buses = community.prosumers, community.network.bus_ids
     bus = np.asarray(homes.bus)
     columns: dict[str, Any] = {
@@ -36,11 +41,17 @@ def member_table(community: Community, evaluations: Mapping[str, Evaluation]) ->
         "pv_kw": np.asarray(homes.pv_peak, float),
         "battery_kwh": np.asarray(homes.battery.energy_max, float),
     }
+    if homes.vehicles is not None:
+        columns["ev_kwh"] = np.asarray(homes.vehicles.capacity, float).sum(0)
     columns |= {f"bill_{name}_eur": evaluation.bill for name, evaluation in evaluations.items()}
     if homes.limited:
         for name, evaluation in evaluations.items():
             columns[f"unserved_{name}_kwh"] = evaluation.costs.short_kwh
             columns[f"spilled_{name}_kwh"] = evaluation.costs.spilled_kwh
+    for name, evaluation in evaluations.items():
+        if (stays := evaluation.stays) is not None:
+            columns[f"ev_charged_{name}_kwh"] = stays.of_homes(stays.charged, len(bus))
+            columns[f"ev_discharged_{name}_kwh"] = stays.of_homes(stays.discharged, len(bus))
     return pd.DataFrame(columns)
 
 
@@ -72,6 +83,8 @@ def slot_table(
             "charge_kw": total(t.charge),
             "discharge_kw": total(t.discharge),
             "stored_kwh": total(t.energy),
+            **_vehicle_columns(t, lambda x: np.asarray(x, float).sum((1, 2))),
+            **({} if horizon.plugs is None else {"ev_plugged": np.asarray(horizon.plugs.there).sum((1, 2))}),
             "buy_kw": total(t.buy),
             "sell_kw": total(t.sell),
             "p2p_kw": total(t.trade_volume) / 2,
@@ -129,4 +142,47 @@ def home_table(community: Community, trajectory: Trajectory, time: pd.Series) ->
         columns[f"{name}_{unit}"] = np.asarray(getattr(trajectory, name)).ravel()
     for name, power in zip(("unserved_kw", "spilled_kw"), unserved_power(trajectory), strict=True):
         columns[name] = power.ravel()
+    columns |= _vehicle_columns(trajectory, lambda x: np.asarray(x).sum(1).ravel())
     return pd.DataFrame(columns)
+
+
+def _vehicle_columns(trajectory: Trajectory, total: Callable[[Any], Any]) -> dict[str, Any]:
+    """What vehicles do, each (T, K, N) as `total` sums it up; nothing in a community without any."""
+    if trajectory.vehicle_charge is None:
+        return {}
+    return {
+        "ev_charge_kw": total(trajectory.vehicle_charge),
+        "ev_discharge_kw": total(trajectory.vehicle_discharge),
+        "ev_stored_kwh": total(trajectory.vehicle_energy),
+    }
+
+
+def stay_table(community: Community, stays: Stays, time: pd.Series) -> pd.DataFrame:
+    """One row per stay of a vehicle, times being those of slots (T,); names as in the table `ev_sessions`.
+
+    arrival is empty for a stay that was under way before the first slot, and begins with the energy of its
+    floor. departure, the energy then and what was missing are empty for one that lasts beyond the end.
+    """
+    homes = community.prosumers
+    vehicles = present(homes.vehicles)
+    names = np.empty(vehicles.capacity.shape, object)
+    names[tuple(vehicles.seats.T)] = vehicles.ids or range(len(vehicles.seats))
+    starts = time.to_numpy()
+    when = lambda slot, known: np.where(known, starts[slot % len(starts)], np.datetime64("NaT"))
+    at_end = lambda energy: np.where(stays.left, energy, np.nan)
+    return pd.DataFrame(
+        {
+            "vehicle_id": names[stays.seat, stays.home],
+            "prosumer_id": np.array(homes.ids, object)[stays.home],
+            "arrival": when(stays.first, stays.came),
+            "departure": when(stays.last + 1, stays.left),
+            "energy_arrival_kwh": stays.start,
+            "energy_wanted_kwh": stays.wanted,
+            "energy_departure_kwh": at_end(stays.end),
+            "shortfall_kwh": at_end(stays.shortfall),
+            "unavoidable_kwh": at_end(stays.unavoidable),
+            "charged_kwh": stays.charged,
+            "discharged_kwh": stays.discharged,
+            "price_mean_eur_per_kwh": stays.price,
+        }
+    )

@@ -2,7 +2,11 @@
 
 Money in EUR (positive = cost), energy in kWh, power in kW, voltages in p.u., shares between 0 and 1. A figure
 that does not exist (no battery, no baseline, nothing to divide by) is None and becomes `null` in JSON.
-Figures of the grid come from all buses and branches, also when the market ignores the network.
+Figures of the grid come from all buses and branches, also when the market ignores the network. Figures that
+begin with `ev_` are there where somebody has an electric vehicle.
+
+Balances are written out here once more, and not taken from the laws that the kernel follows: a law that is
+wrong gives an error.
 
 `cost_eur` is what is paid; `total_cost_eur` counts with it what was left undone
 (`jaxp2p.simulation.accounting`), and savings, capture and benefits compare totals.
@@ -16,6 +20,7 @@ import numpy as np
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.report.stays import Stays, energy_before, stays_of
 from jaxp2p.simulation.accounting import Costs, costs, possible_saving
 from jaxp2p.simulation.grid import GridState, grid_state
 from jaxp2p.slot.status import Status
@@ -35,6 +40,7 @@ class Evaluation(NamedTuple):
     bill: np.ndarray  # (N,) EUR: cost - payments received - worth of the energy gained
     grid: GridState
     costs: Costs
+    stays: Stays | None = None  # of electric vehicles, where there are any
 
 
 def policy_kpis(
@@ -50,23 +56,26 @@ def policy_kpis(
     iterative: bool = True,
     grid: GridState | None = None,
     spent: Costs | None = None,
+    stays: Stays | None = None,
 ) -> dict[str, Any]:
     """All figures of one policy.
 
     terminal_price v_T, unserved_price and row_price in EUR/kWh, the same for every policy (see
     `accounting.costs`); reference_bill (N,) EUR without storage and trade, what was not served included;
     seconds of run time for `ms_per_slot`; iterative False (perfect foresight) leaves the solver figures
-    empty; `grid` and `spent` where `grid_state` and `costs` were called already.
+    empty; `grid`, `spent` and `stays` where `grid_state`, `costs` and `stays_of` were called already.
     """
     run = _Run(community, horizon, trajectory)
     grid = grid_state(community, horizon, run.injection) if grid is None else grid
     if spent is None:
         prices = {"terminal_price": terminal_price, "unserved_price": unserved_price, "row_price": row_price}
         spent = costs(community, horizon, trajectory, grid, **prices)
+    stays = stays_of(community, horizon, trajectory) if stays is None else stays
     return {
         **_money(run, spent),
-        **_energy(run, spent),
+        **_energy(run, spent, stays),
         **_storage(run),
+        **_vehicles(run, stays),
         **_grid(run, grid),
         **_exactness(run),
         **_prices(run),
@@ -91,6 +100,7 @@ def evaluate(community: Community, horizon: Horizon, run: Any) -> dict[str, Eval
         name: costs(community, horizon, trajectory, grids[name], **prices)
         for name, trajectory in run.trajectories.items()
     }
+    stays = {name: stays_of(community, horizon, row) for name, row in run.trajectories.items()}
     reference = spent[REFERENCE].paid + spent[REFERENCE].unserved if REFERENCE in spent else None
     kpis = {
         name: policy_kpis(
@@ -103,11 +113,14 @@ def evaluate(community: Community, horizon: Horizon, run: Any) -> dict[str, Eval
             iterative=name != OPTIMUM,
             grid=grids[name],
             spent=spent[name],
+            stays=stays[name],
         )
         for name, trajectory in run.trajectories.items()
     }
     kpis = compare(kpis, run.perfect_foresight_eur)
-    return {name: Evaluation(kpis[name], spent[name].paid, grids[name], spent[name]) for name in kpis}
+    return {
+        name: Evaluation(kpis[name], spent[name].paid, grids[name], spent[name], stays[name]) for name in kpis
+    }
 
 
 def compare(
@@ -116,7 +129,8 @@ def compare(
     """The figures of every policy with `saving_eur` and `capture` added.
 
     capture = (cost(no storage) - cost) / (cost(no storage) - cost(perfect foresight)): what the control of
-    the batteries is worth, trade being in both. None where storage cannot save anything worth the name. Costs
+    the batteries is worth, trade being in both, and of the vehicles, which charge at once where there is no
+    storage. None where storage cannot save anything worth the name. Costs
     are totals; perfect_foresight_eur stands for a perfect foresight that is not among the policies.
     """
     total = {name: values["total_cost_eur"] for name, values in kpis.items()}
@@ -152,6 +166,8 @@ class _Run:
         self.community, self.horizon, self.trajectory = community, horizon, trajectory
         self.hours = float(horizon.slot_hours)
         self.slots = len(np.asarray(trajectory.injection))
+        vehicles, plugs = community.prosumers.vehicles, horizon.plugs
+        self.fleet = None if vehicles is None or plugs is None else (vehicles.float64(), plugs.float64())
 
     def __getattr__(self, name: str) -> np.ndarray:
         return _f64(getattr(self.trajectory, name))
@@ -182,13 +198,16 @@ def _money(run: _Run, spent: Costs) -> dict[str, Any]:
     }
 
 
-def _energy(run: _Run, spent: Costs) -> dict[str, Any]:
+def _energy(run: _Run, spent: Costs, stays: Stays | None) -> dict[str, Any]:
+    """Energies; what vehicles charge less what they give back counts as load where shares are made of it."""
     short, spilled = float(spent.short_kwh.sum()), float(spent.spilled_kwh.sum())
     load, generated, bought, sold = (run.kwh(x) for x in (run.load, run.pv_used, run.buy, run.sell))
     exchange = (run.buy - run.sell).sum(1)  # (T,) kW at the connection of the community
     imported = np.maximum(exchange, 0)
     traded = run.kwh(run.trade_volume) / 2  # both sides count it
     served = load - short
+    if stays is not None:
+        served += float(stays.charged.sum() - stays.discharged.sum())
     return {
         "load_kwh": load,
         "pv_kwh": generated,
@@ -208,16 +227,46 @@ def _energy(run: _Run, spent: Costs) -> dict[str, Any]:
 
 
 def _storage(run: _Run) -> dict[str, Any]:
+    """Throughput and cycles are those of the batteries; limits and balance those of the vehicles as well."""
     battery = run.community.prosumers.battery.float64()
     throughput = run.kwh(battery.throughput(run.charge, run.discharge))
     before = np.concatenate([battery.energy_start[None], run.energy[:-1]])
     used = ((run.charge > 0) | (run.discharge > 0)).any(0)  # one that the policy leaves alone may leak
-    step = run.energy - battery.next_energy(before, run.charge, run.discharge, hours=run.hours)
+    moved = battery.charge_efficiency * run.charge - run.discharge / battery.discharge_efficiency
+    step = run.energy - (battery.retention * before + run.hours * moved)
+    outside, error = battery.outside(run.energy) * used, np.abs(step)
+    if run.fleet is not None:
+        (vehicles, plugs), energy = run.fleet, run.vehicle_energy
+        stored = vehicles.charge_efficiency * run.vehicle_charge
+        taken = run.vehicle_discharge / vehicles.discharge_efficiency
+        step = energy - (energy_before(plugs, energy) + run.hours * (stored - taken))
+        beyond = np.maximum(plugs.floor - energy, energy - plugs.most)
+        outside, error = (
+            np.append(a.ravel(), b.ravel()) for a, b in ((outside, beyond), (error, np.abs(step)))
+        )
     return {
         "battery_throughput_kwh": throughput,
         "battery_cycles": _ratio(throughput / 2, float(battery.room.sum())),
-        "soc_violation_kwh": float((battery.outside(run.energy) * used).max(initial=0)),
-        "storage_balance_error_kwh": float(np.abs(step).max(initial=0)),
+        "soc_violation_kwh": float(outside.max(initial=0)),
+        "storage_balance_error_kwh": float(error.max(initial=0)),
+    }
+
+
+def _vehicles(run: _Run, stays: Stays | None) -> dict[str, Any]:
+    """Energy at the terminals, and the promise: nobody leaves with less than what could be reached."""
+    if stays is None or run.fleet is None:
+        return {}
+    vehicles, plugs = run.fleet
+    due = np.maximum(plugs.floor - energy_before(plugs, run.vehicle_energy), 0)
+    forced = np.minimum(run.vehicle_charge, due / (run.hours * vehicles.charge_efficiency))
+    return {
+        "ev_stays": len(stays.home),
+        "ev_charged_kwh": float(stays.charged.sum()),
+        "ev_discharged_kwh": float(stays.discharged.sum()),
+        "ev_forced_kwh": run.kwh(forced),  # of what was charged: that the floor left no choice about
+        "ev_shortfall_kwh": float(stays.shortfall.sum()),
+        "ev_unavoidable_kwh": float(stays.unavoidable.sum()),
+        "ev_missed_stays": int(stays.missed.sum()),
     }
 
 
@@ -247,7 +296,10 @@ def _exactness(run: _Run) -> dict[str, Any]:
     # `unserved` may come with or without the sign that tells short (> 0) from spilled (< 0)
     rest = run.injection - (run.sell - run.buy + run.trade)
     meter = np.abs(np.abs(rest) - np.abs(run.unserved))
-    devices = np.abs(run.injection - (run.pv_used - run.load + run.discharge - run.charge))
+    own = run.pv_used - run.load + run.discharge - run.charge
+    if run.fleet is not None:
+        own = own + (run.vehicle_discharge - run.vehicle_charge).sum(1)
+    devices = np.abs(run.injection - own)
     return {
         "balance_error_kw": float(max(meter.max(initial=0), devices.max(initial=0))),
         "trade_sum_error_kw": float(np.abs(run.trade.sum(1)).max(initial=0)),

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxp2p._pytree import present
 from jaxp2p.report.canvas import (
     COLOURS,
     LIMIT,
@@ -14,13 +15,20 @@ from jaxp2p.report.canvas import (
     time_axis,
 )
 from jaxp2p.report.kpis import OPTIMUM, REFERENCE, TRADE_ONLY
+from jaxp2p.report.stays import energy_gained
 
 
 def running_cost(data: PictureData, policy: str) -> np.ndarray:
-    """(T,) EUR up to the end of every slot in all, the worth of the energy gained so far taken off."""
+    """(T,) EUR up to the end of every slot in all, the worth of the energy gained so far taken off.
+
+    In vehicles it counts while they are plugged in, from their arrival on.
+    """
     trajectory, penalty = data.trajectories[policy], data.evaluations[policy].costs.penalty
     start = float(np.asarray(data.community.prosumers.battery.energy_start, float).sum())
     gained = np.asarray(trajectory.energy, float).sum(1) - start
+    if trajectory.vehicle_energy is not None:
+        plugs = present(data.horizon.plugs).float64()
+        gained = gained + energy_gained(plugs, np.asarray(trajectory.vehicle_energy, float))
     return np.cumsum(np.asarray(trajectory.cost, float).sum(1) + penalty) - data.terminal_price * gained
 
 
@@ -30,11 +38,12 @@ def cumulative_cost(data: PictureData) -> Figure:
     Trade alone is often worth far more than the batteries, so only the second panel tells the policies for
     the batteries apart. Without a reference among the policies the plain cost is drawn.
     """
+    storage = "the batteries add" if data.horizon.plugs is None else "batteries and vehicles add"
     cost = {name: running_cost(data, name) for name in data.trajectories}
     panels = []
     for reference, what in (
         (REFERENCE, "Saving against no storage and no trade"),
-        (TRADE_ONLY, "What the batteries add: saving against trade without storage"),
+        (TRADE_ONLY, f"What {storage}: saving against trade without storage"),
     ):
         others = [name for name in cost if name not in ("no_trade", REFERENCE, reference)]
         if reference == REFERENCE and "no_trade" in cost:

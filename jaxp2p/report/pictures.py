@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from jaxp2p.report import devices, grid, money
+from jaxp2p.report import devices, grid, money, vehicles
 from jaxp2p.report.canvas import PictureData, save_all
 
 PICTURES: dict[str, Callable[[PictureData], Figure | None]] = {
@@ -17,6 +17,7 @@ PICTURES: dict[str, Callable[[PictureData], Figure | None]] = {
     "feeder": grid.feeder,
     "bills": money.member_bills,
     "household": devices.household,
+    "vehicles": vehicles.charging,
     "iterations": devices.iterations,
 }
 

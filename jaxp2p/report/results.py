@@ -4,6 +4,7 @@
     kpis                  one row per policy, all figures
     members               one row per member: bus, devices, bill in EUR under every policy
     slots_<policy>        one row per slot: powers and energies of the community, prices, grid, solver
+    stays_<policy>        where there are electric vehicles, one row per stay
     homes_<policy>        on request, one row per slot and member
 
 Tables are Parquet or CSV files. Columns carry their unit in the name.
@@ -29,7 +30,7 @@ import pandas as pd
 from jaxp2p import __version__
 from jaxp2p.data.csv_files import EXACT
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table
+from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table, stay_table
 from jaxp2p.report.kpis import Evaluation
 
 SUMMARY_FILE = "summary.json"
@@ -58,6 +59,14 @@ JSON_FIGURES = (
     "iterations_p95",
     "ms_per_slot",
 )
+EV_FIGURES = (  # these only where there are electric vehicles
+    "ev_stays",
+    "ev_charged_kwh",
+    "ev_discharged_kwh",
+    "ev_shortfall_kwh",
+    "ev_unavoidable_kwh",
+    "ev_missed_stays",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +86,7 @@ def json_report(
     community: Community, horizon: Horizon, run: Any, evaluations: Mapping[str, Evaluation], *, case: str
 ) -> dict[str, Any]:
     """What `--json` writes: a short, stable summary of a `jaxp2p.runs.runner.Run`."""
+    figures = JSON_FIGURES if community.prosumers.vehicles is None else JSON_FIGURES + EV_FIGURES
     return {
         "version": __version__,
         "case": case,
@@ -85,7 +95,7 @@ def json_report(
         "buses": int(community.network.voltage_min.shape[0]),
         "dtype": str(np.asarray(horizon.load).dtype),
         "policies": {
-            name: {figure: evaluation.kpis.get(figure) for figure in JSON_FIGURES}
+            name: {figure: evaluation.kpis.get(figure) for figure in figures}
             for name, evaluation in evaluations.items()
         },
         "perfect_foresight_eur": run.perfect_foresight_eur,
@@ -253,6 +263,8 @@ def write_results(
         tables[f"slots_{name}"] = slot_table(
             community, horizon, trajectory, evaluations[name], time, run.row_names
         )
+        if (stays := evaluations[name].stays) is not None:
+            tables[f"stays_{name}"] = stay_table(community, stays, time)
         if homes:
             tables[f"homes_{name}"] = home_table(community, trajectory, time)
     files = [_write_table(frame, folder / f"{name}.{format}") for name, frame in tables.items()]
@@ -331,7 +343,9 @@ def _write_table(frame: pd.DataFrame, file: Path) -> Path:
     return file
 
 
-TEXT = ("policy", "member", "bus", "status", "binding_row")  # never numbers: 0012 and 12 are two members
+# never numbers: 0012 and 12 are two members
+TEXT = ("policy", "member", "bus", "status", "binding_row", "vehicle_id", "prosumer_id")
+TIMES = ("time", "arrival", "departure")
 
 
 def _read_table(file: Path) -> pd.DataFrame:
@@ -348,8 +362,8 @@ def _read_table(file: Path) -> pd.DataFrame:
         na_values=empty,
         **EXACT,
     )
-    if "time" in frame:
-        frame["time"] = pd.to_datetime(frame["time"], format="ISO8601")
+    for name in frame.columns.intersection(TIMES):
+        frame[name] = pd.to_datetime(frame[name], format="ISO8601")
     return frame
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxp2p.report.kpis import OPTIMUM
+from jaxp2p.report.stays import MISSED_KWH
 
 Figures = Mapping[str, Any]
 MISSING = "-"
@@ -69,6 +70,13 @@ WORTH = (
     ReportColumn(title=("traded", "kWh"), text=_number("p2p_kwh", 0)),
     ReportColumn(title=("self-suff.", "%"), text=_number("self_sufficiency", 1, factor=100)),
 )
+# only where there are electric vehicles
+VEHICLES = (
+    ReportColumn(title=("EV in", "kWh"), text=_number("ev_charged_kwh", 0)),
+    ReportColumn(title=("EV out", "kWh"), text=_number("ev_discharged_kwh", 0)),
+    ReportColumn(title=("EV short", "kWh"), text=_number("ev_shortfall_kwh", 2)),
+    ReportColumn(title=("EV missed", "stays"), text=_number("ev_missed_stays", 0)),
+)
 TECHNICAL = (
     ReportColumn(title=("voltage", "p.u."), text=_range("voltage_min_pu", "voltage_max_pu", 3)),
     ReportColumn(title=("line", "%"), text=_number("line_loading_max", 0, factor=100)),
@@ -95,6 +103,13 @@ UNDONE_LEGEND = (
     "limits of the grid, by what the market pays to keep them. in all: cost and both, which is what saving, "
     "capture, perfect foresight and the lower bound count."
 )
+VEHICLES_LEGEND = (
+    "EV in, out: what electric vehicles charged and gave back, at the wallbox. EV short: what was missing of "
+    "the energy wanted when they left. EV missed: stays in which that was more than could be helped from "
+    "their arrival on; 0 is the promise. Energy gained in vehicles that are still plugged in at the end "
+    "counts as that in the batteries does, limits (SoC out) and control (capture) are of both, and without "
+    "storage vehicles charge at once. For self-suff. what vehicles charge, less what they give back, is load."
+)
 
 
 def undone(kpis: Mapping[str, Figures]) -> bool:
@@ -102,14 +117,20 @@ def undone(kpis: Mapping[str, Figures]) -> bool:
     return any(figures["total_cost_eur"] != figures["cost_eur"] for figures in kpis.values())
 
 
+def vehicles(kpis: Mapping[str, Figures]) -> bool:
+    """Whether anybody has an electric vehicle."""
+    return any("ev_stays" in figures for figures in kpis.values())
+
+
 def money_columns(kpis: Mapping[str, Figures]) -> tuple[ReportColumn, ...]:
-    """The columns of money, those of what was left undone only where anything was."""
-    return (COST, *(UNDONE if undone(kpis) else ()), *WORTH)
+    """The columns of money and energy; those of what was left undone, and of vehicles, where there is any."""
+    return (COST, *(UNDONE if undone(kpis) else ()), *WORTH, *(VEHICLES if vehicles(kpis) else ()))
 
 
 def legend(kpis: Mapping[str, Figures]) -> str:
     """What the columns mean."""
-    return f"{LEGEND} {UNDONE_LEGEND}" if undone(kpis) else LEGEND
+    more = {UNDONE_LEGEND: undone(kpis), VEHICLES_LEGEND: vehicles(kpis)}
+    return " ".join([LEGEND, *(text for text, shown in more.items() if shown)])
 
 
 def text_tables(kpis: Mapping[str, Figures], *, width: int = 100) -> str:
@@ -140,6 +161,7 @@ def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
     if run.lower_bound_eur is not None:
         remarks.append(f"lower bound on the cost of any policy{included}: {run.lower_bound_eur:,.2f} EUR")
     remarks += undone_notes(run, kpis)
+    remarks += vehicle_notes(kpis)
     broken = [
         name
         for name, figures in kpis.items()
@@ -174,6 +196,25 @@ def undone_notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
             f'limits of the grid violated, counted at {run.row_price:.4g} EUR/kWh in "in all": '
             + ", ".join(violated)
         )
+    return remarks
+
+
+def vehicle_notes(kpis: Mapping[str, Figures]) -> list[str]:
+    """How many stays of vehicles there are, what nobody could have charged in them, and who missed more."""
+    if not vehicles(kpis):
+        return []
+    stays, unavoidable = (
+        max(figures[name] for figures in kpis.values()) for name in ("ev_stays", "ev_unavoidable_kwh")
+    )
+    remarks = [f"electric vehicles: {stays:,} stays"]
+    if unavoidable > MISSED_KWH:
+        remarks[0] += (
+            f"; {unavoidable:,.3g} kWh of what they wanted at departure were out of reach when they arrived"
+        )
+    missed = {name: figures["ev_missed_stays"] for name, figures in kpis.items()}
+    if any(missed.values()):
+        counts = ", ".join(f"{name} {count:,}" for name, count in missed.items() if count)
+        remarks.append(f"electric vehicles that left short of what could be reached, by policy: {counts}")
     return remarks
 
 

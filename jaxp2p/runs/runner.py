@@ -198,8 +198,9 @@ def run(
     made from `history`, the slots right before the horizon, and anybody's own as {name: policy}
     (`control.policy.OwnPolicy`). A tuned `controller` runs as the policy "tuned"; it counts slot_of_week from
     midnight of a Monday. terminal_price in EUR/kWh values the stored energy at the end for every policy
-    alike; by default the middle of what a stored kWh usually costs and earns. unserved_price in EUR/kWh on top of the tariffs is what energy beyond
-    the connection limits costs, in the slots and in the figures; by default that of `suggest_penalties`.
+    alike; by default the middle of what a stored kWh usually costs and earns. unserved_price in EUR/kWh on
+    top of the tariffs is what energy beyond the connection limits costs, in the slots and in the figures; by
+    default that of `suggest_penalties`.
     foresight_mode is one of `FORESIGHT`: "auto" leaves perfect foresight out, with the reason in `left_out`,
     where `estimate_seconds` says that it would take more than FORESIGHT_SECONDS and FORESIGHT_FACTOR times
     what all else took. Raises ValueError for an unknown policy or mode, for a horizon of another community,

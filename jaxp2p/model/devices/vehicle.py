@@ -20,7 +20,7 @@ network.
 
 E_low is the energy at arrival for a vehicle that only charges, else no more than the reserve that its owner
 keeps. `most` is the target for a vehicle that only charges (more would be worth nothing to it), else its
-capacity. A stay under way when a window begins starts with its floor.
+capacity. A stay under way when a window begins starts with its floor, the least that it can have by then.
 """
 
 from collections.abc import Sequence
@@ -165,7 +165,7 @@ class Vehicles:
     def plugged(self, plugs: Plugs) -> Plugged:
         """The law of a slot, or of all slots at once: plugs (K, N) or (T, K, N), NumPy or JAX.
 
-        `energy_start` is what a stay that is under way has before the slot: its floor.
+        `energy_start` is what a stay that is under way has before the slot, where nobody knows: its floor.
         """
         xp = namespace(plugs.arrived, self.capacity)
         stays = (plugs.arrived < 0).astype(plugs.arrived.dtype)
@@ -298,13 +298,13 @@ def _plug_in(
     cell = np.ravel_multi_index((slot, here.seat, here.home), plugs.floor.shape)
     left = here.end - 1 - slot
     floor = floor_with(here, left, hours=hours)
-    fresh = slot == here.begin
-    start = np.where(fresh, here.energy, floor)[number == 0]
+    fresh = number == 0
+    start = np.where(slot == here.begin, here.energy, floor_with(here, left + 1, hours=hours))[fresh]
     needed = np.maximum((stays.wanted - start) / (hours * stays.efficiency), 0)[of]
     cheap = np.argsort(of * len(rank) + rank[slot])  # stay by stay, the cheapest slot first
     charged = lambda slots: np.minimum(slots * here.charge_max, needed)  # kW-slots in so many of them
     for values, new in (
-        (plugs.arrived, np.where(fresh, here.energy, STAYS)),
+        (plugs.arrived, np.where(fresh, start[of], STAYS)),
         (plugs.floor, floor),
         (plugs.most, _most(here)),
         (plugs.wanted, here.wanted),
