@@ -214,7 +214,7 @@ def cheapest(community: Community, horizon: Horizon, stays: list[Stay]) -> float
         if first >= end:
             continue
         most = stay.capacity if stay.discharge_max else max(stay.energy, stay.wanted)
-        start = stay.energy if stay.begin >= 0 else min(least_at(stay, first), most)
+        start = stay.energy if stay.begin >= 0 else min(least_at(stay, -1), most)
         last, known = None, start
         for slot in range(first, end):
             low = lowest(stay) if slot < end - 1 else min(least_at(stay, slot), most)
