@@ -125,6 +125,9 @@ def village(
         voltage_min=jnp.full((4,), 0.97, dtype),
         voltage_max=jnp.full((4,), 1.03, dtype),
         rating=jnp.asarray(np.array([14.0, np.inf, np.inf], dtype)),
+        bus_ids=("mains", "near", "middle", "far"),
+        branch_ids=("first", "second", "third"),
+        branch_kinds=("line",) * 3,
     )
     flexible = np.asarray(prosumers.flexible)
     feeder = controllable_rows(lines, np.asarray(prosumers.bus), flexible, np.dtype(dtype))
@@ -211,7 +214,7 @@ def cheapest(community: Community, horizon: Horizon, stays: list[Stay]) -> float
         if first >= end:
             continue
         most = stay.capacity if stay.discharge_max else max(stay.energy, stay.wanted)
-        start = stay.energy if stay.begin >= 0 else min(least_at(stay, first), most)
+        start = stay.energy if stay.begin >= 0 else min(least_at(stay, -1), most)
         last, known = None, start
         for slot in range(first, end):
             low = lowest(stay) if slot < end - 1 else min(least_at(stay, slot), most)

@@ -2,8 +2,9 @@
 
     minimise  sum_t sum_i f_i  -  sum_i v_T (E_T - E_0)  +  penalties        over all slots at once,
 
-one convex QP (`horizon_qp`), solved on the host in float64. Network rows enter round by round, only where
-they are violated or nearly so; connection limits and the trade limits of a pool are kept member by member.
+vehicles included, which are paid for what they gain in stays that are open at the end. It is one convex QP
+(`horizon_qp`), solved on the host in float64. Network rows enter round by round, only where they are violated
+or nearly so; connection limits and the trade limits of a pool are kept member by member.
 Two relaxations keep the value a lower bound without making it exact: a bilateral market is replaced by the
 pool with its smallest fee, in which a member trades as much as all its edges allow together, and a battery
 may charge and discharge at once. That pays at negative nodal prices only; at a price of 0 it costs no more
@@ -41,7 +42,7 @@ class PerfectForesight(NamedTuple):
     """What perfect foresight costs, how it gets there, and the prices behind it."""
 
     cost_eur: float  # sum of all f_i, without terminal worth and penalties
-    terminal_eur: float  # - sum_i v_T (E_T - E_0)
+    terminal_eur: float  # - sum_i v_T (E_T - E_0), and of vehicles likewise
     unserved_eur: float  # what is short at b + u, what is spilled at u - s
     penalty_eur: float  # violated network rows
     objective_eur: float  # the sum of the four, of the executed trajectory
