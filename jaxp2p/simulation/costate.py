@@ -99,7 +99,7 @@ def suits(community: Community, policy: Policy, solver: Solver) -> bool:
     homes, market = community.prosumers, community.market
     alone = (
         one_price(market, connection_limits=homes.limited)
-        and community.feeder is None
+        and not community.feeder.rows
         and homes.vehicles is None
     )
     return alone and isinstance(solver, Newton) and policy.tuned is not None

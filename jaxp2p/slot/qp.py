@@ -80,9 +80,8 @@ def to_qp(problem: SlotProblem) -> QP:
     fee, limit = take(problem.market.fee), take(problem.market.limit)
     for k in range(fee.shape[0]):
         groups[f"sale{k}"] = groups[f"purchase{k}"] = (zeros, fee[k] / 2, zeros, limit[k])
-    network = problem.feeder is not None and problem.row_offset.shape[0] > 0
-    if network:
-        width = problem.row_offset.shape[0]
+    width = problem.feeder.rows
+    if width:
         empty = np.zeros(width)
         groups["violation"] = (empty, empty + float(problem.row_penalty), empty, np.full(width, np.inf))
 
@@ -127,14 +126,8 @@ def to_qp(problem: SlotProblem) -> QP:
         lows.append(np.zeros(reciprocity[0].shape[0]))
         highs.append(np.zeros(reciprocity[0].shape[0]))
         names.append("trade")
-    if network:
-        feeder = present(problem.feeder)
-        groups_n = feeder.count.shape[0]
-        flexible = take(feeder.flexible)
-        place = sp.csc_matrix(
-            (flexible, (np.asarray(feeder.group), np.arange(homes))), shape=(groups_n, homes)
-        )
-        reach = sp.csc_matrix(take(feeder.matrix)) @ place
+    if width:
+        reach = sp.csc_matrix(problem.feeder.response(homes))
         offset = take(problem.row_offset)
         slack = sp.identity(len(offset), format="csc")
         matrices += [
