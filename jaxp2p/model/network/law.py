@@ -67,12 +67,11 @@ class Network:
 
     def at_buses(self, values: Values, bus: Values) -> Values:
         """(..., B): the sums of values (..., N) over the homes at every bus; bus (N,) is where they are."""
-        first = namespace(values).moveaxis(values, -1, 0)
-        if isinstance(first, np.ndarray):
-            sums = np.zeros((self.buses, *first.shape[1:]))
-            np.add.at(sums, np.asarray(bus), first)
-            return np.moveaxis(sums, 0, -1)
-        return jnp.moveaxis(jax.ops.segment_sum(first, bus, self.buses), 0, -1)
+        sums = namespace(values).zeros((*values.shape[:-1], self.buses), values.dtype)
+        if isinstance(sums, np.ndarray):
+            np.add.at(sums.T, np.asarray(bus), values.T)
+            return sums
+        return sums.at[..., bus].add(values)
 
     def base(self, active: Values, reactive: Values, *, slack_voltage: float) -> Base:
         """What injections (..., B) kW and kvar make of a network in which nothing else happens."""
@@ -124,7 +123,7 @@ class Network:
         return _times(power, self.downstream.T)
 
     def _spread(self, limits: Values, like: Values) -> Values:
-        return namespace(limits, like).broadcast_to(limits, like.shape)
+        return limits.reshape((1,) * (like.ndim - 1) + limits.shape)
 
 
 def on_host(part: T) -> T:
