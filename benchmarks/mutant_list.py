@@ -1189,8 +1189,8 @@ SCENARIOS = (
     _mutant(
         "base_load_sign",
         "scenarios/model.py",
-        "network.moved(slot.base, -network.at_buses(",
-        "network.moved(slot.base, network.at_buses(",
+        "network.moved(slot.grid_base, -network.at_buses(",
+        "network.moved(slot.grid_base, network.at_buses(",
         "tests/test_scenarios.py::test_the_network_follows_the_loads_as_if_built_from_them",
         "more load raises the voltage",
     ),

@@ -165,7 +165,7 @@ def whole_horizon(community: Community, horizon: Horizon, *, penalty=2.0, storag
 
     feeder, rows = community.feeder, 0
     if feeder.rows:
-        limits = feeder.limits(community.network, horizon.base)
+        limits = feeder.limits(community.network, horizon.grid_base)
         offset, lower, upper = (np.asarray(x) for x in limits)
         rows = offset.size
         matrix = np.asarray(feeder.matrix)[:, np.asarray(feeder.group)] * np.asarray(feeder.flexible)[None, :]

@@ -427,7 +427,7 @@ def test_network_binds_and_its_prices_are_complementary():
 def test_row_limits_agree_with_the_network_module():
     community, horizon = case(10, network=True)
     data, _ = horizon_data(community, horizon, terminal_price=0.0, row_penalty=1.0, unserved_price=1.0)
-    base = Base(*map(jnp.asarray, horizon.base))  # as the kernel has it
+    base = Base(*map(jnp.asarray, horizon.grid_base))  # as the kernel has it
     expected = community.feeder.limits(community.network, base)
     for ours, theirs in zip((data.offset, data.lower, data.upper), expected, strict=True):
         np.testing.assert_allclose(ours, np.asarray(theirs), rtol=1e-6)

@@ -136,7 +136,7 @@ class Slot(NamedTuple):
     plugs: Plugs | None = None  # (K, N)
 
     @property
-    def base(self) -> Base:
+    def grid_base(self) -> Base:
         """What the network carries without the flexible homes."""
         return Base(self.voltage_base, self.flow_base, self.flow_reactive)
 
@@ -396,7 +396,7 @@ def slot_problem(
         decision = _decide_own(policy, community, slot, energy, slot_of_week, memory)
     else:
         decision = _decide(policy, community, slot, energy, slot_of_week, memory, charging)
-    rows = community.feeder.limits(community.network, slot.base)
+    rows = community.feeder.limits(community.network, slot.grid_base)
     market = community.market
     limit = jnp.where(jnp.asarray(policy.trade) > 0, market.limit, 0)
     return SlotProblem(

@@ -175,7 +175,7 @@ def horizon_data(
     trading, fee, trade_limit, exact = _pool_of(community)
     load = _float(horizon.load)
     vehicles, vehicles_begun = _vehicles(community, horizon)
-    feeder, network, base = on_host((community.feeder, community.network, horizon.base))
+    feeder, network, base = on_host((community.feeder, community.network, horizon.grid_base))
     rows = feeder.limits(network, base)
     data = HorizonData(
         slot_hours=float(horizon.slot_hours),

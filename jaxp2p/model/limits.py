@@ -58,7 +58,7 @@ def impossible_limits(community: Community, horizon: Horizon) -> list[Impossible
 
     for start in range(0, size, rows):
         block = slice(start, start + rows)
-        base = on_host(Base(*(x[block] for x in horizon.base)))
+        base = on_host(Base(*(x[block] for x in horizon.grid_base)))
         bottom, top = (grid.state(base, power) for power in _injections(community, horizon, block))
         # a limit is broken from below by the largest voltage there can be, and from above by the least
         add("v_max_pu", start, bottom.voltage - grid.voltage_max, VOLTAGE_TOLERANCE)

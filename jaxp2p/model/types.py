@@ -107,7 +107,7 @@ class Horizon:
         return self.load.shape[0]
 
     @property
-    def base(self) -> Base:
+    def grid_base(self) -> Base:
         """What the network carries without the flexible homes."""
         return Base(self.voltage_base, self.flow_base, self.flow_reactive)
 

@@ -207,5 +207,5 @@ def _stream(data: Array, number: int, stream: int) -> Array:
 def _with_base_load(community: Community, slot: Slot, more: Array) -> Slot:
     """The slot when homes that the base values hold take `more` (N,) kW."""
     network = community.network
-    moved = network.moved(slot.base, -network.at_buses(more, community.prosumers.bus))
+    moved = network.moved(slot.grid_base, -network.at_buses(more, community.prosumers.bus))
     return slot._replace(voltage_base=moved.voltage, flow_base=moved.flow)

@@ -25,7 +25,7 @@ def grid_state(community: Community, horizon: Horizon, injection: np.ndarray) ->
     The base quantities of `horizon` hold the homes that have nothing to decide, so only the others count.
     """
     require_match(community, horizon)
-    network, base, bus = community.network, horizon.base, community.prosumers.bus
+    network, base, bus = community.network, horizon.grid_base, community.prosumers.bus
     moved = np.where(np.asarray(community.moving), injection, 0.0)
     as_given = jnp.asarray(moved, horizon.load.dtype)
     state = network.state(base, network.at_buses(as_given, bus))

@@ -145,7 +145,7 @@ def _open(
         "energy": energy,
         "memory": memory,
         "problem": problem,
-        "grid": drawn.slot.base,
+        "grid": drawn.slot.grid_base,
         "in_vehicles": in_vehicles,
         "plugged": plugged,
     }
