@@ -128,8 +128,8 @@ def to_qp(problem: SlotProblem) -> QP:
         highs.append(np.zeros(reciprocity[0].shape[0]))
         names.append("trade")
     if isinstance(feeder, Feeder):
-        at = np.asarray(feeder.group), np.arange(homes)
-        place = sp.csc_matrix((take(feeder.flexible), at), shape=(len(feeder.count), homes))
+        who = np.asarray(feeder.group), np.arange(homes)
+        place = sp.csc_matrix((take(feeder.flexible), who), shape=(len(feeder.count), homes))
         reach = sp.csc_matrix(take(feeder.matrix)) @ place
         offset = take(problem.row_offset)
         slack = sp.identity(len(offset), format="csc")
