@@ -72,7 +72,7 @@ def solve(community, horizon, terminal_price=TERMINAL, **options):
 def bound_of(community, horizon, found, terminal_price=TERMINAL, **change):
     """The lower bound that the duals of perfect foresight prove."""
     rows = None
-    if community.feeder is not None:
+    if community.feeder.rows:
         rows = jnp.asarray(np.clip(found.row_duals, -ROW_PENALTY, ROW_PENALTY))
     options = {
         "storage_value": jnp.asarray(found.storage_duals),

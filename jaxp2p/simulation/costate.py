@@ -96,7 +96,7 @@ def suits(community: Community, policy: Policy, solver: Solver) -> bool:
     looks at everybody's battery.
     """
     homes, market = community.prosumers, community.market
-    alone = one_price(market, connection_limits=homes.limited) and community.feeder is None
+    alone = one_price(market, connection_limits=homes.limited) and not community.feeder.rows
     return alone and isinstance(solver, Newton) and policy.tuned is not None
 
 
