@@ -18,7 +18,8 @@ import jax
 import numpy as np
 from slot_judge import Optimum
 
-from jaxp2p.model.types import Feeder, Market
+from jaxp2p.model.network import Feeder, NoRows
+from jaxp2p.model.types import Market
 from jaxp2p.slot.problem import SlotProblem
 
 FOLDER = Path(__file__).parent / "reference"
@@ -55,7 +56,7 @@ def problem_of(record: dict, dtype: str) -> SlotProblem:
     return SlotProblem(
         **_arrays(fields, dtype),
         market=Market(**{name: _per_trade(x, homes) for name, x in _arrays(market, dtype).items()}),
-        feeder=None if feeder is None else Feeder(**_arrays(feeder, dtype)),
+        feeder=NoRows() if feeder is None else Feeder(**_arrays(feeder, dtype)),
     )
 
 
@@ -69,7 +70,7 @@ def plain(problem: SlotProblem) -> dict:
     fields = dict(problem.__dict__)
     feeder = fields["feeder"]
     fields["market"] = {name: _plain(x) for name, x in fields["market"].__dict__.items()}
-    fields["feeder"] = None if feeder is None else {name: _plain(x) for name, x in feeder.__dict__.items()}
+    fields["feeder"] = {name: _plain(x) for name, x in feeder.__dict__.items()} or None
     return {name: x if isinstance(x, dict) else _plain(x) for name, x in fields.items()}
 
 

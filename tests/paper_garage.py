@@ -84,7 +84,7 @@ def community(*, vehicles: bool = True) -> Community:
         branch_ids=("L",),
         branch_kinds=("line",),
     )
-    return Community(prosumers=homes, market=market, network=network, feeder=None)
+    return Community(prosumers=homes, market=market, network=network)
 
 
 def horizon() -> Horizon:

@@ -121,7 +121,7 @@ def test_run_passes_its_options_on(asked):
     (one,) = asked
     assert one.policies == ("no_storage", "lyapunov")
     assert one.community.market.kind == "pool"
-    assert one.community.feeder is None
+    assert not one.community.feeder.rows
     assert one.community.size == 12
     assert float(one.community.market.fee[0, 0]) == pytest.approx(0.02)
     assert one.horizon.slots == 48

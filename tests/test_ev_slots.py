@@ -1,6 +1,7 @@
 """Vehicles in slots and runs: their limits whatever prices and policies, the market against Clarabel."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +18,18 @@ from jaxp2p.control.charging import (
     by_rule,
     worth_line,
 )
-from jaxp2p.control.policy import Penalties, Slot, greedy, slot_problem
+from jaxp2p.control.policy import Penalties, Slot, follow, greedy, slot_problem
 from jaxp2p.model.devices import Plugs, Vehicles
 from jaxp2p.model.devices.vehicle import STAYS
+from jaxp2p.model.network import NoRows
 from jaxp2p.runs.runner import make_policies, penalties_of, policy_names
 from jaxp2p.runs.verification import compare, optimum
+from jaxp2p.simulation import costate
 from jaxp2p.simulation.forward import Schedule, simulate, simulate_in_pieces
 from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.solvers import ADMM, choose_solver
 from jaxp2p.slot.status import Status
+from jaxp2p.tuning.windows import Window, group_members, start_value
 from tests.fleets import driving, reachable
 
 EXACT_NEWTON = Newton(eps_gap=1e-13, eps_flow=1e-9, eps_voltage=1e-12, max_iter=5000)
@@ -153,7 +157,7 @@ def one_vehicle(rule, *, wanted=20.0, energy=10.0, pv=(3.0, 0.0), load=(1.0, 1.0
     homes = jax.tree.map(lambda x: x[..., :2], replace(case.community.prosumers, vehicles=None))
     homes = replace(homes, vehicles=vehicles, battery=homes.battery.without_power())
     market = jax.tree.map(lambda x: x[..., :2], case.community.market)
-    community = replace(case.community, prosumers=homes, market=market, feeder=None, mark="")
+    community = replace(case.community, prosumers=homes, market=market, feeder=NoRows(), mark="")
     none = jnp.zeros(0)
     slot = Slot(
         slot_hours=jnp.asarray(1.0),
@@ -265,3 +269,52 @@ def test_derivatives_by_what_energy_is_worth(solver):
         move = step * jnp.eye(2)[k]
         expected = (run(at + move) - run(at - move)) / (2 * step)
         np.testing.assert_allclose(found[k], expected, rtol=5e-4, atol=5e-4 * float(jnp.abs(found).max()))
+
+
+@pytest.mark.parametrize("solver", [EXACT_NEWTON, EXACT])
+def test_derivatives_of_many_futures_at_once_are_those_of_each(solver):
+    """Reverse mode through `jax.vmap` of runs."""
+    case = driving("rural1", days=0.0625, dtype="float64", vehicles=8, market="pool", seed=10, network=False)
+    community, horizon, penalties = case.community, case.horizon, penalties_of(case.horizon)
+    policy = make_policies(community, horizon)["lyapunov"]
+
+    def cost(worth, sun):
+        chosen = replace(policy, charging=replace(policy.charging, low=policy.charging.low + worth))
+        bright = replace(horizon, pv=sun * horizon.pv)
+        _, t = simulate(community, bright, penalties, chosen, solver, adjoint="implicit")
+        return jnp.sum(t.cost)
+
+    suns, at = jnp.array([1.0, 0.7]), jnp.array(0.01)
+    together = jax.jit(jax.grad(lambda x: jnp.sum(jax.vmap(lambda sun: cost(x, sun))(suns))))(at)
+    one = jax.jit(jax.grad(cost))
+    np.testing.assert_allclose(together, sum(one(at, sun) for sun in suns), rtol=1e-8)
+
+
+def test_the_fast_derivative_of_a_run_knows_every_vehicle():
+    """`costate.simulate` against the derivative slot after slot: cost and energies by weights of a curve."""
+    case = driving(
+        "rural1", days=0.375, dtype="float64", vehicles=14, seats=2, market="pool", seed=11, network=False
+    )
+    community, horizon, penalties = case.community, case.horizon, penalties_of(case.horizon)
+    group = group_members(community, "one")
+    window = Window(community, jax.tree.map(lambda x: x[None], horizon), case.slot_of_week, group)
+    value, draw = start_value(window, features=("one", "price", "load")), np.random.default_rng(12)
+    assert value.vehicle_group == 1 and value.level.shape[1] == 2
+    wiggle = lambda x: x + jnp.asarray(draw.normal(0, 0.1, x.shape))
+    value = replace(value, level=wiggle(value.level), drop=wiggle(value.drop))
+
+    def outcome(run, weights):
+        policy = follow(replace(value, **weights), jnp.float64)
+        assert costate.suits(community, policy, EXACT_NEWTON)
+        t = run(community, horizon, penalties, policy)
+        return jnp.sum(t.cost) + 0.3 * jnp.sum(t.vehicle_energy[-1]) + 0.2 * jnp.sum(t.energy[-1])
+
+    fast = lambda *given: costate.simulate(*given, EXACT_NEWTON)[1]
+    slow = lambda *given: simulate(*given, EXACT_NEWTON, adjoint="implicit")[1]
+    weights = {"level": value.level, "drop": value.drop}
+    one, other = (jax.jit(jax.value_and_grad(partial(outcome, run)))(weights) for run in (fast, slow))
+    np.testing.assert_allclose(one[0], other[0], rtol=1e-9)
+    for name in weights:
+        size = float(jnp.abs(other[1][name]).max())
+        assert float(jnp.abs(other[1][name][:, 1]).max()) > 1e-6  # the vehicles' own
+        np.testing.assert_allclose(one[1][name], other[1][name], rtol=1e-5, atol=1e-5 * size)

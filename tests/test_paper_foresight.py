@@ -62,7 +62,7 @@ def one_home() -> tuple[Community, Horizon]:
         price_ahead=jnp.zeros((2, 3)),
     )
     market = no_market(1, dtype=np.dtype(float))
-    return Community(prosumers=home, market=market, network=grid, feeder=None), horizon
+    return Community(prosumers=home, market=market, network=grid), horizon
 
 
 # A kWh in the cells costs 0.10 / 0.8 + 0.01 = 0.135 EUR in the first slot and earns 0.5 * 0.40 - 0.01 = 0.19

@@ -16,7 +16,6 @@ from jaxp2p.control.policy import (
     Slot,
     slot_problem,
 )
-from jaxp2p.model.network import row_limits
 from jaxp2p.slot.problem import SlotProblem
 
 POLICY = Policy(
@@ -128,7 +127,7 @@ def test_rules_and_closed_markets():
 
 def test_row_limits():
     network, feeder = paper.community().network, paper.community().feeder
-    offset, lower, upper = row_limits(network, feeder, SLOT.voltage_base, SLOT.flow_base, SLOT.flow_reactive)
+    offset, lower, upper = feeder.limits(network, SLOT.grid_base)
     close(offset, [16.16, -7.92, 3, -1])
     close(lower, [-39, -23.28, -8, -4])
     close(upper, [41, 24.72, 8, 4])

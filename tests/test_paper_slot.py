@@ -11,6 +11,7 @@ from paper_slot import DISPATCH, GAP, RESULT, close, problem, row
 from jaxp2p.control.policy import (
     suggest_penalties,
 )
+from jaxp2p.model.network import Base
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.simulation.forward import Cleared, RunState, carry_out, next_energy, record
 from jaxp2p.slot import execute, solvers
@@ -170,7 +171,7 @@ def test_every_series_that_a_study_keeps_of_a_slot(monkeypatch):
         search=None,
         carry=None,
         energy=row(5, 2, 0),
-        grid=(row(1, 1.0404 - 0.003, 1.21 + 0.00125), row(9, -4), row(6, 0)),
+        grid=Base(row(1, 1.0404 - 0.003, 1.21 + 0.00125), row(9, -4), row(6, 0)),
         slot=jnp.array(1),
         row=jnp.array(0),
         memory=None,

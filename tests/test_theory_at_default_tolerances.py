@@ -70,7 +70,6 @@ def community(kind: str, market: str, dtype) -> Community:
         ),
         market=made[market](),
         network=None,
-        feeder=None,
     )
 
 

@@ -21,7 +21,7 @@ from jaxp2p.control.charging import RULES as CHARGING
 from jaxp2p.control.rules import RULES
 from jaxp2p.control.tuned import Memory, TunedValue
 from jaxp2p.model.devices import Fleet, Plugged, Plugs, Storage, Vehicles
-from jaxp2p.model.network import row_limits
+from jaxp2p.model.network import Base
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.slot.problem import SlotProblem
 
@@ -126,6 +126,11 @@ class Slot(NamedTuple):
     flow_reactive: Array  # (L,) kvar
     price_ahead: Array  # (3,) EUR/kWh
     plugs: Plugs | None = None  # (K, N)
+
+    @property
+    def grid_base(self) -> Base:
+        """What the network carries without the flexible homes."""
+        return Base(self.voltage_base, self.flow_base, self.flow_reactive)
 
 
 class Penalties(NamedTuple):
@@ -384,12 +389,7 @@ def slot_problem(
         decision = _decide_own(policy, community, slot, energy, slot_of_week, memory)
     else:
         decision = _decide(policy, community, slot, energy, slot_of_week, memory, charging)
-    if community.feeder is None:
-        rows = (jnp.zeros((0,), slot.load.dtype),) * 3
-    else:
-        rows = row_limits(
-            community.network, community.feeder, slot.voltage_base, slot.flow_base, slot.flow_reactive
-        )
+    rows = community.feeder.limits(community.network, slot.grid_base)
     market = community.market
     limit = jnp.where(jnp.asarray(policy.trade) > 0, market.limit, 0)
     return SlotProblem(

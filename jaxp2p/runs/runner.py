@@ -395,7 +395,7 @@ def _lower_bound(
         known = {"storage_value": jnp.asarray(foresight.storage_duals, dtype), "steps": 0}
     if foresight is not None and foresight.vehicle_duals is not None:
         known["vehicle_value"] = jnp.asarray(foresight.vehicle_duals, dtype)
-    if foresight is not None and community.feeder is not None:
+    if foresight is not None and community.feeder.rows:
         # an interior point may be beyond the penalty by its rounding
         rows = jnp.asarray(foresight.row_duals, dtype)
         known["row_price"] = jnp.clip(rows, -penalties.row, penalties.row)
@@ -421,10 +421,5 @@ def make_certificate(community: Community, horizon: Horizon, terminal_price: flo
 
 
 def row_names(community: Community) -> tuple[str, ...]:
-    """Names of the network rows: "voltage BUS", "line ID", "transformer ID"."""
-    feeder, grid = community.feeder, community.network
-    if feeder is None:
-        return ()
-    volts = [f"voltage at bus {grid.bus_ids[b]}" for b in np.asarray(feeder.voltage_bus)]
-    flows = [f"{grid.branch_kinds[b]} {grid.branch_ids[b]}" for b in np.asarray(feeder.flow_branch)]
-    return tuple(volts + flows)
+    """Names of the network rows."""
+    return community.feeder.names(community.network)

@@ -144,8 +144,8 @@ def compare(problem: SlotProblem, d: execute.Dispatch, best: Optimum) -> Compari
     excess = np.asarray(row_excess(problem, d.injection), float)
     allowed = best.penalty / (hours * float(problem.row_penalty))
     excess = np.maximum(excess - allowed, 0)
-    volts = 0 if problem.feeder is None else problem.feeder.voltage_bus.shape[0]
-    squared = excess[:volts] * (np.asarray(present(problem.feeder).scale, float)[:volts] if volts else 1.0)
+    volts = problem.feeder.voltage_bus.shape[0]
+    squared = excess[:volts] * np.asarray(problem.feeder.scale, float)[:volts]
     rest = np.asarray(d.sell, float) - np.asarray(d.buy, float) - np.asarray(d.unserved, float)
     trades = np.asarray(d.trades, float)
     if problem.market.kind == "bilateral":

@@ -8,7 +8,8 @@ is worked out for all slots at once. Only a linear recursion goes from slot to s
     dpi_t    = - sum_i (dp_i/dE_i dE_it + d_w p_i) / sum_i dp_i/dpi     (the pool stays balanced),
 
 and its transpose, which autodiff makes of it, is the costate equation: what a kWh more in slot t would have
-been worth (Pontryagin et al., The mathematical theory of optimal processes, 1962). The derivative is that of
+been worth (Pontryagin et al., The mathematical theory of optimal processes, 1962). Of a home with vehicles E
+is a vector: its battery, then its seats. The derivative is that of
 `simulation.simulate(..., adjoint="implicit")` in less time and memory: of what derivatives need, nothing but
 the recursion waits for the slot before. What every home did at which prices is kept, so that working a slot
 out anew finds the pieces of the polylines that the run was on.
@@ -21,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
 
-from jaxp2p.control.policy import Penalties, Policy, Slot, observe, remember, slot_problem
+from jaxp2p.control.policy import Penalties, Policy, Slot, observe, plugged_in, remember, slot_problem
 from jaxp2p.control.tuned import Memory
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory, only
@@ -64,16 +65,16 @@ class _Known(NamedTuple):
 class _Point(NamedTuple):
     """Where the run was."""
 
-    energy: Array  # (N,) kWh before the slot
+    energy: Array  # (B, N) kWh before the slot: in the battery, then in the vehicle of every seat
     price: Array  # () EUR/kWh, of the pool
     trades: Array  # (1, N) kW
     solution: Solution
 
 
 class _Response(NamedTuple):
-    """What the homes do, each by itself; (N,) each."""
+    """What the homes do, each by itself; (N,) each, and what vehicles do (K, N)."""
 
-    energy: Array  # kWh after the slot
+    energy: Array  # (B, N) kWh after the slot
     devices: execute.Devices
     injection: Array  # kW
     market_price: Array  # EUR/kWh
@@ -90,17 +91,11 @@ class _Balance(NamedTuple):
 def suits(community: Community, policy: Policy, solver: Solver) -> bool:
     """Whether homes depend on each other through one price only: tuned policies, Newton, no network.
 
-    And whether a home has one energy only: with vehicles it has several.
-
     Known from the structure alone, and that does not tell which rule another policy follows: one of them
     looks at everybody's battery.
     """
     homes, market = community.prosumers, community.market
-    alone = (
-        Newton.suits(market, connection_limits=homes.limited)
-        and community.feeder is None
-        and homes.vehicles is None
-    )
+    alone = Newton.suits(market, connection_limits=homes.limited) and not community.feeder.rows
     return alone and solver.by_price and policy.tuned is not None
 
 
@@ -128,12 +123,13 @@ def simulate(
     here, balance = jax.vmap(_respond, (None, 0, 0))(rules, known, points)
     fixed = stop_gradient((rules, known))
     by_energy, by_price = jax.vmap(_slopes, (None, 0, 0))(*fixed, points)
-    denergy, dprice, dlast = _recursion(
-        here, balance.slope, by_energy, by_price, derivative_only(battery.energy_start)
-    )
+    begin = points.energy[0].at[0].set(battery.energy_start)
+    denergy, dprice, dlast = _recursion(here, balance.slope, by_energy, by_price, derivative_only(begin))
 
     def total(x: Array, by_energy: Array, by_price: Array) -> Array:
-        return x + by_energy * denergy + by_price * dprice[:, None]
+        between = [1] * (x.ndim - 2)  # axes of x between slots and homes
+        moved = denergy.reshape(*denergy.shape[:2], *between, -1)
+        return x + jnp.sum(by_energy * moved, axis=1) + by_price * dprice.reshape(-1, *between, 1)
 
     response = jax.tree.map(total, here, by_energy, by_price)
 
@@ -146,10 +142,9 @@ def simulate(
         done = execute.settle(problem, answer, response.devices)
         unknown: Any = None  # what the gap is made of is not asked for
         result = execute.SlotResult(dispatch=done, gap_parts=unknown, gap_scale=unknown, **verdict)
-        row = simulation.record(problem, result, response.energy)
-        return only(row, keep)
+        return only(simulation.record(problem, result, *_parts(response.energy)), keep)
 
-    return last + dlast, jax.vmap(settle)(known, points, balance.price + dprice, response, verdict)
+    return last + dlast[0], jax.vmap(settle)(known, points, balance.price + dprice, response, verdict)
 
 
 def _run(rules: _Rules, horizon: Horizon, solver: Solver, number: Array) -> tuple[Array, dict, _Point]:
@@ -164,10 +159,21 @@ def _run(rules: _Rules, horizon: Horizon, solver: Solver, number: Array) -> tupl
         found, answer = cleared.outcome, cleared.outcome.answer
         solution = Solution(answer.injection, answer.market_price, answer.nodal_price)
         verdict = {name: getattr(row, name) for name in VERDICT}
-        return after, (verdict, _Point(state.energy, found.state.price, answer.trades, solution))
+        energy = _stacked(state.energy, state.in_vehicles)
+        return after, (verdict, _Point(energy, found.state.price, answer.trades, solution))
 
     state, (verdict, points) = jax.lax.scan(body, state, slots)
     return state.energy, verdict, points
+
+
+def _stacked(energy: Array, in_vehicles: Array | None) -> Array:
+    """(B, N) of (N,) and (K, N)."""
+    return energy[None] if in_vehicles is None else jnp.concatenate([energy[None], in_vehicles])
+
+
+def _parts(energy: Array) -> tuple[Array, Array | None]:
+    """The inverse."""
+    return energy[0], energy[1:] if energy.shape[0] > 1 else None
 
 
 def _known(rules: _Rules, horizon: Horizon, number: Array) -> _Known:
@@ -183,7 +189,8 @@ def _known(rules: _Rules, horizon: Horizon, number: Array) -> _Known:
 
 
 def _problem(rules: _Rules, known: _Known, energy: Array) -> SlotProblem:
-    return slot_problem(*rules, known.slot, energy, known.number, known.memory)
+    stored, in_vehicles = _parts(energy)
+    return slot_problem(*rules, known.slot, stored, known.number, known.memory, in_vehicles)
 
 
 def _respond(rules: _Rules, known: _Known, point: _Point) -> tuple[_Response, _Balance]:
@@ -191,40 +198,48 @@ def _respond(rules: _Rules, known: _Known, point: _Point) -> tuple[_Response, _B
     problem = _problem(rules, known, point.energy)
     replies, price, slope = pool_replies(problem, point.price, point.solution)
     devices = execute.devices_of(problem, replies.shares, problem.pieces())
-    battery = rules.community.prosumers.battery
-    energy = simulation.next_energy(battery, point.energy, problem.slot_hours, devices)
-    response = _Response(energy, devices, replies.injection, replies.market_price, replies.nodal_price)
+    battery, (stored, in_vehicles) = rules.community.prosumers.battery, _parts(point.energy)
+    after = simulation.next_energy(battery, stored, problem.slot_hours, devices)
+    plugged = plugged_in(rules.community, known.slot)
+    energy = simulation.vehicle_energy(plugged, in_vehicles, problem.slot_hours, devices)
+    response = _Response(
+        _stacked(after, energy), devices, replies.injection, replies.market_price, replies.nodal_price
+    )
     return response, _Balance(price, slope)
 
 
 def _slopes(rules: _Rules, known: _Known, point: _Point) -> tuple[_Response, _Response]:
-    """Derivatives of the response: by the home's own energy, and by the pool's price."""
+    """Derivatives of the response: by each of the home's own energies (B, ...), and by the pool's price."""
 
-    def along(name: str) -> _Response:
-        x = getattr(point, name)
+    def along(name: str, x: Array, direction: Array) -> _Response:
         respond = lambda x: _respond(rules, known, point._replace(**{name: x}))[0]
-        # homes do not see each other's energy: moving all of them by one kWh gives every own derivative
-        return jax.jvp(respond, (x,), (jnp.ones_like(x),))[1]
+        return jax.jvp(respond, (x,), (direction,))[1]
 
-    return along("energy"), along("price")
+    kinds = point.energy.shape[0]
+    # homes do not see each other's energy: moving all of them by one kWh gives every own derivative
+    each = jnp.eye(kinds, dtype=point.energy.dtype)[:, :, None] * jnp.ones_like(point.energy)[None]
+    by_energy = [along("energy", point.energy, direction) for direction in each]
+    stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *by_energy)
+    return stacked, along("price", point.price, jnp.ones_like(point.price))
 
 
 def _recursion(
     here: _Response, slope: Array, by_energy: _Response, by_price: _Response, start: Array
 ) -> tuple[Array, Array, Array]:
-    """Motions, zero in value: of the energy (T, N) before every slot, of the prices (T,), of the last energy.
+    """Motions, zero in value: of energies (T, B, N) before every slot, of prices (T,), of the last energies.
 
-    `here` moves as the parameters do with energy and price held fast, `start` (N,) as the energy at the
+    `here` moves as the parameters do with energy and price held fast, `start` (B, N) as the energies at the
     start.
     """
     per_kw = jnp.where(slope > 0, 1 / jnp.where(slope > 0, slope, 1), 0)
     alone = -per_kw * jnp.sum(derivative_only(here.injection), axis=1)  # the price, had no energy moved
-    weight = per_kw[:, None] * by_energy.injection
-    push = derivative_only(here.energy) + by_price.energy * alone[:, None]
+    weight = per_kw[:, None, None] * by_energy.injection
+    push = derivative_only(here.energy) + by_price.energy * alone[:, None, None]
 
     def body(moved: Array, row: tuple[Array, ...]):
         kept, paid, weight, push = row
-        return kept * moved - paid * jnp.sum(weight * moved) + push, moved
+        through_price = paid * jnp.sum(weight * moved)
+        return jnp.sum(kept * moved[:, None], axis=0) - through_price + push, moved
 
     last, moved = jax.lax.scan(body, start, (by_energy.energy, by_price.energy, weight, push))
-    return moved, alone - jnp.sum(weight * moved, axis=1), last
+    return moved, alone - jnp.sum(weight * moved, axis=(1, 2)), last

@@ -98,7 +98,7 @@ def _refuse_others(problem: SlotProblem) -> None:
     market = problem.market
     there = (
         (f"the market {market.kind!r}", market.kind != "pool"),
-        ("a network", problem.feeder is not None),
+        ("a network", problem.feeder.rows > 0),
         ("limits on trades", market.kind == "pool" and (market.limited or _has_limits(market.limit))),
         (
             "limits on connections",

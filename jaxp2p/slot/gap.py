@@ -143,17 +143,16 @@ def slot_gap(
     row_price = jnp.clip(row_price, -problem.row_penalty, problem.row_penalty)
     nodal = price - nodal_surcharge(problem, row_price)
     size = jnp.sum(pieces.gain, axis=0) + jnp.abs(problem.base)
-    rounding, rows = pieces.level * jnp.sum(size), jnp.zeros_like(problem.slot_hours)
-    if problem.feeder is not None:
-        value = row_values(problem, injection)
-        beyond = excess_of(problem, value)
-        inside = jnp.where(row_price > 0, problem.row_upper - value, value - problem.row_lower)
-        priced = jnp.where(row_price == 0, 0, jnp.abs(row_price) * jnp.maximum(inside, 0))
-        paid = jnp.where(inside < 0, jnp.abs(row_price), 0)  # beyond the limit that has the price
-        rows = jnp.sum(priced + (problem.row_penalty - paid) * beyond)
-        counts = (beyond > 0) | (row_price != 0)
-        most = 4 * (jnp.abs(problem.row_offset) + jnp.abs(value))
-        rounding = rounding + problem.row_penalty * jnp.sum(jnp.where(counts, most, 0))
+    value = row_values(problem, injection)
+    beyond = excess_of(problem, value)
+    inside = jnp.where(row_price > 0, problem.row_upper - value, value - problem.row_lower)
+    priced = jnp.where(row_price == 0, 0, jnp.abs(row_price) * jnp.maximum(inside, 0))
+    paid = jnp.where(inside < 0, jnp.abs(row_price), 0)  # beyond the limit that has the price
+    rows = jnp.sum(priced + (problem.row_penalty - paid) * beyond)
+    counts = (beyond > 0) | (row_price != 0)
+    most = 4 * (jnp.abs(problem.row_offset) + jnp.abs(value))
+    rounding = pieces.level * jnp.sum(size)
+    rounding = rounding + problem.row_penalty * jnp.sum(jnp.where(counts, most, 0))
     hours = problem.slot_hours
     return Gap(
         devices=hours * jnp.sum(piece_slack(pieces, shares, nodal)),

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from jaxp2p._pytree import present
 from jaxp2p.model.devices import Storage
+from jaxp2p.model.network import Feeder
 from jaxp2p.slot.problem import SlotProblem
 
 
@@ -80,11 +81,10 @@ def to_qp(problem: SlotProblem) -> QP:
     fee, limit = take(problem.market.fee), take(problem.market.limit)
     for k in range(fee.shape[0]):
         groups[f"sale{k}"] = groups[f"purchase{k}"] = (zeros, fee[k] / 2, zeros, limit[k])
-    network = problem.feeder is not None and problem.row_offset.shape[0] > 0
-    if network:
-        width = problem.row_offset.shape[0]
-        empty = np.zeros(width)
-        groups["violation"] = (empty, empty + float(problem.row_penalty), empty, np.full(width, np.inf))
+    feeder = problem.feeder
+    if isinstance(feeder, Feeder):
+        empty = np.zeros(feeder.rows)
+        groups["violation"] = (empty, empty + float(problem.row_penalty), empty, empty + np.inf)
 
     blocks, size = {}, 0
     for name, (_, cost, _, _) in groups.items():
@@ -127,13 +127,9 @@ def to_qp(problem: SlotProblem) -> QP:
         lows.append(np.zeros(reciprocity[0].shape[0]))
         highs.append(np.zeros(reciprocity[0].shape[0]))
         names.append("trade")
-    if network:
-        feeder = present(problem.feeder)
-        groups_n = feeder.count.shape[0]
-        flexible = take(feeder.flexible)
-        place = sp.csc_matrix(
-            (flexible, (np.asarray(feeder.group), np.arange(homes))), shape=(groups_n, homes)
-        )
+    if isinstance(feeder, Feeder):
+        who = np.asarray(feeder.group), np.arange(homes)
+        place = sp.csc_matrix((take(feeder.flexible), who), shape=(len(feeder.count), homes))
         reach = sp.csc_matrix(take(feeder.matrix)) @ place
         offset = take(problem.row_offset)
         slack = sp.identity(len(offset), format="csc")

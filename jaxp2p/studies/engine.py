@@ -26,7 +26,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.lax import Precision
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -34,6 +33,7 @@ from jaxp2p._pytree import record, static
 from jaxp2p.control.policy import AnyPolicy, Penalties, observe, plugged_in, remember, slot_problem
 from jaxp2p.control.tuned import Memory
 from jaxp2p.model.devices import Plugged
+from jaxp2p.model.network import Base
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.model.utility import beyond_cost
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
@@ -110,7 +110,7 @@ class _Lane(NamedTuple):
     search: solvers.Search
     slot: Array  # () int32
     row: Array  # () int32, of the scenario in the batch; -1 before the first, and beyond the batch at its end
-    grid: tuple[Array, Array, Array]  # base values of the network in this slot
+    grid: Base  # of this slot
     in_vehicles: Array | None  # (K, N) kWh before the slot
     plugged: Plugged | None  # in this slot
 
@@ -145,7 +145,7 @@ def _open(
         "energy": energy,
         "memory": memory,
         "problem": problem,
-        "grid": (drawn.slot.voltage_base, drawn.slot.flow_base, drawn.slot.flow_reactive),
+        "grid": drawn.slot.grid_base,
         "in_vehicles": in_vehicles,
         "plugged": plugged,
     }
@@ -174,20 +174,13 @@ def _start(task: Task, row: Array, number: Array) -> _Lane:
     return _Lane(**opened, problem=_pack(problem), search=search, slot=slot, row=row)
 
 
-def _grid_violation(community: Community, grid, injection: Array) -> tuple[Array, Array]:
-    """() p.u. and () kW by which the worst bus and the worst branch are beyond their limits (LinDistFlow)."""
+def _grid_violation(community: Community, base: Base, injection: Array) -> tuple[Array, Array]:
+    """() p.u. and () kW by which the worst bus and the worst branch are beyond their limits."""
     network = community.network
-    flexible = community.prosumers.flexible if community.feeder is None else community.feeder.flexible > 0
-    at_bus = jax.ops.segment_sum(
-        jnp.where(flexible, injection, 0), community.prosumers.bus, network.voltage_min.shape[0]
-    )
-    voltage_base, flow_base, reactive = grid
-    squared = voltage_base + 2 * jnp.matmul(network.resistance, at_bus, precision=Precision.HIGHEST)
-    voltage = jnp.sqrt(jnp.maximum(squared, 0))
-    beyond = jnp.maximum(voltage - network.voltage_max, network.voltage_min - voltage)
-    flow = flow_base + jnp.matmul(network.downstream, at_bus, precision=Precision.HIGHEST)
-    room = jnp.sqrt(jnp.maximum(network.rating**2 - reactive**2, 0))
-    return jnp.max(jnp.maximum(beyond, 0)), jnp.max(jnp.maximum(jnp.abs(flow) - room, 0), initial=0)
+    at_bus = network.at_buses(jnp.where(community.moving, injection, 0), community.prosumers.bus)
+    state = network.state(base, at_bus)
+    overload = network.overload(state.flow, base.reactive)
+    return jnp.max(network.beyond(state.voltage)), jnp.max(overload, initial=0)
 
 
 def _undone(problem: SlotProblem, d: execute.Dispatch) -> dict[str, Array]:

@@ -22,7 +22,7 @@ def without_network(community: Community, horizon: Horizon) -> tuple[Community, 
     """The same homes and slots where the grid has no limits."""
     nobody = jnp.zeros((horizon.slots, 0), horizon.load.dtype)
     bare = replace(horizon, voltage_base=nobody, flow_base=nobody, flow_reactive=nobody)
-    return replace(community, feeder=None), bare
+    return community.without_network(), bare
 
 
 def decisive(community: Community, horizon: Horizon) -> tuple[Community, Horizon, np.ndarray]:

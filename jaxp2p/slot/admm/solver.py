@@ -21,7 +21,6 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p._once import once_if
-from jaxp2p._pytree import present
 from jaxp2p.slot.admm.feeder import RowsAtWork, moving_with, row_prices, rows_at_work
 from jaxp2p.slot.admm.leap import Change, Leap, best_leap, last_change, leapt, no_leap
 from jaxp2p.slot.admm.residuals import Residuals, no_residuals, residuals
@@ -29,12 +28,11 @@ from jaxp2p.slot.admm.state import Settings, State, init, rescale, safe, warm
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.polish import moving_as, polish
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.feeder import at_homes, bus_sum
 from jaxp2p.slot.prox.prosumer import Curve, ProsumerUpdate, curve, prosumer_update
 from jaxp2p.slot.prox.response import Response
 from jaxp2p.slot.prox.sensitivity import Question, with_sensitivity
 from jaxp2p.slot.prox.trades import project_trades
-from jaxp2p.slot.rows import bus_price, row_tolerance, unavoidable
+from jaxp2p.slot.rows import bus_surcharge, nodal_surcharge, row_tolerance, with_unavoidable
 
 __all__ = [
     "Outcome",
@@ -105,7 +103,7 @@ def step(
     if work is not None:
         surcharge = jax.lax.cond(
             work.busy,
-            lambda: at_homes(present(problem.feeder), bus_price(problem, state.row_price)),
+            lambda: nodal_surcharge(problem, state.row_price),
             lambda: jnp.zeros_like(state.injection),
         )
     update = _homes(problem, devices, state, surcharge)
@@ -138,14 +136,16 @@ def _kept(
 ) -> tuple[Array, Array]:
     """Copies (N,) nearest to what the homes wish that keep the network rows, and the prices of those (R,)."""
     old = jnp.take(row_price, work.chosen)
-    price = row_prices(problem, work, old, bus_sum(present(problem.feeder), wished), rho)
+    price = row_prices(problem, work, old, problem.feeder.bus_sum(wished), rho)
     moved = jnp.matmul(old - price, work.matrix, precision=Precision.HIGHEST) / rho
-    return wished + at_homes(present(problem.feeder), moved), row_price.at[work.chosen].set(price)
+    return wished + bus_surcharge(problem, moved), row_price.at[work.chosen].set(price)
 
 
-def at_work(problem: SlotProblem, admm: Settings, state: State) -> RowsAtWork:
-    """The network rows that matter at this state."""
-    at_bus = bus_sum(present(problem.feeder), state.injection)
+def at_work(problem: SlotProblem, admm: Settings, state: State) -> RowsAtWork | None:
+    """The network rows that matter at this state; None where there are no rows."""
+    if not problem.feeder.rows:
+        return None
+    at_bus = problem.feeder.bus_sum(state.injection)
     tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
     return rows_at_work(problem, state.row_price, at_bus, tolerance, most=admm.rows_at_once)
 
@@ -182,9 +182,7 @@ def _block(
 ) -> tuple[State, tuple[ProsumerUpdate, Residuals]]:
     """check_every steps, with the residuals of the last."""
     at_rho = curve(devices, state.rho[1])
-
-    rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
-    work = at_work(problem, admm, state) if rows else None
+    work = at_work(problem, admm, state)
 
     def body(_, carry):
         return carry[1], *step(problem, admm, at_rho, carry[1], work)
@@ -225,9 +223,7 @@ def solve(problem: SlotProblem, admm: Settings, state: State) -> Outcome:
 def begin(problem: SlotProblem, admm: Settings, state: State) -> Search:
     """Before the first iteration; `advance` while `running`, then `end`."""
     residuals_ = no_residuals(problem.load.dtype)
-    if problem.feeder is not None:
-        known = unavoidable(problem)
-        state = state._replace(row_price=jnp.where(known != 0, known, state.row_price))
+    state = state._replace(row_price=with_unavoidable(problem, state.row_price))
     search = (problem.response(), state, _no_update(problem), residuals_, jnp.zeros((), jnp.int32))
     unknown: Any = None  # its shapes are what is asked for
     shapes = jax.eval_shape(lambda: _raw(problem, admm, Search(*search, answer=unknown, least=unknown)))
@@ -312,13 +308,10 @@ def solve_fixed(
     """
     search = begin(problem, admm, state)
     at_rho = curve(search.devices, state.rho[1])
-    rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
 
     @partial(jax.checkpoint, prevent_cse=False)
     def body(carry, _):
-        work = None
-        if rows:
-            work = moving_with(problem, at_work(*jax.lax.stop_gradient((problem, admm, carry[0]))))
+        work = moving_with(problem, at_work(*jax.lax.stop_gradient((problem, admm, carry[0]))))
         new, update = step(problem, admm, at_rho, carry[0], work)
         return (new, update), residuals(problem, admm, carry[0], new, update)
 

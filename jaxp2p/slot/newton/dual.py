@@ -9,15 +9,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
 from jaxp2p.slot.gap import gap_scale
 from jaxp2p.slot.newton.state import Settings
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.feeder import bus_sum
 from jaxp2p.slot.prox.prosumer import clamp
 from jaxp2p.slot.prox.response import Pieces, Response, between, corners, power_range
-from jaxp2p.slot.rows import nodal_surcharge, row_tolerance
+from jaxp2p.slot.rows import nodal_surcharge, row_tolerance, row_values
 
 AIM = 0.1  # of the tolerance of a row
 HOPE = 2  # times the allowed loss: what the pull may seem to cost for a proof to be tried
@@ -132,10 +130,7 @@ def evaluate(problem: SlotProblem, setup: Setup, prices: Array, centre: Array) -
     power, slope = _injection_at(setup, shift + market_price)
     idle = (alone > sell) & (alone < buy)
     power, slope = jnp.where(idle, 0, power), jnp.where(idle, 0, slope)
-    rows = problem.row_offset
-    if problem.feeder is not None:
-        at_bus = bus_sum(problem.feeder, power)
-        rows = rows + jnp.matmul(problem.feeder.matrix, at_bus, precision=Precision.HIGHEST)
+    rows = row_values(problem, power)
     over, under = rows - setup.row_upper, rows - setup.row_lower
     outside = jnp.maximum(over, 0) + jnp.minimum(under, 0)
     row_gradient = jnp.where(prices[1:] > 0, over, jnp.where(prices[1:] < 0, under, outside))

@@ -34,7 +34,7 @@ from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import clamp
 from jaxp2p.slot.prox.trades import share_out
-from jaxp2p.slot.rows import nodal_surcharge, unavoidable
+from jaxp2p.slot.rows import nodal_surcharge, with_unavoidable
 from jaxp2p.slot.status import Status
 
 __all__ = [
@@ -94,10 +94,7 @@ def solve(problem: SlotProblem, newton: Settings, state: State) -> Outcome:
 def begin(problem: SlotProblem, newton: Settings, state: State) -> Search:
     """Before the first iteration; `advance` while `running`, then `end`."""
     setup = make_setup(problem, newton)
-    row_price = state.row_price
-    if problem.feeder is not None:
-        known = unavoidable(problem)
-        row_price = jnp.where(known != 0, known, row_price)
+    row_price = with_unavoidable(problem, state.row_price)
     prices = clamp(jnp.concatenate([state.price[None], row_price]), setup.lowest, setup.highest)
     homes, none = jnp.zeros_like(problem.load), jnp.zeros_like(prices)
     unknown: Any = None  # until their shapes are known, below
@@ -216,7 +213,7 @@ def end(problem: SlotProblem, newton: Settings, search: Search) -> Outcome:
     """What to execute: the last answer that was held against its certificate."""
     at, found = search.base, (search.answer, search.result)
     state = State(at.prices[0], at.prices[1:], at.injection)
-    if problem.feeder is not None:
+    if problem.feeder.rows:
         state, found = rescued(problem, newton, state, found, search.done)
     return Outcome(state, *found)
 

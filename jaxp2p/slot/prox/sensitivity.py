@@ -51,13 +51,25 @@ class DeviceMotion(NamedTuple):
     jump: Array  # (N,) EUR/kWh, motion of the jump's price
 
 
-@jax.custom_jvp
 def with_derivative_of(value: Tree, like: Tree) -> Tree:
     """`value`, bit by bit, with the derivative of `like`, which is the same but for rounding or tolerance."""
+    return _taken_from(jax.tree.map(_batched_as, value, like), like)
+
+
+def _batched_as(value: Array, like: Array) -> Array:
+    """`value`, batched by `jax.vmap` where `like` is: no derivative may have an axis that its value lacks.
+
+    The compiler takes the choice between two equals out again.
+    """
+    return jnp.where(like == like, value, value)
+
+
+@jax.custom_jvp
+def _taken_from(value: Tree, like: Tree) -> Tree:
     return value
 
 
-@with_derivative_of.defjvp
+@_taken_from.defjvp
 def _with_derivative_of(primals, tangents):
     return primals[0], tangents[1]
 
