@@ -851,7 +851,7 @@ KERNEL = (
 SOLVERS = (
     _mutant(
         "pool_shares",
-        "slot/prox/trades.py",
+        "model/markets/pool.py",
         "volume = jnp.minimum(supply, demand)",
         "volume = jnp.maximum(supply, demand)",
         "tests/test_paper_prox.py",
@@ -859,9 +859,9 @@ SOLVERS = (
     ),
     _mutant(
         "reciprocity",
-        "slot/prox/trades.py",
-        'return (trades - jnp.take(trades.reshape(-1), market.reverse, mode="clip")) / 2',
-        'return trades - jnp.take(trades.reshape(-1), market.reverse, mode="clip")',
+        "model/markets/bilateral.py",
+        "return (trades - self._twin(trades)) / 2",
+        "return trades - self._twin(trades)",
         f"{COSTS}[bilateral.day-float64-admm]",
         "reciprocal trades of twice the size",
     ),
@@ -956,8 +956,8 @@ SOLVERS = (
     _mutant(
         "newton_suits_limits",
         "slot/newton/solver.py",
-        'return market.kind != "bilateral" and not market.limited and not connection_limits',
-        'return market.kind != "bilateral" and not market.limited',
+        "return market.one_price and not market.limited and not connection_limits",
+        "return market.one_price and not market.limited",
         "tests/test_paper_prox.py",
         "Newton is chosen where connections have limits, which it does not know",
     ),

@@ -134,7 +134,7 @@ def test_every_field_that_is_written_down_of_a_slot():
 def test_the_next_slot_begins_where_this_one_ends(monkeypatch):
     """Energies as above, the solver's state, the memory, and one slot more of the week."""
     monkeypatch.setattr(solvers.execute, "finish", lambda posed, answer: RESULT)
-    outcome = SimpleNamespace(answer=None, state="warm")
+    outcome = SimpleNamespace(answer=None, result=None, state="warm")
     before = RunState(row(5, 2, 0), "cold", jnp.array(671), "before")
     after, kept = carry_out(paper.community(), before, Cleared("after", problem(), outcome))
     close(after.energy, [4.6, 1.875, 0])
@@ -154,7 +154,7 @@ def test_every_series_that_a_study_keeps_of_a_slot(monkeypatch):
     monkeypatch.setattr(engine, "_pack", lambda posed: {})
     monkeypatch.setattr(engine, "remember", lambda *args: None)
     monkeypatch.setattr(solvers.execute, "finish", lambda posed, answer: RESULT)
-    monkeypatch.setattr(solvers, "end", lambda *args: SimpleNamespace(answer=None, state=row(0)))
+    monkeypatch.setattr(solvers, "end", lambda *args: SimpleNamespace(answer=None, result=None, state=row(0)))
     for name, found in (("init", row(0)), ("warm", row(0)), ("begin", None)):
         monkeypatch.setattr(solvers, name, lambda *args, found=found: found)
     task = SimpleNamespace(

@@ -297,12 +297,8 @@ def bound_reasons(community: Community, foresight: PerfectForesight) -> tuple[st
     """Why real homes need not reach what perfect foresight costs, in words; nothing where they can."""
     if not foresight.is_lower_bound:
         return ()
-    market, reasons = community.market, []
-    fees = np.asarray(market.fee)[np.asarray(market.limit) > 0]
-    if market.kind == "bilateral" and fees.size:
-        reasons.append("of a pool with the smallest fee, which no bilateral market can beat")
-    elif fees.size and fees.min() < fees.max():
-        reasons.append("of a pool in which all pay the smallest fee")
+    words = community.market.relaxation()
+    reasons = [words] if words else []
     if foresight.simultaneous_kwh > 1e-6:
         reasons.append(
             f"with {foresight.simultaneous_kwh:,.3g} kWh charged and discharged at once, which pays where "

@@ -31,7 +31,6 @@ from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import Curve, ProsumerUpdate, curve, prosumer_update
 from jaxp2p.slot.prox.response import Response
 from jaxp2p.slot.prox.sensitivity import Question, with_sensitivity
-from jaxp2p.slot.prox.trades import project_trades
 from jaxp2p.slot.rows import bus_surcharge, nodal_surcharge, row_tolerance, with_unavoidable
 
 __all__ = [
@@ -109,11 +108,8 @@ def step(
     update = _homes(problem, devices, state, surcharge)
     injection = alpha * update.injection + (1 - alpha) * state.injection
     trades = alpha * update.trades + (1 - alpha) * state.trades
-    copies = project_trades(problem.market, trades)
-    if problem.market.kind == "pool":
-        trade_dual = state.trade_dual + jnp.mean(trades, axis=1, keepdims=True)
-    else:
-        trade_dual = state.trade_dual + trades - copies
+    copies = problem.market.project(trades)
+    trade_dual = problem.market.dual_after(state.trade_dual, trades, copies)
     row_price = state.row_price
     if work is not None:
         injection, row_price = jax.lax.cond(

@@ -70,7 +70,7 @@ def init(problem: SlotProblem, admm: Settings) -> State:
     rho = _start_penalties(problem, admm)
     return State(
         trades=jnp.zeros((slots, homes), dtype),
-        trade_dual=jnp.zeros((1, 1) if problem.market.kind == "pool" else (slots, homes), dtype),
+        trade_dual=jnp.zeros(problem.market.dual_shape, dtype),
         injection=problem.pv_max - problem.load,
         row_price=jnp.zeros_like(problem.row_offset),
         price=jnp.broadcast_to((problem.price_buy + problem.price_sell) / 2, (homes,)),

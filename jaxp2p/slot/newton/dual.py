@@ -93,11 +93,7 @@ def _positions(pieces: Pieces, base: Array, eps: Array) -> tuple[Response, Array
 
 def price_range(problem: SlotProblem) -> tuple[Array, Array, Array]:
     """Half the fee () of a trade, and the least and greatest prices (1 + R,), EUR/kWh."""
-    fee = problem.price_buy - problem.price_sell
-    if problem.market.kind == "pool":
-        # beyond b - s nobody trades, and a closed market (limit 0) is no different
-        open_ = jnp.max(problem.market.limit) > 0
-        fee = jnp.where(open_, jnp.minimum(jnp.max(problem.market.fee), fee), fee)
+    fee = problem.market.fee_of_all(problem.price_buy - problem.price_sell)
     rows = jnp.full(problem.row_offset.shape, problem.row_penalty)
     lowest = jnp.concatenate([(problem.price_sell + fee / 2)[None], -rows])
     return fee / 2, lowest, jnp.concatenate([(problem.price_buy - fee / 2)[None], rows])

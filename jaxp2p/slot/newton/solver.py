@@ -23,7 +23,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._once import once_if
-from jaxp2p.model.types import Market
+from jaxp2p.model.markets import Market
+from jaxp2p.model.markets.pool import share_out
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.execute import SlotResult, finish
 from jaxp2p.slot.newton.dual import Point, Setup, allowed_loss, evaluate, imbalance, make_setup, promising
@@ -33,7 +34,6 @@ from jaxp2p.slot.newton.step import move, newton_step, next_caution
 from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import clamp
-from jaxp2p.slot.prox.trades import share_out
 from jaxp2p.slot.rows import nodal_surcharge, with_unavoidable
 from jaxp2p.slot.status import Status
 
@@ -81,7 +81,7 @@ class Search(NamedTuple):
 
 def suits(market: Market, *, connection_limits: bool) -> bool:
     """Whether one pool price (or none) decides everything; known from the structure alone."""
-    return market.kind != "bilateral" and not market.limited and not connection_limits
+    return market.one_price and not market.limited and not connection_limits
 
 
 def solve(problem: SlotProblem, newton: Settings, state: State) -> Outcome:
