@@ -344,5 +344,7 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         row_price=float(study.penalties.row),
     )
     short, spilled = unserved_power(found.trajectory)
-    done = found.trajectory._replace(unserved=short - spilled)  # with its sign in any case
+    nothing, solved = np.zeros(study.slots), np.full(study.slots, int(Status.SOLVED))
+    # its unserved with a sign in any case; it has no slots of its own that could be unsolved
+    done = found.trajectory._replace(unserved=short - spilled, status=solved, gap=nothing, iterations=nothing)
     return summarise(whole, slots, done), float(whole.prosumers.battery.energy_start.sum())
