@@ -40,6 +40,7 @@ def rows(market: Market, trades) -> np.ndarray:
 def test_every_market_that_can_be_asked_for_is_a_type_by_that_name():
     assert set(KINDS) == set(MARKETS) == {one.kind for one in markets().values()}
     assert all(type(one) is KINDS[name] for name, one in markets().items())
+    assert [KINDS[name].words for name in MARKETS] == ["bilateral market", "pool market", "no market"]
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -263,9 +263,8 @@ def _print(
     from jaxp2p.report.tables import legend, notes, text_tables
 
     width = max(shutil.get_terminal_size((100, 24)).columns, 80)
-    market = {"none": "no market", "pool": "pool market"}.get(community.market.kind, "bilateral market")
     typer.echo(
-        f"{case}: {community.size} members on {len(community.network.bus_ids)} buses, {market}, "
+        f"{case}: {community.size} members on {len(community.network.bus_ids)} buses, {community.market.words}, "
         f"{span_text(tables)}, {len(tables.profiles)} slots\n"
     )
     typer.echo(text_tables(kpis, width=width) + "\n")

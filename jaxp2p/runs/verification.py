@@ -24,7 +24,7 @@ from jaxp2p.model.types import Community, Horizon
 from jaxp2p.model.utility import beyond_cost
 from jaxp2p.runs.runner import make_policies
 from jaxp2p.simulation.forward import slots as slot_rows
-from jaxp2p.simulation.forward import vehicle_energy
+from jaxp2p.simulation.step import Posed, Stored, after
 from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.gap import gap_scale
 from jaxp2p.slot.problem import SlotProblem
@@ -205,8 +205,9 @@ def verify(
         beyond = battery.float64().beyond(np.asarray(end, float))
         storage = float(np.max(beyond, initial=0))
         if plugged is not None:
-            driven = vehicle_energy(plugged, in_vehicles, problem.slot_hours, d)
-            storage = max(storage, float(np.max(plugged.outside(present(driven)))))
+            posed = Posed(problem, Stored(energy, in_vehicles), None, plugged)
+            driven = present(after(community, posed, d).in_vehicles)
+            storage = max(storage, float(np.max(plugged.outside(driven))))
         ended = Status(int(result.status))
         solved = ended in (Status.SOLVED, Status.NETWORK_VIOLATED, Status.UNSERVED)
         line = {

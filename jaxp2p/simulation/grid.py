@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxp2p.model.devices.arrays import Values, namespace
 from jaxp2p.model.match import require_match
 from jaxp2p.model.network import on_host
 from jaxp2p.model.types import Community, Horizon
@@ -42,10 +43,15 @@ def violated_kw(community: Community, grid: GridState) -> np.ndarray:
     tolerance of the statuses (0.05 kW, 1e-4 p.u.) counts as kept; without the network in the market nothing
     is priced, and this is 0.
     """
-    feeder, network = on_host(community.feeder), on_host(community.network)
-    excess = feeder.excess(network, grid.voltage, grid.excess)
-    kept = feeder.tolerance(excess.dtype, flow=POWER_TOLERANCE, voltage=VOLTAGE_TOLERANCE)
-    return np.where(excess > kept, excess, 0).sum(1)
+    return violated(on_host(community), grid.voltage, grid.excess)
+
+
+def violated(community: Community, voltage: Values, overload: Values) -> Values:
+    """(...,) kW, the same of voltages (..., B) p.u. and overloads (..., L) kW: all NumPy, or all JAX."""
+    excess = community.feeder.excess(community.network, voltage, overload)
+    kept = community.feeder.tolerance(excess.dtype, flow=POWER_TOLERANCE, voltage=VOLTAGE_TOLERANCE)
+    xp = namespace(excess)
+    return xp.where(excess > xp.broadcast_to(kept, excess.shape), excess, 0).sum(-1)
 
 
 def _f64(values: Any) -> np.ndarray:

@@ -27,6 +27,7 @@ class Market(ABC):
     limited: bool = static(default=True)  # False: no trade has a limit (it may still be closed by limit 0)
 
     kind: ClassVar[str]  # its name
+    words: ClassVar[str]  # as reports say it
     one_price: ClassVar[bool] = False  # one price decides everything, where nothing is limited
     pooled: ClassVar[bool] = False  # all trades meet in one pot
 

@@ -20,6 +20,7 @@ class Bilateral(Market):
     """
 
     kind: ClassVar[str] = "bilateral"
+    words: ClassVar[str] = "bilateral market"
 
     def _twin(self, values: Array) -> Array:
         """(K, N) the same edges seen from the partner."""

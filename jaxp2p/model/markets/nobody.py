@@ -14,6 +14,7 @@ class NoMarket(Market):
     """K = 0: there is nothing to trade."""
 
     kind: ClassVar[str] = "none"
+    words: ClassVar[str] = "no market"
     one_price: ClassVar[bool] = True
 
     def project(self, trades: Array) -> Array:

@@ -16,6 +16,7 @@ class Pool(Market):
     """One slot (K = 1) per member towards the pool, sum_i e_i = 0; `partner`, `reverse` have shape (0, N)."""
 
     kind: ClassVar[str] = "pool"
+    words: ClassVar[str] = "pool market"
     one_price: ClassVar[bool] = True
     pooled: ClassVar[bool] = True
 

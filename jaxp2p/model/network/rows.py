@@ -105,12 +105,14 @@ class Feeder:
         volts, flows = self.voltage_bus.shape, self.flow_branch.shape
         return xp.concatenate([xp.full(volts, 2 * voltage, kind), xp.full(flows, flow, kind)]) / self.scale
 
-    def excess(self, network: Network, voltage: np.ndarray, overload: np.ndarray) -> np.ndarray:
+    def excess(self, network: Network, voltage: Values, overload: Values) -> Values:
         """(..., R) kW beyond the limits of the rows, of voltages (..., B) p.u. and overloads (..., L) kW."""
         volts = voltage[..., self.voltage_bus]
-        low, high = network.voltage_min[self.voltage_bus], network.voltage_max[self.voltage_bus]
-        beyond = np.maximum(np.maximum(volts**2 - high**2, low**2 - volts**2), 0)
-        return np.concatenate([beyond, overload[..., self.flow_branch]], -1) / self.scale
+        xp = namespace(volts, overload)
+        spread = lambda x: xp.broadcast_to(x, (*voltage.shape[:-1], *x.shape))
+        low, high = (spread(limit[self.voltage_bus]) for limit in (network.voltage_min, network.voltage_max))
+        beyond = xp.maximum(xp.maximum(volts**2 - high**2, low**2 - volts**2), 0)
+        return xp.concatenate([beyond, overload[..., self.flow_branch]], -1) / spread(self.scale)
 
     def names(self, network: Network) -> tuple[str, ...]:
         """Of the rows: "voltage at bus BUS", "line ID", "transformer ID"."""
@@ -168,7 +170,7 @@ class NoRows:
         """(0,)."""
         return np.zeros(0, kind)
 
-    def excess(self, network: Network, voltage: np.ndarray, overload: np.ndarray) -> np.ndarray:
+    def excess(self, network: Network, voltage: Values, overload: Values) -> Values:
         """(..., 0)."""
         return overload[..., :0]
 
