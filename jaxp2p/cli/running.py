@@ -263,8 +263,9 @@ def _print(
     from jaxp2p.report.tables import legend, notes, text_tables
 
     width = max(shutil.get_terminal_size((100, 24)).columns, 80)
+    market, buses = community.market.words, len(community.network.bus_ids)
     typer.echo(
-        f"{case}: {community.size} members on {len(community.network.bus_ids)} buses, {community.market.words}, "
+        f"{case}: {community.size} members on {buses} buses, {market}, "
         f"{span_text(tables)}, {len(tables.profiles)} slots\n"
     )
     typer.echo(text_tables(kpis, width=width) + "\n")

@@ -71,8 +71,9 @@ def consistent_prices(
     problem: SlotProblem, price: Array, trades: Array, trade_price: Array
 ) -> tuple[Array, Array]:
     """Market prices (N,) near `price` at which no trade with room would pay, and who has room (K, N) bool."""
-    free = jnp.abs(trades) < AT_LIMIT * problem.trade_limit
+    limit = problem.trade_limit
     low, high = price_limits(problem)
+    free = jnp.abs(trades) < AT_LIMIT * limit
     alike = problem.unserved_price is None  # else a limit of the connection makes prices a member's own
     found = problem.market.consistent(price, low, high, free=free, trade_price=trade_price, alike=alike)
     return found, free
