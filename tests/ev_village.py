@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from jaxp2p.model.devices.vehicle import Stay, Vehicles, calendar
-from jaxp2p.model.market import no_market, pool_market
+from jaxp2p.model.markets import no_market, pool_market
 from jaxp2p.model.network import NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 

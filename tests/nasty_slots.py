@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from slot_recipes import RECIPES
 
-from jaxp2p.model.market import complete_graph, market_from_edges, no_market, pool_market, regular_graph
+from jaxp2p.model.markets import complete_graph, market_from_edges, no_market, pool_market, regular_graph
 from jaxp2p.model.network import Base, NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Market, Network
 from jaxp2p.slot.problem import SlotProblem

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.model.market import market_from_edges, no_market, pool_market, regular_graph
+from jaxp2p.model.markets import market_from_edges, no_market, pool_market, regular_graph
 from jaxp2p.model.network import Base, NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Network
 from jaxp2p.slot.problem import SlotProblem

@@ -12,7 +12,7 @@ from random_slots import random_slot
 from jaxp2p.model.network import NoRows
 from jaxp2p.slot import execute
 from jaxp2p.slot.admm import adjoint, solver
-from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.admm.method import ADMM
 
 pytestmark = pytest.mark.slow
 

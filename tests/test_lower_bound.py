@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from jaxp2p.hindsight.lower_bound import _lower_bound, best_lower_bound, lower_bound
-from jaxp2p.model.market import market_from_edges, no_market, pool_market
+from jaxp2p.model.markets import market_from_edges, no_market, pool_market
 from jaxp2p.model.network import NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxp2p.hindsight.lower_bound import lower_bound
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
-from jaxp2p.model.market import no_market
+from jaxp2p.model.markets import no_market
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 row = lambda *values: jnp.array(values)

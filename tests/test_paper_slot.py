@@ -137,7 +137,7 @@ def test_every_field_that_is_written_down_of_a_slot():
 def test_the_next_slot_begins_where_this_one_ends(monkeypatch):
     """Energies as above, the solver's state, the memory, and one slot more of the week."""
     monkeypatch.setattr(solvers.execute, "finish", lambda posed, answer: RESULT)
-    outcome = SimpleNamespace(answer=None, state="warm")
+    outcome = SimpleNamespace(answer=None, result=None, state="warm")
     before = RunState(Stored(row(5, 2, 0)), "cold", jnp.array(671), "before")
     posed = Posed(problem(), before.stored, "after")
     following, kept = carry_out(paper.community(), before, Cleared(posed, outcome))

@@ -13,8 +13,9 @@ from jaxp2p.hindsight.horizon_data import NetworkRows
 from jaxp2p.hindsight.horizon_qp import solve_horizon
 from jaxp2p.hindsight.horizon_settlement import row_excess
 from jaxp2p.hindsight.perfect_foresight import horizon_data, perfect_foresight
+from jaxp2p.model.markets import KINDS
 from jaxp2p.model.network import Base, NoRows
-from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Market, Network, Prosumers
+from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Network, Prosumers
 
 pytestmark = pytest.mark.slow
 
@@ -37,9 +38,7 @@ def market_of(kind, size, *, fee=0.0, limit=np.inf, edges=()):
     else:
         rows = 1 if kind == "pool" else 0
         fees, limits, shape = np.full((rows, size), fee), np.full((rows, size), limit), (0, size)
-    return Market(
-        partner=np.zeros(shape, int), reverse=np.zeros(shape, int), fee=fees, limit=limits, kind=kind
-    )
+    return KINDS[kind](partner=np.zeros(shape, int), reverse=np.zeros(shape, int), fee=fees, limit=limits)
 
 
 def feeder_of(bus, flexible):

@@ -8,8 +8,8 @@ from random_slots import random_slot
 
 from jaxp2p.runs.verification import compare, optimum
 from jaxp2p.slot import execute, solvers
-from jaxp2p.slot.admm.solver import ADMM
-from jaxp2p.slot.newton.solver import Newton, suits
+from jaxp2p.slot.admm.method import ADMM
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.status import Status
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,9 @@ def slots_for(name, family, dtype):
     """The slots of a family that the solver is made for."""
     for seed in range(family, FAMILIES * MEMBERS, FAMILIES):
         problem = random_slot(seed, dtype=dtype)
-        if name == "admm" or suits(problem.market, connection_limits=problem.unserved_price is not None):
+        if name == "admm" or Newton.suits(
+            problem.market, connection_limits=problem.unserved_price is not None
+        ):
             yield seed, problem
 
 

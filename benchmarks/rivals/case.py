@@ -22,7 +22,7 @@ from jaxp2p.simulation.forward import RunState, init, slots
 from jaxp2p.simulation.step import Stored
 from jaxp2p.slot import execute
 from jaxp2p.slot.admm import solver
-from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.problem import SlotProblem
 
 HOMES = 3000  # that the feeder carries as it is

@@ -6,7 +6,7 @@ leak below a lower limit, elastic load, negative prices, tariffs without a sprea
 
 import numpy as np
 
-from jaxp2p.model.market import market_from_edges, no_market, pool_market, regular_graph
+from jaxp2p.model.markets import market_from_edges, no_market, pool_market, regular_graph
 from jaxp2p.model.network import NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 

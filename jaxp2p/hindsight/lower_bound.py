@@ -280,10 +280,9 @@ def _pool(community: Community) -> tuple[Array, Array]:
     """(N,) EUR/kWh and kW: what separates a home's price from the pool's, and what it can trade."""
     market, size = community.market, community.size
     fee, limit = market.fee, market.limit
-    if market.kind == "none" or fee.shape[0] == 0:
+    if fee.shape[0] == 0:
         return jnp.zeros((size,), fee.dtype), jnp.zeros((size,), fee.dtype)
-    smallest = jnp.min(jnp.where(limit > 0, fee, jnp.inf))
-    each = jnp.broadcast_to(smallest, (size,)) if market.kind == "bilateral" else fee[0]
+    each = market.fee_in_pool()
     return jnp.where(jnp.isfinite(each), 0.5 * each, 0), jnp.sum(limit, axis=0)
 
 

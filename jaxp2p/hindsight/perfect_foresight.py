@@ -228,11 +228,11 @@ def _pool_of(community: Community) -> tuple[bool, float, np.ndarray, bool]:
     market, size = community.market, community.size
     fee, limit = _float(market.fee), _float(market.limit)
     open_edges = limit > 0
-    if market.kind == "none" or not open_edges.any():
+    if not open_edges.any():
         return False, 0.0, np.zeros(size), True
     smallest = float(fee[open_edges].min())
     same_fee = bool(np.all(fee[open_edges] == smallest))
-    return True, smallest, limit.sum(0), market.kind == "pool" and same_fee
+    return True, smallest, limit.sum(0), market.pooled and same_fee
 
 
 def _missing_rows(

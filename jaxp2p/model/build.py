@@ -13,7 +13,7 @@ from jaxp2p.data.times import zoned_time
 from jaxp2p.data.validation import slot_hours
 from jaxp2p.model.devices import Battery, Plugs, Vehicles
 from jaxp2p.model.devices.vehicle import Stay, calendar
-from jaxp2p.model.market import (
+from jaxp2p.model.markets import (
     complete_graph,
     market_from_edges,
     nearest_graph,

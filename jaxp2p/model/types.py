@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxp2p._pytree import record, static
 from jaxp2p.model.devices import Battery, Plugs, Vehicles
+from jaxp2p.model.markets import Market
 from jaxp2p.model.network import Base, Feeder, Network, NoRows
 
 
@@ -36,24 +37,6 @@ class Prosumers:
         """(N,) bool: homes that can change their injection: with PV, a battery, a vehicle or elastic load."""
         alone = self.battery.owned | (self.pv_peak > 0) | (self.load_flex_share > 0)
         return alone if self.vehicles is None else alone | self.vehicles.owned.any(0)
-
-
-@record
-class Market:
-    """Trading graph in padded form: slot k of member i trades with `partner[k, i]`.
-
-    kind "bilateral": `reverse[k, i]` is the flat index (k' * N + i') of the same edge seen from the
-    partner; padded slots point at themselves and have `limit` 0.
-    kind "pool": one slot (K = 1) per member towards the pool; `partner`, `reverse` have shape (0, N).
-    kind "none": K = 0.
-    """
-
-    partner: Array  # (K, N) int32
-    reverse: Array  # (K, N) int32
-    fee: Array  # (K, N) EUR/kWh, gamma: charged on |e_ij|, half to each side
-    limit: Array  # (K, N) kW, e_max
-    kind: str = static(default="bilateral")
-    limited: bool = static(default=True)  # False: no trade has a limit (it may still be closed by limit 0)
 
 
 @record

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxp2p.control.catalogue import OPTIMUM, REFERENCE, TRADE_ONLY
 from jaxp2p.model.match import require_match
 from jaxp2p.model.network import on_host
 from jaxp2p.model.trajectory import Trajectory
@@ -25,10 +26,6 @@ from jaxp2p.report.stays import Stays, energy_before, stays_of
 from jaxp2p.simulation.accounting import Costs, costs, possible_saving
 from jaxp2p.simulation.grid import GridState, grid_state
 from jaxp2p.slot.status import Status
-
-REFERENCE = "no_storage_no_trade"  # what savings and benefits are measured against
-TRADE_ONLY = "no_storage"  # what the capture is measured against
-OPTIMUM = "perfect_foresight"
 
 UNSOLVED = (Status.MAX_ITER, Status.NUMERICAL_ERROR)  # a slot without a certified answer
 WORSE_OFF_EUR, WORSE_OFF_SHARE = 1e-3, 1e-4  # loss over the run that still counts as none (rounding)

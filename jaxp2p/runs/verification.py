@@ -148,11 +148,7 @@ def compare(problem: SlotProblem, d: execute.Dispatch, best: Optimum) -> Compari
     squared = excess[:volts] * np.asarray(problem.feeder.scale, float)[:volts]
     rest = np.asarray(d.sell, float) - np.asarray(d.buy, float) - np.asarray(d.unserved, float)
     trades = np.asarray(d.trades, float)
-    if problem.market.kind == "bilateral":
-        twin = np.asarray(problem.market.reverse).reshape(-1)
-        reciprocity = np.abs(trades.reshape(-1) + trades.reshape(-1)[twin])
-    else:
-        reciprocity = np.abs(trades.sum(1))
+    reciprocity = problem.market.imbalance(trades)
     return Comparison(
         gap_rel=(executed_cost(problem, d) - target) / scale,
         scale_eur=scale,

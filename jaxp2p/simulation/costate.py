@@ -31,8 +31,7 @@ from jaxp2p.simulation import forward as simulation
 from jaxp2p.simulation.step import Posed, Stored, after, pose, record
 from jaxp2p.slot import execute
 from jaxp2p.slot.newton.adjoint import Solution, pool_answer, pool_replies
-from jaxp2p.slot.newton.solver import Newton
-from jaxp2p.slot.newton.solver import suits as one_price
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.prox.sensitivity import derivative_only, with_derivative_of
 from jaxp2p.slot.solvers import Solver
 
@@ -96,8 +95,8 @@ def suits(community: Community, policy: Policy, solver: Solver) -> bool:
     looks at everybody's battery.
     """
     homes, market = community.prosumers, community.market
-    alone = one_price(market, connection_limits=homes.limited) and not community.feeder.rows
-    return alone and isinstance(solver, Newton) and policy.tuned is not None
+    alone = Newton.suits(market, connection_limits=homes.limited) and not community.feeder.rows
+    return alone and solver.by_price and policy.tuned is not None
 
 
 def simulate(
@@ -105,7 +104,7 @@ def simulate(
     horizon: Horizon,
     penalties: Penalties,
     policy: Policy,
-    solver: Newton,
+    solver: Solver,
     *,
     slot_of_week: int | Array = 0,
     keep: tuple[str, ...] = Trajectory._fields,
@@ -148,7 +147,7 @@ def simulate(
     return last + dlast[0], jax.vmap(settle)(known, points, balance.price + dprice, response, verdict)
 
 
-def _run(rules: _Rules, horizon: Horizon, solver: Newton, number: Array) -> tuple[Array, dict, _Point]:
+def _run(rules: _Rules, horizon: Horizon, solver: Solver, number: Array) -> tuple[Array, dict, _Point]:
     """The run itself: the energy at its end, its verdicts, and where it was in every slot."""
     slots = simulation.slots(horizon)
     first = jax.tree.map(lambda x: x[0], slots)

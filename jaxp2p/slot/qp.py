@@ -120,7 +120,7 @@ def to_qp(problem: SlotProblem) -> QP:
     matrices, lows, highs = [balance, devices], [zeros, start_d], [zeros, start_d]
     names = ["balance", "devices"]
     if fee.shape[0]:
-        reciprocity = _reciprocity(problem)
+        reciprocity = problem.market.reciprocity()
         at = {f"sale{k}": part for k, part in enumerate(reciprocity)}
         at |= {f"purchase{k}": -part for k, part in enumerate(reciprocity)}
         matrices.append(constraint(**at))
@@ -204,20 +204,3 @@ def _value_given_up(discharge, value, fall, eta_c, eta_d) -> np.ndarray:
     first = np.where(value < 0, np.minimum(discharge, turn), 0)
     rest = discharge - first
     return eta_c * (value + fall * first / 2) * first + (value + fall * (first + rest / 2)) * rest / eta_d
-
-
-def _reciprocity(problem: SlotProblem) -> list[sp.csc_matrix]:
-    """Per trade slot k the columns of e_k in: sum_i e_i = 0 (pool), e_ij + e_ji = 0 per edge (bilateral)."""
-    slots, homes = problem.market.fee.shape
-    if problem.market.kind == "pool":
-        return [sp.csc_matrix(np.ones((1, homes)))]
-    reverse = np.asarray(problem.market.reverse).reshape(-1)
-    flat = np.arange(slots * homes)
-    first = flat[flat <= reverse]  # a padded slot is its own reverse: e = 0
-    edge = np.arange(len(first))
-    data = np.ones(2 * len(first))
-    both = sp.csc_matrix(
-        (data, (np.concatenate([edge, edge]), np.concatenate([first, reverse[first]]))),
-        shape=(len(first), slots * homes),
-    )
-    return [both[:, k * homes : (k + 1) * homes] for k in range(slots)]

@@ -37,7 +37,7 @@ from jaxp2p.simulation.step import Posed, Stored, at_start, execute, pose
 from jaxp2p.simulation.step import record as record_slot
 from jaxp2p.slot import solvers
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.solvers import Newton, Solver
+from jaxp2p.slot.solvers import Solver
 from jaxp2p.studies.summary import Circumstances, Series, summarise
 
 SHARED = ("market", "feeder")  # parts of a slot that all scenarios have in common
@@ -185,11 +185,10 @@ def _empty(task: Task, scenarios: int) -> Series:
 
 def choose_engine(solver: Solver, homes: int, engine: str | None = None) -> tuple[str, int]:
     """The engine and its lanes that suit solver, community and device; or the lanes for a given engine."""
-    newton = isinstance(solver, Newton)
     if jax.default_backend() != "cpu":
-        # a Newton step is too cheap to be worth sorting the lanes for
-        return engine or ("lockstep" if newton else "free_running"), DEVICE_LANES
-    alone = engine != "free_running" and not (newton and homes < SMALL)
+        # a cheap step is not worth sorting the lanes for
+        return engine or ("lockstep" if solver.cheap else "free_running"), DEVICE_LANES
+    alone = engine != "free_running" and not (solver.cheap and homes < SMALL)
     return engine or "lockstep", 1 if alone else CORE_LANES
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import jax
@@ -12,6 +13,7 @@ import pandas as pd
 from jax import Array
 from jax.sharding import Mesh
 
+from jaxp2p.control.catalogue import REFERENCE
 from jaxp2p.control.policy import AnyPolicy, Penalties
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
@@ -19,7 +21,7 @@ from jaxp2p.model.devices import begun
 from jaxp2p.model.match import require_match
 from jaxp2p.model.network import on_host
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.report.kpis import REFERENCE, UNSOLVED
+from jaxp2p.report.kpis import UNSOLVED
 from jaxp2p.runs.runner import (
     check_end_value,
     make_policies,
@@ -344,7 +346,8 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         row_price=float(study.penalties.row),
     )
     short, spilled = unserved_power(found.trajectory)
-    nothing, solved = np.zeros(study.slots), np.full(study.slots, int(Status.SOLVED))
+    nothing: Any = np.zeros(study.slots)
+    solved: Any = np.full(study.slots, int(Status.SOLVED))
     # its unserved with a sign in any case; it has no slots of its own that could be unsolved
     done = found.trajectory._replace(unserved=short - spilled, status=solved, gap=nothing, iterations=nothing)
     return summarise(whole, slots, done), float(whole.prosumers.battery.energy_start.sum())

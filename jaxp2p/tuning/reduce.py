@@ -31,7 +31,7 @@ def decisive(community: Community, horizon: Horizon) -> tuple[Community, Horizon
     Raises ValueError for other markets than the pool, and for trade or connection limits.
     """
     homes, market = community.prosumers, community.market
-    if market.kind != "pool" or market.limited or homes.limited:
+    if not market.pooled or market.limited or homes.limited:
         raise ValueError("only a pool without trade and connection limits can be reduced")
     community, horizon = without_network(community, horizon)
     battery = homes.battery

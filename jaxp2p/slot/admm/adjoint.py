@@ -31,11 +31,10 @@ from jax.scipy.sparse.linalg import cg
 from jaxp2p._pytree import record, static
 from jaxp2p.slot.admm import solver
 from jaxp2p.slot.admm.feeder import RowsAtWork, moving_with, row_prices
-from jaxp2p.slot.admm.solver import ADMM, Outcome, State, at_work, end_of, step
+from jaxp2p.slot.admm.solver import Outcome, Settings, State, at_work, end_of, step
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import ProsumerUpdate, curve
 from jaxp2p.slot.prox.sensitivity import with_derivative_of
-from jaxp2p.slot.prox.trades import project_trades
 from jaxp2p.slot.rows import nodal_surcharge
 
 ADJOINTS = ("unroll", "implicit")
@@ -62,7 +61,7 @@ class Consensus(NamedTuple):
 
 def solve(
     problem: SlotProblem,
-    admm: ADMM,
+    admm: Settings,
     state: State,
     *,
     adjoint: str = "implicit",
@@ -89,7 +88,7 @@ def solve(
 
 
 def at_solution(
-    problem: SlotProblem, admm: ADMM, outcome: Outcome, *, linear: Linear | None = None
+    problem: SlotProblem, admm: Settings, outcome: Outcome, *, linear: Linear | None = None
 ) -> Outcome:
     """`outcome`, bit by bit, as a function of the problem that it solves: "implicit" for any ADMM outcome."""
     admm, star = jax.lax.stop_gradient((admm, outcome.state))
@@ -132,8 +131,8 @@ def copies(problem: SlotProblem, like: State, v: Consensus, work: RowsAtWork | N
     """The state with consensus variable v, penalties and the rest from `like`: block 2 of an iteration."""
     rho, rho_n = jnp.sqrt(like.rho)
     wished, injection = v.trades / rho, v.injection / rho_n
-    trades = project_trades(problem.market, wished)
-    dual = jnp.mean(wished, axis=1, keepdims=True) if problem.market.kind == "pool" else wished - trades
+    trades = problem.market.project(wished)
+    dual = problem.market.rest(wished, trades)
     state = like._replace(trades=trades, trade_dual=dual, injection=injection)
     if work is None:
         return state

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.slot.admm.state import ADMM, State
+from jaxp2p.slot.admm.state import Settings, State
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import ProsumerUpdate
 from jaxp2p.slot.prox.sensitivity import largest
@@ -33,7 +33,9 @@ class Residuals(NamedTuple):
         return (self.gap <= 1) & (self.row_excess <= 1)
 
 
-def residuals(problem: SlotProblem, admm: ADMM, old: State, new: State, update: ProsumerUpdate) -> Residuals:
+def residuals(
+    problem: SlotProblem, admm: Settings, old: State, new: State, update: ProsumerUpdate
+) -> Residuals:
     """Residuals of the step from `old` to `new`; the gap is left open."""
     copied = lambda difference: _largest(problem.feeder.of_movers(difference))
     apart = [_largest(update.trades - new.trades), copied(update.injection - new.injection)]

@@ -24,7 +24,7 @@ from jax.lax import Precision, stop_gradient
 
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.newton.dual import SATURATED, price_range
-from jaxp2p.slot.newton.solver import Newton, Outcome, State, pool_trades
+from jaxp2p.slot.newton.solver import Outcome, Settings, State, pool_trades
 from jaxp2p.slot.newton.solver import solve as solve_forward
 from jaxp2p.slot.polish import moving_as
 from jaxp2p.slot.problem import SlotProblem
@@ -56,7 +56,7 @@ class Replies(NamedTuple):
     market_price: Array  # (N,) EUR/kWh
 
 
-def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
+def solve(problem: SlotProblem, newton: Settings, state: State) -> Outcome:
     """`slot.newton.solver.solve`, differentiable with respect to the leaves of `problem`.
 
     The derivatives are those of the exact optimum, whatever the tolerance; `state` and `newton` have none.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p.slot.gap import gap_scale
-from jaxp2p.slot.newton.state import Newton
+from jaxp2p.slot.newton.state import Settings
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import clamp
 from jaxp2p.slot.prox.response import Pieces, Response, between, corners, power_range
@@ -50,7 +50,7 @@ class Point(NamedTuple):
     gradient: Array  # (1 + R,) kW
 
 
-def make_setup(problem: SlotProblem, newton: Newton) -> Setup:
+def make_setup(problem: SlotProblem, newton: Settings) -> Setup:
     dtype, size = problem.load.dtype, problem.load.shape[0]
     unit, eps = problem.price_scale / problem.power_scale, _pull(problem, newton)
     pieces = problem.pieces()
@@ -81,7 +81,7 @@ def make_setup(problem: SlotProblem, newton: Newton) -> Setup:
     )
 
 
-def _pull(problem: SlotProblem, newton: Newton) -> Array:
+def _pull(problem: SlotProblem, newton: Settings) -> Array:
     """() (EUR/kWh)/kW, eps."""
     return (newton.proximal * (problem.price_scale / problem.power_scale)).astype(problem.load.dtype)
 
@@ -93,11 +93,7 @@ def _positions(pieces: Pieces, base: Array, eps: Array) -> tuple[Response, Array
 
 def price_range(problem: SlotProblem) -> tuple[Array, Array, Array]:
     """Half the fee () of a trade, and the least and greatest prices (1 + R,), EUR/kWh."""
-    fee = problem.price_buy - problem.price_sell
-    if problem.market.kind == "pool":
-        # beyond b - s nobody trades, and a closed market (limit 0) is no different
-        open_ = jnp.max(problem.market.limit) > 0
-        fee = jnp.where(open_, jnp.minimum(jnp.max(problem.market.fee), fee), fee)
+    fee = problem.market.fee_of_all(problem.price_buy - problem.price_sell)
     rows = jnp.full(problem.row_offset.shape, problem.row_penalty)
     lowest = jnp.concatenate([(problem.price_sell + fee / 2)[None], -rows])
     return fee / 2, lowest, jnp.concatenate([(problem.price_buy - fee / 2)[None], rows])
@@ -138,7 +134,7 @@ def evaluate(problem: SlotProblem, setup: Setup, prices: Array, centre: Array) -
     return Point(prices, power, slope, market_price, rows, gradient)
 
 
-def allowed_loss(problem: SlotProblem, newton: Newton) -> Array:
+def allowed_loss(problem: SlotProblem, newton: Settings) -> Array:
     """() EUR/h that the answer may cost above the optimum when the iteration stops: half of the tolerance."""
     return 0.5 * newton.eps_gap * gap_scale(problem, jnp.zeros_like(problem.slot_hours)) / problem.slot_hours
 
@@ -159,7 +155,7 @@ def imbalance(problem: SlotProblem, setup: Setup, at: Point) -> tuple[Array, Arr
     return violation, slack + utility
 
 
-def promising(problem: SlotProblem, newton: Newton, setup: Setup, at: Point, centre: Array) -> Array:
+def promising(problem: SlotProblem, newton: Settings, setup: Setup, at: Point, centre: Array) -> Array:
     """() bool: whether what the pull to the centre costs is about small enough for a proof.
 
     With q an answer to the price without the pull, p costs at most eps |p - pbar| |p - q| more.

@@ -6,7 +6,7 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p.slot.newton.dual import Point, Setup
-from jaxp2p.slot.newton.state import Newton
+from jaxp2p.slot.newton.state import Settings
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import clamp
 
@@ -15,7 +15,7 @@ TIMID = 0.3  # share of the derivative along a step that is left after it
 LESS, MORE, LEAST_CAUTION = 0.25, 16, 1e-4
 
 
-def newton_step(problem: SlotProblem, setup: Setup, newton: Newton, at: Point, caution: Array) -> Array:
+def newton_step(problem: SlotProblem, setup: Setup, newton: Settings, at: Point, caution: Array) -> Array:
     """Damped Newton step (1 + R,) on the pool price and the rows that matter most."""
     damping = caution * setup.damping
     blocked = ((at.prices <= setup.lowest) & (at.gradient <= 0)) | (
