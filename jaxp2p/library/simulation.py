@@ -70,11 +70,15 @@ def _simulate(
     adjoint: str | None,
     keep: tuple[str, ...],
 ) -> Trajectory:
-    if adjoint is not None and isinstance(policy, Policy) and isinstance(solver, Newton):
-        if costate.suits(community, policy, solver):
-            return costate.simulate(
-                community, horizon, penalties, policy, solver, slot_of_week=number, keep=keep
-            )[1]
+    if (
+        adjoint is not None
+        and isinstance(policy, Policy)
+        and isinstance(solver, Newton)
+        and costate.suits(community, policy, solver)
+    ):
+        return costate.simulate(
+            community, horizon, penalties, policy, solver, slot_of_week=number, keep=keep
+        )[1]
     return forward.simulate(
         community, horizon, penalties, policy, solver, slot_of_week=number, keep=keep, adjoint=adjoint
     )[1]
