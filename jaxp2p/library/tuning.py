@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
@@ -126,9 +127,10 @@ def tune(
         checkpoint=None if checkpoint is None else Path(checkpoint),
         told=tell,
     )
+    value = found.value if stages > 1 else replace(found.value, begins=jnp.zeros((1,), jnp.int32))
     return Tuned(
         case=case,
-        controller=found.value,
+        controller=value,  # one stage holds whenever it is: as in its file
         history=pd.DataFrame(flat(found.histories)),
         end_value=price,
         begins=tuple(found.begins),
