@@ -53,7 +53,7 @@ def check(seed: int, *, policies: bool = True, shapes: int | None = None) -> dic
     best = perfect_foresight(community, horizon, tolerance=1e-6, **prices)
     seconds = time.perf_counter() - begin
     optimum = horizon_optimum(community, horizon, **prices)
-    rows = None if community.feeder is None else jnp.asarray(np.clip(best.row_duals, -row, row))
+    rows = None if not community.feeder.rows else jnp.asarray(np.clip(best.row_duals, -row, row))
     bound = lower_bound(
         community,
         horizon,
@@ -67,7 +67,7 @@ def check(seed: int, *, policies: bool = True, shapes: int | None = None) -> dic
     found = {
         "seed": seed,
         "market": community.market.kind,
-        "network": community.feeder is not None,
+        "network": community.feeder.rows > 0,
         "limits": community.prosumers.limited or bool(np.isfinite(trade_limit[trade_limit > 0]).any()),
         "reference": (best.objective_eur - optimum) / scale,
         "bound": (float(bound.value_eur) - best.objective_eur) / scale,

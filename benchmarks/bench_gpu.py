@@ -179,6 +179,7 @@ def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -
     from jaxp2p.slot.admm import solver as admm
     from jaxp2p.slot.newton import solver as newton
     from jaxp2p.slot.prox.prosumer import curve
+    from jaxp2p.slot.solvers import ADMM, Newton
 
     problem = one_problem(task)
     shared = {name: getattr(problem, name) for name in ("market", "feeder")}
@@ -194,14 +195,14 @@ def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -
         leaves = varied(factor)
         own = unpack(leaves)
         if kernel == "newton":
-            return leaves, None, newton.begin(own, newton.Newton(), newton.init(own))
-        state = admm.init(own, admm.ADMM())
+            return leaves, None, newton.begin(own, Newton(), newton.init(own))
+        state = admm.init(own, ADMM())
         return leaves, curve(own.response(), state.rho[1]), state
 
     def step(leaves, devices, state):
         if kernel == "newton":
-            return newton.iterate(unpack(leaves), newton.Newton(), state)
-        return admm.step(unpack(leaves), admm.ADMM(), devices, state)[0]
+            return newton.iterate(unpack(leaves), Newton(), state)
+        return admm.step(unpack(leaves), ADMM(), devices, state)[0]
 
     def many(leaves, devices, state):
         return jax.lax.fori_loop(0, steps, lambda _, s: jax.vmap(step)(leaves, devices, s), state)
@@ -273,7 +274,7 @@ def judge_ours(task, *, slots: int, sample: int, scenarios: int = 1, budget: flo
     # pickled as numpy: the other process must not meet this one's device
     plain = lambda record: {n: v if isinstance(v, str | bool) else np.asarray(v) for n, v in record.items()}
     market, feeder = problems[0].market, problems[0].feeder
-    job = {"market": plain(market.__dict__), "feeder": plain(feeder.__dict__)}
+    job = {"market": plain(market.__dict__) | {"kind": market.kind}, "feeder": plain(feeder.__dict__)}
     take = lambda p: {n: None if getattr(p, n) is None else np.asarray(getattr(p, n)) for n in names}
     job["problems"] = [take(problems[t]) for t in chosen]
     with tempfile.TemporaryDirectory() as folder:
@@ -309,7 +310,8 @@ def reference(source: str, target: str) -> None:
     from rivals.judge import objective
     from rivals.lean import host
 
-    from jaxp2p.model.types import Feeder, Market
+    from jaxp2p.model.markets import KINDS
+    from jaxp2p.model.types import Feeder
     from jaxp2p.slot import solvers
     from jaxp2p.slot.problem import SlotProblem
     from jaxp2p.slot.solvers import ADMM, Newton, scale_tolerances
@@ -318,9 +320,10 @@ def reference(source: str, target: str) -> None:
     wide = lambda v: jnp.asarray(v, jnp.float64) if np.issubdtype(v.dtype, np.floating) else jnp.asarray(v)
     arrays = lambda leaves: {n: wide(v) if isinstance(v, np.ndarray) else v for n, v in leaves.items()}
     market, feeder = dict(job["market"]), job["feeder"]
-    market |= {"limited": bool(market["limited"]), "kind": str(market["kind"])}
-    shared = {"market": Market(**arrays(market)), "feeder": Feeder(**arrays(feeder))}
-    pool = shared["market"].kind == "pool"
+    kind = KINDS[str(market.pop("kind"))]
+    market |= {"limited": bool(market["limited"])}
+    shared = {"market": kind(**arrays(market)), "feeder": Feeder(**arrays(feeder))}
+    pool = shared["market"].pooled
     solver = scale_tolerances(Newton(max_iter=3000) if pool else ADMM(max_iter=30_000), 1 / 30)
 
     @jax.jit

@@ -61,7 +61,7 @@ def main(argv=None) -> None:
 
     from rivals.case import cast, make_case
 
-    from jaxp2p.slot.admm.solver import ADMM
+    from jaxp2p.slot.admm.method import ADMM
     from jaxp2p.tuning.penalty import constant_rule, iterations_needed, sample, tune_penalties
 
     case = make_case(options.n, "bilateral", seed=options.community, length=2 * options.slots)

@@ -109,8 +109,9 @@ class Window:
 
     def __init__(self, case: str, options, *, start: str, days: float, price: str, network=True, **devices):
         from jaxp2p import POLICIES, build_community, build_horizon, evaluate, load_case, window
+        from jaxp2p.control.catalogue import MPC_POLICIES
         from jaxp2p.data import days_before
-        from jaxp2p.runs.runner import HISTORY_DAYS, MPC_POLICIES, run
+        from jaxp2p.runs.runner import HISTORY_DAYS, run
 
         whole = load_case(case, price=price, **devices)
         tables = window(whole, start=start, days=days)

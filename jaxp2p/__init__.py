@@ -15,7 +15,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "ADMM": "slot.admm.solver",
+    "ADMM": "slot.admm.method",
     "Battery": "model.types",
     "Case": "library.case",
     "Community": "model.types",
@@ -25,9 +25,9 @@ _HOME = {
     "Limits": "control.policy",
     "Market": "model.types",
     "Network": "model.types",
-    "Newton": "slot.newton.solver",
+    "Newton": "slot.newton.method",
     "OwnPolicy": "control.policy",
-    "POLICIES": "runs.runner",
+    "POLICIES": "control.catalogue",
     "Policy": "control.policy",
     "Prosumers": "model.types",
     "Result": "library.run",

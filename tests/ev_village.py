@@ -12,8 +12,8 @@ import numpy as np
 from scipy.optimize import linprog
 
 from jaxp2p.model.devices.vehicle import Stay, Vehicles, calendar
-from jaxp2p.model.market import no_market, pool_market
-from jaxp2p.model.network import controllable_rows, radial_matrices
+from jaxp2p.model.markets import no_market, pool_market
+from jaxp2p.model.network import NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 HOURS, SEATS, HOMES = 0.5, 2, 4
@@ -125,6 +125,9 @@ def village(
         voltage_min=jnp.full((4,), 0.97, dtype),
         voltage_max=jnp.full((4,), 1.03, dtype),
         rating=jnp.asarray(np.array([14.0, np.inf, np.inf], dtype)),
+        bus_ids=("mains", "near", "middle", "far"),
+        branch_ids=("first", "second", "third"),
+        branch_kinds=("line",) * 3,
     )
     flexible = np.asarray(prosumers.flexible)
     feeder = controllable_rows(lines, np.asarray(prosumers.bus), flexible, np.dtype(dtype))
@@ -144,7 +147,7 @@ def village(
     )
     market = pool_market(HOMES, fee=fee, dtype=dtype) if kind == "pool" else no_market(HOMES, dtype=dtype)
     return (
-        Community(prosumers=prosumers, market=market, network=lines, feeder=feeder if network else None),
+        Community(prosumers=prosumers, market=market, network=lines, feeder=feeder if network else NoRows()),
         horizon,
         stays,
     )
@@ -211,7 +214,7 @@ def cheapest(community: Community, horizon: Horizon, stays: list[Stay]) -> float
         if first >= end:
             continue
         most = stay.capacity if stay.discharge_max else max(stay.energy, stay.wanted)
-        start = stay.energy if stay.begin >= 0 else min(least_at(stay, first), most)
+        start = stay.energy if stay.begin >= 0 else min(least_at(stay, -1), most)
         last, known = None, start
         for slot in range(first, end):
             low = lowest(stay) if slot < end - 1 else min(least_at(stay, slot), most)
@@ -242,7 +245,7 @@ def cheapest(community: Community, horizon: Horizon, stays: list[Stay]) -> float
             equal.append((balance, load[slot, home] - pv[slot, home]))
         if pool:
             equal.append((pool, 0.0))
-        if community.feeder is not None:
+        if community.feeder.rows:
             for row, high in limits(community, horizon, slot):
                 over = variable(0, np.inf, HOURS * ROW_PENALTY)
                 weights, known = {over: -1.0}, high

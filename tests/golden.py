@@ -18,7 +18,8 @@ import jax
 import numpy as np
 from slot_judge import Optimum
 
-from jaxp2p.model.types import Feeder, Market
+from jaxp2p.model.markets import KINDS
+from jaxp2p.model.network import Feeder, NoRows
 from jaxp2p.slot.problem import SlotProblem
 
 FOLDER = Path(__file__).parent / "reference"
@@ -51,11 +52,12 @@ def optimum_of(record: dict) -> Optimum:
 def problem_of(record: dict, dtype: str) -> SlotProblem:
     """The slot as the solvers take it."""
     fields = dict(record["problem"])
-    market, feeder, homes = fields.pop("market"), fields.pop("feeder"), len(fields["load"])
+    market, feeder, homes = dict(fields.pop("market")), fields.pop("feeder"), len(fields["load"])
+    kind = market.pop("kind")
     return SlotProblem(
         **_arrays(fields, dtype),
-        market=Market(**{name: _per_trade(x, homes) for name, x in _arrays(market, dtype).items()}),
-        feeder=None if feeder is None else Feeder(**_arrays(feeder, dtype)),
+        market=KINDS[kind](**{name: _per_trade(x, homes) for name, x in _arrays(market, dtype).items()}),
+        feeder=NoRows() if feeder is None else Feeder(**_arrays(feeder, dtype)),
     )
 
 
@@ -68,8 +70,9 @@ def plain(problem: SlotProblem) -> dict:
     """The inverse of `problem_of`: six digits, so that the file can be read."""
     fields = dict(problem.__dict__)
     feeder = fields["feeder"]
-    fields["market"] = {name: _plain(x) for name, x in fields["market"].__dict__.items()}
-    fields["feeder"] = None if feeder is None else {name: _plain(x) for name, x in feeder.__dict__.items()}
+    market = problem.market
+    fields["market"] = {name: _plain(x) for name, x in market.__dict__.items()} | {"kind": market.kind}
+    fields["feeder"] = {name: _plain(x) for name, x in feeder.__dict__.items()} or None
     return {name: x if isinstance(x, dict) else _plain(x) for name, x in fields.items()}
 
 

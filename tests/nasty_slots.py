@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from slot_recipes import RECIPES
 
-from jaxp2p.model.market import complete_graph, market_from_edges, no_market, pool_market, regular_graph
-from jaxp2p.model.network import controllable_rows, radial_matrices, row_limits
+from jaxp2p.model.markets import complete_graph, market_from_edges, no_market, pool_market, regular_graph
+from jaxp2p.model.network import Base, NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Market, Network
 from jaxp2p.slot.problem import SlotProblem
 
@@ -240,7 +240,7 @@ def _assemble(s: SimpleNamespace, layout: Layout, dtype: np.dtype) -> SlotProble
         discharge_min = discharge_max = np.clip(s.forced[1], 0, discharge_max)
     largest = max(abs(s.buy), abs(s.sell), 0.05)
     row_penalty = 20 * largest if s.row_penalty is None else s.row_penalty
-    feeder, rows = (None, (np.zeros(0, dtype),) * 3) if not layout.buses else _rows(s, dtype)
+    feeder, rows = (NoRows(), (np.zeros(0, dtype),) * 3) if not layout.buses else _rows(s, dtype)
     return SlotProblem(
         slot_hours=array(s.dt),
         price_buy=array(s.buy),
@@ -319,5 +319,5 @@ def _rows(s: SimpleNamespace, dtype: np.dtype):
     )
     feeder = jax.tree.map(np.asarray, controllable_rows(network, bus, flexible, dtype))
     network = jax.tree.map(lambda x: np.asarray(x, dtype), network)
-    rows = row_limits(network, feeder, *(np.asarray(x, dtype) for x in (voltage, flow, 0.2 * flow)))
+    rows = feeder.limits(network, Base(*(np.asarray(x, dtype) for x in (voltage, flow, 0.2 * flow))))
     return feeder, rows

@@ -14,8 +14,9 @@ import pandas as pd
 from fake_runs import FakeRun
 
 from jaxp2p.model.devices import Plugs, Vehicles
+from jaxp2p.model.markets import Pool
 from jaxp2p.model.trajectory import Trajectory
-from jaxp2p.model.types import Battery, Community, Horizon, Market, Network, Prosumers
+from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 TIME = pd.Series(pd.date_range("2016-07-05 10:00", periods=6, freq="30min"), name="time")
 TERMINAL_PRICE = 0.2
@@ -64,12 +65,11 @@ def community(*, vehicles: bool = True) -> Community:
         limited=False,
         ids=("A", "B"),
     )
-    market = Market(
+    market = Pool(
         partner=np.zeros((0, 2), int),
         reverse=np.zeros((0, 2), int),
         fee=np.zeros((1, 2)),
         limit=np.full((1, 2), np.inf),
-        kind="pool",
         limited=False,
     )
     network = Network(
@@ -84,7 +84,7 @@ def community(*, vehicles: bool = True) -> Community:
         branch_ids=("L",),
         branch_kinds=("line",),
     )
-    return Community(prosumers=homes, market=market, network=network, feeder=None)
+    return Community(prosumers=homes, market=market, network=network)
 
 
 def horizon() -> Horizon:

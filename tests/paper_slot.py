@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.model.types import Feeder, Market
+from jaxp2p.model.markets import Pool
+from jaxp2p.model.types import Feeder
 from jaxp2p.slot import execute
 from jaxp2p.slot.gap import Gap
 from jaxp2p.slot.problem import SlotProblem
@@ -13,12 +14,11 @@ row = lambda *values: jnp.array(values, float)
 
 def problem() -> SlotProblem:
     """A, B and C for a quarter hour at 0.30 and 0.05 EUR/kWh."""
-    market = Market(
+    market = Pool(
         partner=jnp.zeros((0, 3), jnp.int32),
         reverse=jnp.zeros((0, 3), jnp.int32),
         fee=jnp.full((1, 3), 0.02),
         limit=jnp.full((1, 3), jnp.inf),
-        kind="pool",
         limited=False,
     )
     feeder = Feeder(

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from fake_runs import FakeRun
 
+from jaxp2p.model.markets import Pool
 from jaxp2p.model.trajectory import Trajectory
-from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Market, Network, Prosumers
+from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Network, Prosumers
 
 TIME = pd.Series(pd.date_range("2016-07-05 10:15", periods=4, freq="15min"), name="time")
 ROWS = ("voltage at bus n1", "voltage at bus n2", "transformer T", "line L")
@@ -48,12 +49,11 @@ def community() -> Community:
         limited=True,
         ids=("A", "B", "C"),
     )
-    market = Market(
+    market = Pool(
         partner=np.zeros((0, 3), int),
         reverse=np.zeros((0, 3), int),
         fee=np.full((1, 3), 0.01),
         limit=np.full((1, 3), np.inf),
-        kind="pool",
         limited=False,
     )
     # v^2 = base + 2 R p: 0.00125 per kW on T and as much on L

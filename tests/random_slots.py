@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.model.market import market_from_edges, no_market, pool_market, regular_graph
-from jaxp2p.model.network import controllable_rows, radial_matrices, row_limits
+from jaxp2p.model.markets import market_from_edges, no_market, pool_market, regular_graph
+from jaxp2p.model.network import Base, NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Network
 from jaxp2p.slot.problem import SlotProblem
 
@@ -86,7 +86,7 @@ def random_slot(
 
     bus = np.sort(shape.integers(1, buses, homes)) if buses > 1 else np.zeros(homes, int)
     flexible = (pv > 0) | (power > 0) | (share > 0)
-    feeder, rows = None, (jnp.zeros((0,), dtype),) * 3
+    feeder, rows = NoRows(), (jnp.zeros((0,), dtype),) * 3
     if binding and flexible.any():
         network = random_network(shape, buses, dtype)
         feeder = controllable_rows(network, bus, flexible, dtype)
@@ -110,7 +110,7 @@ def random_slot(
             }
         )
         feeder = controllable_rows(network, bus, flexible, dtype)
-        rows = row_limits(network, feeder, array(voltage), array(base), array(0.1 * base))
+        rows = feeder.limits(network, Base(array(voltage), array(base), array(0.1 * base)))
     limited = shape.random() < 0.15
     return SlotProblem(
         slot_hours=array(dt),

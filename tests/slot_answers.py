@@ -5,15 +5,15 @@ import numpy as np
 from slot_judge import judge, optimum
 
 from jaxp2p.slot import execute, solvers
-from jaxp2p.slot.admm.solver import ADMM
-from jaxp2p.slot.newton.solver import Newton, suits
+from jaxp2p.slot.admm.method import ADMM
+from jaxp2p.slot.newton.method import Newton
 
 SOLVERS = {"admm": ADMM(), "newton": Newton()}
 
 
 def suiting(problem, names=tuple(SOLVERS)) -> list[str]:
     """The solvers made for a slot of this structure."""
-    fits = suits(problem.market, connection_limits=problem.unserved_price is not None)
+    fits = Newton.suits(problem.market, connection_limits=problem.unserved_price is not None)
     return [name for name in names if name == "admm" or fits]
 
 

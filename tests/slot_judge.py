@@ -86,7 +86,7 @@ class _Slot:
         self.kind = problem.market.kind
         self.fee, self.limit = take(problem.market.fee), take(problem.market.limit)
         self.reverse = np.asarray(problem.market.reverse).reshape(-1)
-        self.rows = 0 if problem.feeder is None else len(problem.row_offset)
+        self.rows = problem.feeder.rows
         if self.rows:
             feeder = problem.feeder
             self.group, self.counts = np.asarray(feeder.group), take(feeder.flexible)

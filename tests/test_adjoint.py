@@ -11,7 +11,7 @@ from test_clearing import pool
 
 from jaxp2p.slot import execute
 from jaxp2p.slot.admm import adjoint, solver
-from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.clearing import clear_pool
 
 pytestmark = pytest.mark.slow

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from random_slots import random_slot
 
-from jaxp2p.model.market import pool_market
+from jaxp2p.model.markets import pool_market
 from jaxp2p.runs.verification import executed_cost, optimum
 from jaxp2p.slot import execute
 from jaxp2p.slot.admm import solver
-from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.clearing import clear_pool
 
 

@@ -16,6 +16,7 @@ from villages import village, write_raw
 import jaxp2p.runs.runner
 from jaxp2p.cli import app
 from jaxp2p.cli.source import CASE_NAMES
+from jaxp2p.control.catalogue import CATALOGUE, TUNED
 from jaxp2p.data import CASES, load_case, window, write_tables
 from jaxp2p.report.results import JSON_FIGURES, load_results
 
@@ -83,9 +84,11 @@ def test_cases():
 
 
 def test_policies_are_those_of_the_library():
-    assert jaxp2p.runs.runner.POLICIES == POLICIES
+    assert jaxp2p.POLICIES == POLICIES
     text = call("run", "--help").output
-    assert all(name in text for name in POLICIES)
+    assert all(
+        f" {entry.name} " in text and entry.words in text for entry in CATALOGUE if entry.name != TUNED
+    )
 
 
 @pytest.mark.slow
@@ -118,7 +121,7 @@ def test_run_passes_its_options_on(asked):
     (one,) = asked
     assert one.policies == ("no_storage", "lyapunov")
     assert one.community.market.kind == "pool"
-    assert one.community.feeder is None
+    assert not one.community.feeder.rows
     assert one.community.size == 12
     assert float(one.community.market.fee[0, 0]) == pytest.approx(0.02)
     assert one.horizon.slots == 48

@@ -9,7 +9,7 @@ from nasty_slots import draw
 
 from jaxp2p.slot.newton import adjoint, solver
 from jaxp2p.slot.newton.dual import price_range
-from jaxp2p.slot.newton.state import Newton
+from jaxp2p.slot.newton.method import Newton
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,10 @@ from finite_differences import LIMITS, NAMES, compare, executed, quickly
 from nasty_slots import draw
 from random_slots import random_slot
 
+from jaxp2p.model.network import NoRows
 from jaxp2p.slot import execute
 from jaxp2p.slot.admm import adjoint, solver
-from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.admm.method import ADMM
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,7 @@ TIGHT = ADMM(
 def alone(seed, market):
     problem = random_slot(seed, dtype=jnp.float64, homes=8, market=market, binding=False)
     none = {n: jnp.zeros(0) for n in ("row_offset", "row_upper", "row_lower")}
-    return replace(problem, feeder=None, **none)
+    return replace(problem, feeder=NoRows(), **none)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def solve(community, horizon, terminal_price=TERMINAL, **options):
 def bound_of(community, horizon, found, terminal_price=TERMINAL, **change):
     """The lower bound that the duals of perfect foresight prove."""
     rows = None
-    if community.feeder is not None:
+    if community.feeder.rows:
         rows = jnp.asarray(np.clip(found.row_duals, -ROW_PENALTY, ROW_PENALTY))
     options = {
         "storage_value": jnp.asarray(found.storage_duals),
@@ -142,7 +142,7 @@ def test_what_is_done_keeps_every_limit_and_law(name):
         if first >= end:
             continue
         own = slice(first, end), stay.seat, stay.home
-        start = stay.energy if stay.begin >= 0 else least_at(stay, 0)
+        start = stay.energy if stay.begin >= 0 else least_at(stay, -1)
         moved = HOURS * (CHARGE_EFFICIENCY * charge[own] - discharge[own] / DISCHARGE_EFFICIENCY)
         np.testing.assert_allclose(energy[own], start + np.cumsum(moved), atol=1e-7)
         assert np.all(energy[own] >= lowest(stay) - 1e-9)
@@ -219,12 +219,12 @@ def test_a_stay_that_the_end_cuts_by_hand(begin):
 
 
 def test_a_stay_that_the_start_cuts_begins_with_its_floor():
-    """Five slots of which two are over, four needed: one slot of charging was urgent and counts as done."""
+    """Five slots, two of them over, four needed: one was urgent and counts as done, three are left."""
     stay = DEFAULTS._replace(begin=-2, end=3, wanted=10 + 4 * STEP, **CHARGES_ONLY)
     found = solve(*lone([0.1, 0.3, 0.2], stay))
-    np.testing.assert_allclose(found.trajectory.vehicle_charge[:, 0, 0], [4, 0, 4], atol=1e-6)
+    np.testing.assert_allclose(found.trajectory.vehicle_charge[:, 0, 0], 4, atol=1e-6)
     np.testing.assert_allclose(
-        found.trajectory.vehicle_energy[:, 0, 0] - 10, STEP * np.array([3, 3, 4]), atol=1e-6
+        found.trajectory.vehicle_energy[:, 0, 0] - 10, STEP * np.array([2, 3, 4]), atol=1e-6
     )
 
 
@@ -251,6 +251,20 @@ def test_duals_of_perfect_foresight_prove_perfect_foresight(name, seed):
     community, horizon, _ = village(seed, **CASES.get(name, {"elastic": 0.3}))
     found = solve(community, horizon)
     assert bound_of(community, horizon, found) == pytest.approx(found.objective_eur, rel=1e-7, abs=2e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_piece_of_a_horizon_begins_with_the_floors_of_its_first_slot(seed):
+    """Stays that are under way there have no arrival."""
+    community, horizon, _ = village(seed, slots=24)
+    piece = horizon.slice(7, 19)
+    before = np.where(piece.plugs.arrived[0] < 0, piece.plugs.floor[0], piece.plugs.arrived[0])
+    assert np.any(piece.plugs.arrived[0] < 0)
+    found = solve(community, piece)
+    run = found.trajectory
+    moved = CHARGE_EFFICIENCY * run.vehicle_charge[0] - run.vehicle_discharge[0] / DISCHARGE_EFFICIENCY
+    np.testing.assert_allclose(run.vehicle_energy[0], before + HOURS * moved, atol=1e-7)
+    assert bound_of(community, piece, found) == pytest.approx(found.objective_eur, abs=2e-6)
 
 
 @pytest.mark.parametrize("name", ["pool", "none", "negative prices", "connection limits", "network"])

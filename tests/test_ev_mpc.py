@@ -14,6 +14,7 @@ from jaxp2p.hindsight.quadratic_program import QuadraticProgram, RepeatedProgram
 from jaxp2p.planning.forecasts import FORECASTS, make_forecast
 from jaxp2p.planning.predictive import mpc
 from jaxp2p.planning.rolling_horizon import rolling_schedule
+from jaxp2p.runs.runner import MPC_POLICIES, run
 from jaxp2p.simulation.accounting import costs
 from jaxp2p.simulation.grid import grid_state
 
@@ -38,9 +39,13 @@ def planned(community, horizon, forecast="perfect", history=None, **options):
 
 def total(community, horizon, run) -> float:
     """EUR, as every policy is accounted."""
-    grid = grid_state(community, horizon, np.asarray(run.injection))
     prices = {"terminal_price": TERMINAL, "unserved_price": UNSERVED, "row_price": ROW_PENALTY}
-    return costs(community, horizon, run, grid, **prices).total_eur
+    return costs(community, horizon, run, grid_of(community, horizon, run), **prices).total_eur
+
+
+def grid_of(community, horizon, run):
+    """The grid that these injections make."""
+    return grid_state(community, horizon, np.asarray(run.injection, float))
 
 
 def carried_out(community, horizon, **options):
@@ -165,6 +170,26 @@ def test_targets_are_met_whatever_was_forecast(forecast):
     assert within_limits(horizon, found.trajectory, 2e-5)
     run = found.trajectory
     assert not np.minimum(run.vehicle_charge, run.vehicle_discharge).any()
+
+
+@pytest.mark.parametrize("network", [False, True])
+def test_in_a_run_no_policy_beats_perfect_foresight_and_plans_come_close(network):
+    community, horizon, _ = village(1, slots=2 * DAY, network=network)
+    history, horizon = horizon.slice(0, DAY), horizon.slice(DAY, 2 * DAY)
+    names = ["no_storage", "greedy", "lyapunov", "charge_at_once", *MPC_POLICIES, "perfect_foresight"]
+    found = run(community, horizon, policies=names, history=history)
+    prices = {name: getattr(found, name) for name in ("terminal_price", "unserved_price", "row_price")}
+    cost = {
+        name: costs(community, horizon, one, grid_of(community, horizon, one), **prices).total_eur
+        for name, one in found.trajectories.items()
+    }
+    best = found.perfect_foresight_eur
+    assert found.lower_bound_eur == pytest.approx(best, abs=1e-3)
+    assert cost["perfect_foresight"] == pytest.approx(best, abs=1e-3)
+    assert all(cost[name] >= best - 1e-2 for name in names), cost
+    if not network:  # plans do not know of lines
+        assert cost["mpc_perfect"] <= best + 0.05 * (cost["charge_at_once"] - best)
+        assert cost["mpc_perfect"] < min(cost["mpc_persistence"], cost["mpc_mean"])
 
 
 def test_without_vehicles_there_is_no_schedule_for_any():

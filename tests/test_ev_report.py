@@ -11,6 +11,7 @@ import pytest
 
 import jaxp2p as jp
 from jaxp2p.cli.running import usual_policies
+from jaxp2p.control.catalogue import POLICIES, WITH_VEHICLES
 from jaxp2p.data.stays import slots_of
 from jaxp2p.model.devices import gained
 from jaxp2p.report.canvas import PictureData
@@ -22,7 +23,7 @@ from jaxp2p.report.results import load_results, save_results
 from jaxp2p.report.stays import energy_gained
 from jaxp2p.report.tables import legend, notes, text_tables
 from jaxp2p.report.vehicles import charging
-from jaxp2p.runs.runner import POLICIES, WITH_VEHICLES, policy_names
+from jaxp2p.runs.runner import policy_names
 
 COMMUNITY, HORIZON, RUN = paper.community(), paper.horizon(), paper.run()
 

@@ -18,14 +18,15 @@ from jaxp2p.control.charging import (
     by_rule,
     worth_line,
 )
-from jaxp2p.control.policy import Penalties, Slot, follow, greedy, slot_problem, with_charging
+from jaxp2p.control.policy import Penalties, Slot, follow, greedy, slot_problem
 from jaxp2p.model.devices import Plugs, Vehicles
 from jaxp2p.model.devices.vehicle import STAYS
+from jaxp2p.model.network import NoRows
 from jaxp2p.runs.runner import make_policies, penalties_of, policy_names
 from jaxp2p.runs.verification import compare, optimum
 from jaxp2p.simulation import costate
 from jaxp2p.simulation.forward import Schedule, simulate, simulate_in_pieces
-from jaxp2p.slot.newton.solver import Newton
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.solvers import ADMM, choose_solver
 from jaxp2p.slot.status import Status
 from jaxp2p.tuning.windows import Window, group_members, start_value
@@ -156,7 +157,7 @@ def one_vehicle(rule, *, wanted=20.0, energy=10.0, pv=(3.0, 0.0), load=(1.0, 1.0
     homes = jax.tree.map(lambda x: x[..., :2], replace(case.community.prosumers, vehicles=None))
     homes = replace(homes, vehicles=vehicles, battery=homes.battery.without_power())
     market = jax.tree.map(lambda x: x[..., :2], case.community.market)
-    community = replace(case.community, prosumers=homes, market=market, feeder=None, mark="")
+    community = replace(case.community, prosumers=homes, market=market, feeder=NoRows(), mark="")
     none = jnp.zeros(0)
     slot = Slot(
         slot_hours=jnp.asarray(1.0),
@@ -170,7 +171,7 @@ def one_vehicle(rule, *, wanted=20.0, energy=10.0, pv=(3.0, 0.0), load=(1.0, 1.0
         price_ahead=jnp.zeros(3),
         plugs=plugs,
     )
-    policy = with_charging({"x": greedy(2, jnp.float64)}, vehicles, by_rule(vehicles, rule))["x"]
+    policy = replace(greedy(2, jnp.float64), charging=by_rule(vehicles, rule))
     penalties = Penalties(jnp.asarray(8.0), jnp.asarray(16.0))
     stored = column(energy, 0.0)
     week = jnp.asarray(0)

@@ -1,7 +1,6 @@
 """The lower bound against the whole horizon as one QP (clarabel), every home and device on its own."""
 
 import dataclasses
-from functools import partial
 
 import clarabel
 import jax
@@ -11,8 +10,8 @@ import pytest
 import scipy.sparse as sp
 
 from jaxp2p.hindsight.lower_bound import _lower_bound, best_lower_bound, lower_bound
-from jaxp2p.model.market import market_from_edges, no_market, pool_market
-from jaxp2p.model.network import controllable_rows, radial_matrices, row_limits
+from jaxp2p.model.markets import market_from_edges, no_market, pool_market
+from jaxp2p.model.network import NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 TERMINAL = 0.2
@@ -83,7 +82,7 @@ def small_case(
         voltage_max=jnp.full((4,), 1.03, dtype),
         rating=jnp.asarray(np.array([4.0, np.inf, np.inf], dtype)),
     )
-    feeder, flexible = None, (pv_peak > 0) | (capacity > 0) | elastic
+    feeder, flexible = NoRows(), (pv_peak > 0) | (capacity > 0) | elastic
     if network:
         feeder = controllable_rows(lines, np.asarray(prosumers.bus), flexible, np.dtype(dtype))
     passive = np.zeros((slots, 4))
@@ -165,9 +164,8 @@ def whole_horizon(community: Community, horizon: Horizon, *, penalty=2.0, storag
     equal = sum(len(x) for x in right)
 
     feeder, rows = community.feeder, 0
-    if feeder is not None:
-        limits = (horizon.voltage_base, horizon.flow_base, horizon.flow_reactive)
-        limits = jax.vmap(partial(row_limits, community.network, feeder))(*limits)
+    if feeder.rows:
+        limits = feeder.limits(community.network, horizon.grid_base)
         offset, lower, upper = (np.asarray(x) for x in limits)
         rows = offset.size
         matrix = np.asarray(feeder.matrix)[:, np.asarray(feeder.group)] * np.asarray(feeder.flexible)[None, :]

@@ -9,6 +9,7 @@ import pytest
 from communities import small
 from scipy.optimize import linprog
 
+from jaxp2p.control.catalogue import MPC_POLICIES
 from jaxp2p.control.policy import greedy, suggest_penalties
 from jaxp2p.data import days_before, load_case, window
 from jaxp2p.hindsight.perfect_foresight import horizon_data, perfect_foresight
@@ -18,7 +19,7 @@ from jaxp2p.planning.forecasts import FORECASTS, foresee, make_forecast
 from jaxp2p.planning.predictive import mpc
 from jaxp2p.planning.rolling_horizon import rolling_schedule
 from jaxp2p.report.kpis import evaluate
-from jaxp2p.runs.runner import MPC_POLICIES, run
+from jaxp2p.runs.runner import run
 from jaxp2p.simulation.forward import Schedule, simulate
 from jaxp2p.slot.solvers import choose_solver
 

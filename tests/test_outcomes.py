@@ -13,7 +13,7 @@ from jaxp2p.runs.runner import make_policies, row_names
 from jaxp2p.simulation.forward import slots
 from jaxp2p.slot import execute
 from jaxp2p.slot.admm import solver
-from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.diagnosis import diagnose
 from jaxp2p.slot.status import Status
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxp2p.hindsight.lower_bound import lower_bound
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
-from jaxp2p.model.market import no_market
+from jaxp2p.model.markets import no_market
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 row = lambda *values: jnp.array(values)
@@ -62,7 +62,7 @@ def one_home() -> tuple[Community, Horizon]:
         price_ahead=jnp.zeros((2, 3)),
     )
     market = no_market(1, dtype=np.dtype(float))
-    return Community(prosumers=home, market=market, network=grid, feeder=None), horizon
+    return Community(prosumers=home, market=market, network=grid), horizon
 
 
 # A kWh in the cells costs 0.10 / 0.8 + 0.01 = 0.135 EUR in the first slot and earns 0.5 * 0.40 - 0.01 = 0.19

@@ -19,8 +19,8 @@ from jaxp2p.report.kpis import evaluate
 from jaxp2p.report.money import running_cost
 from jaxp2p.runs import runner
 from jaxp2p.simulation.accounting import end_value, usual_prices
-from jaxp2p.slot.admm.solver import ADMM
-from jaxp2p.slot.newton.solver import Newton
+from jaxp2p.slot.admm.method import ADMM
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
 from jaxp2p.studies import engine

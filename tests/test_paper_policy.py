@@ -9,15 +9,13 @@ import paper_village as paper
 from paper_slot import close, row
 
 from jaxp2p.control.policy import (
-    BY_COMMUNITY,
-    BY_OWN_METER,
+    BATTERIES,
     BY_VALUE,
     Penalties,
     Policy,
     Slot,
     slot_problem,
 )
-from jaxp2p.model.network import row_limits
 from jaxp2p.slot.problem import SlotProblem
 
 POLICY = Policy(
@@ -111,12 +109,12 @@ def test_rules_and_closed_markets():
     change = lambda **new: POLICY.__class__(
         **{**POLICY.__dict__, **{k: jnp.array(v) for k, v in new.items()}}
     )
-    own = posed(change(rule=BY_OWN_METER))
+    own = posed(change(rule=BATTERIES["own_meter"][0]))
     for name in ("charge_min", "charge_max"):
         close(getattr(own, name), [3, 0, 0])
     for name in ("discharge_min", "discharge_max"):
         close(getattr(own, name), [0, 0.48, 0])
-    together = posed(change(rule=BY_COMMUNITY))
+    together = posed(change(rule=BATTERIES["community_meter"][0]))
     for name in ("charge_min", "charge_max"):
         close(getattr(together, name), [2.153846153846154, 0.6461538461538462, 0])
     for name in ("discharge_min", "discharge_max"):
@@ -129,7 +127,7 @@ def test_rules_and_closed_markets():
 
 def test_row_limits():
     network, feeder = paper.community().network, paper.community().feeder
-    offset, lower, upper = row_limits(network, feeder, SLOT.voltage_base, SLOT.flow_base, SLOT.flow_reactive)
+    offset, lower, upper = feeder.limits(network, SLOT.grid_base)
     close(offset, [16.16, -7.92, 3, -1])
     close(lower, [-39, -23.28, -8, -4])
     close(upper, [41, 24.72, 8, 4])

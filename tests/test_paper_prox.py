@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from paper_slot import problem
 
-from jaxp2p.model.market import market_from_edges, pool_market
+from jaxp2p.model.markets import market_from_edges, pool_market
+from jaxp2p.model.markets.pool import share_out
 from jaxp2p.slot.newton import dual
-from jaxp2p.slot.newton.solver import Newton, suits
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.prox.prosumer import Tariff, curve, prosumer_update, trade_response
 from jaxp2p.slot.prox.response import Pieces, Response, power_range, prices_at, response, shares_at
-from jaxp2p.slot.prox.trades import project_trades, reciprocal_trades, share_out
 
 row = lambda *values: jnp.array(values, float)
 QUICK = {"xla_backend_optimization_level": 0}  # programs are there sooner
@@ -83,12 +83,12 @@ def test_both_sides_of_a_pool_get_what_both_have():
 def test_trades_that_add_up():
     """The nearest and, in the pool, those within everybody's wishes; partners 0 and 1, 1 and 2."""
     pool = pool_market(3, fee=0.01, dtype=np.dtype(float))
-    close(project_trades(pool, row(3, 0, -1.5)[None]), [[2.5, -0.5, -2]])
-    close(reciprocal_trades(pool, row(3, 0, -1.5)[None], jnp.full((1, 3), 1.2)), [[1.2, 0, -1.2]])
+    close(pool.project(row(3, 0, -1.5)[None]), [[2.5, -0.5, -2]])
+    close(pool.reciprocal(row(3, 0, -1.5)[None], jnp.full((1, 3), 1.2)), [[1.2, 0, -1.2]])
     edges = np.array([[0, 1], [1, 2]])
     chain = market_from_edges(edges, np.array([0.1, 0.2]), np.array([5.0, 6]), size=3, dtype=np.dtype(float))
     wished = jnp.array([[3.0, -2, 1], [0, 4, 0]])  # 0 sells 3, 1 buys 2 of him; 1 sells 4 to 2, who sells 1
-    close(project_trades(chain, wished), [[2.5, -2.5, -1.5], [0, 1.5, 0]])
+    close(chain.project(wished), [[2.5, -2.5, -1.5], [0, 1.5, 0]])
 
 
 # 2 kW more between 0.1 and 0.3 EUR/kWh, 1 kW at 0.2 at once, from -1 kW on
@@ -180,7 +180,7 @@ def test_newton_is_for_one_price_without_limits():
     one = {"fee": 0.01, "dtype": np.dtype(float)}
     pool, tight = pool_market(3, **one), pool_market(3, limit=2.0, **one)
     chain = market_from_edges(np.array([[0, 1]]), np.ones(1), np.ones(1), size=3, dtype=np.dtype(float))
-    assert suits(pool, connection_limits=False)
-    assert not suits(pool, connection_limits=True)
-    assert not suits(tight, connection_limits=False)
-    assert not suits(chain, connection_limits=False)
+    assert Newton.suits(pool, connection_limits=False)
+    assert not Newton.suits(pool, connection_limits=True)
+    assert not Newton.suits(tight, connection_limits=False)
+    assert not Newton.suits(chain, connection_limits=False)

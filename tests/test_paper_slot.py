@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import paper_village as paper
@@ -11,12 +12,15 @@ from paper_slot import DISPATCH, GAP, RESULT, close, problem, row
 from jaxp2p.control.policy import (
     suggest_penalties,
 )
+from jaxp2p.model.network import Base
 from jaxp2p.model.trajectory import Trajectory
-from jaxp2p.simulation.forward import Cleared, RunState, carry_out, next_energy, record
+from jaxp2p.simulation.forward import Cleared, RunState, carry_out
+from jaxp2p.simulation.grid import violated
+from jaxp2p.simulation.step import Posed, Stored, after, record
 from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.gap import gap_scale
 from jaxp2p.slot.rows import row_excess, row_tolerance
-from jaxp2p.studies import engine
+from jaxp2p.studies.summary import Circumstances, Series, summarise
 
 
 def test_what_a_slot_costs():
@@ -69,8 +73,8 @@ def test_the_utility_takes_the_rest_up_to_the_connection():
 
 def test_the_energy_after_a_slot():
     """A: 0.9 * 5 + 0.25 * 0.8 * 0.5; B: 2 - 0.25 * 0.4 / 0.8."""
-    battery = paper.community().prosumers.battery
-    close(next_energy(battery, row(5, 2, 0), jnp.array(0.25), DISPATCH), [4.6, 1.875, 0])
+    posed = Posed(problem(), Stored(row(5, 2, 0)))
+    close(after(paper.community(), posed, DISPATCH).energy, [4.6, 1.875, 0])
 
 
 def test_rows_and_what_counts_as_violated():
@@ -122,7 +126,7 @@ def test_every_field_that_is_written_down_of_a_slot():
         "prim_res": 0.019,
         "dual_res": 0.0023,
     }
-    kept = record(problem(), RESULT, row(4.6, 1.875, 0))
+    kept = record(problem(), RESULT, Stored(row(4.6, 1.875, 0)))
     vehicles = {name for name in Trajectory._fields if getattr(kept, name) is None}
     assert vehicles == {"vehicle_charge", "vehicle_discharge", "vehicle_energy"}
     assert set(Trajectory._fields) == set(expected) | vehicles
@@ -133,51 +137,35 @@ def test_every_field_that_is_written_down_of_a_slot():
 def test_the_next_slot_begins_where_this_one_ends(monkeypatch):
     """Energies as above, the solver's state, the memory, and one slot more of the week."""
     monkeypatch.setattr(solvers.execute, "finish", lambda posed, answer: RESULT)
-    outcome = SimpleNamespace(answer=None, state="warm")
-    before = RunState(row(5, 2, 0), "cold", jnp.array(671), "before")
-    after, kept = carry_out(paper.community(), before, Cleared("after", problem(), outcome))
-    close(after.energy, [4.6, 1.875, 0])
+    outcome = SimpleNamespace(answer=None, result=None, state="warm")
+    before = RunState(Stored(row(5, 2, 0)), "cold", jnp.array(671), "before")
+    posed = Posed(problem(), before.stored, "after")
+    following, kept = carry_out(paper.community(), before, Cleared(posed, outcome))
+    close(following.energy, [4.6, 1.875, 0])
     close(kept.energy, [4.6, 1.875, 0])
-    assert (after.solver, int(after.slot_of_week), after.memory) == ("warm", 672, "after")
+    assert (following.solver, int(following.slot_of_week), following.memory) == ("warm", 672, "after")
 
 
-LANE = ("carry", "battery", "energy", "memory", "grid", "in_vehicles", "plugged")  # what opens with a slot
+def in_jax(community):
+    """The same with JAX arrays, as the kernel has it."""
+    return jax.tree.map(jnp.asarray, community)
 
 
-def test_every_series_that_a_study_keeps_of_a_slot(monkeypatch):
-    """The village of `paper_village` in its slot 1; dispatch and verdict are those above."""
-    community = paper.community()
-    monkeypatch.setattr(engine, "_unpack", lambda task, packed: packed)
-    monkeypatch.setattr(engine, "_first", lambda task, number: (None, row(0, 0, 0)))
-    monkeypatch.setattr(engine, "_open", lambda *args: dict.fromkeys(LANE) | {"problem": SimpleNamespace()})
-    monkeypatch.setattr(engine, "_pack", lambda posed: {})
-    monkeypatch.setattr(engine, "remember", lambda *args: None)
-    monkeypatch.setattr(solvers.execute, "finish", lambda posed, answer: RESULT)
-    monkeypatch.setattr(solvers, "end", lambda *args: SimpleNamespace(answer=None, state=row(0)))
-    for name, found in (("init", row(0)), ("warm", row(0)), ("begin", None)):
-        monkeypatch.setattr(solvers, name, lambda *args, found=found: found)
-    task = SimpleNamespace(
-        community=community,
-        model=SimpleNamespace(community=lambda community, carry: community),
-        solver=None,
-        slots=4,
-        policy=None,
-    )
+def test_every_series_that_a_study_keeps_of_a_slot():
+    """The village of `paper_village`; dispatch and verdict are those above."""
     # v^2 at n1: 1.0404 + 0.0025 (2.9 - 1.7); at n2: 1.21 + 0.0025 * 2.9 - 0.005 * 1.7
     # T: 9 + 1.2 = 10.2 of sqrt(100 - 36) kW; L: -1.7 - 4 = -5.7 of 5 kW
-    lane = SimpleNamespace(
-        problem=problem(),
-        search=None,
-        carry=None,
-        energy=row(5, 2, 0),
-        grid=(row(1, 1.0404 - 0.003, 1.21 + 0.00125), row(9, -4), row(6, 0)),
-        slot=jnp.array(1),
-        row=jnp.array(0),
-        memory=None,
-        in_vehicles=None,
+    posed = problem()
+    slot = Circumstances(
+        hours=posed.slot_hours,
+        price_buy=posed.price_buy,
+        price_sell=posed.price_sell,
+        base=Base(row(1, 1.0404 - 0.003, 1.21 + 0.00125), row(9, -4), row(6, 0)),
         plugged=None,
+        unserved_price=posed.unserved_price,
+        row_price=posed.row_penalty,
     )
-    _, kept = engine._close(task, lane, jnp.array(0), jnp.array(0))
+    kept = summarise(in_jax(paper.community()), slot, record(posed, RESULT, Stored(row(4.6, 1.875, 0))))
     expected = {
         "cost_eur": 0.131,  # -0.0045 + 0.103 + 0.0325
         "import_kw": 1.3,
@@ -187,7 +175,7 @@ def test_every_series_that_a_study_keeps_of_a_slot(monkeypatch):
         "unserved_kw": 0.3,
         "spilled_kw": 0.2,
         "unserved_cost_eur": 1.27,  # 0.4975 + 0.7725
-        "violation_cost_eur": 0,  # rows -0.05 and 0.9 of 0.5 and 0.9
+        "violation_cost_eur": 25.225,  # n2: (1.21 - 1.1236) / 0.005, T 2.2, L 0.7 kW at 5 EUR/kWh
         "price_eur_per_kwh": 0.47 / 3,
         "voltage_violation_pu": 0.04,  # n2: 1.10 - 1.06; n1: 1.02
         "line_violation_kw": 2.2,  # T: 10.2 - 8; L: 0.7
@@ -197,20 +185,20 @@ def test_every_series_that_a_study_keeps_of_a_slot(monkeypatch):
         "status": 3,
         "iterations": 17,
     }
-    assert set(engine.Series._fields) == set(expected)
+    assert set(Series._fields) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(getattr(kept, name), value, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-def test_violated_rows_count_in_a_study_as_elsewhere():
-    """B feeds in 0.3 kW in place of -1.7: rows 1.45 and 2 kW beyond, at 5 EUR/kWh for a quarter hour."""
-    undone = engine._undone(problem(), DISPATCH._replace(injection=row(2.9, 0.3, -1.4)))
-    assert float(undone["violation_cost_eur"]) == pytest.approx(4.3125)
-    # 0.03 kW in row 0 and 0.045 kW in row 1 count as kept, being within 0.04 and 0.05 kW; then row 0 is not
-    posed = problem()
-    within, beyond = row(1.83, -0.585, 0), row(1.8, -0.555, 0)
-    close(row_excess(posed, within), [0.03, 0.045])
-    assert engine._undone(posed, DISPATCH._replace(injection=within))["violation_cost_eur"] == 0
-    close(row_excess(posed, beyond), [0.045, 0.045])
-    undone = engine._undone(posed, DISPATCH._replace(injection=beyond))
-    assert float(undone["violation_cost_eur"]) == pytest.approx(0.25 * 5 * 0.045)
+def test_violated_rows_count_beyond_their_tolerances_only():
+    """1e-4 p.u. are 0.08 kW in the row of n1 and 0.04 kW in that of n2; on branches 0.05 kW count as kept."""
+    community = in_jax(paper.community())
+
+    def kw(high_n2, low_n1, transformer, line):
+        volts = jnp.sqrt(row(1, 0.95**2 - 0.0025 * low_n1, 1.06**2 + 0.005 * high_n2))
+        return float(violated(community, volts, row(transformer, line)))
+
+    assert kw(0.03, 0.07, 0.045, 0.045) == 0
+    assert kw(0.05, 0.07, 0.045, 0.045) == pytest.approx(0.05)
+    assert kw(0.03, 0.09, 0.06, 0) == pytest.approx(0.15)
+    assert kw(1, 2, 3, 4) == pytest.approx(10)

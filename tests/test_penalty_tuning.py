@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from random_slots import random_slot
 
-from jaxp2p.slot.admm.solver import ADMM, init
+from jaxp2p.slot.admm.method import ADMM
+from jaxp2p.slot.admm.solver import init
 from jaxp2p.tuning.penalty import (
     NAMES,
     constant_rule,

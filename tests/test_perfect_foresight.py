@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import clarabel
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import sparse
@@ -12,8 +13,9 @@ from jaxp2p.hindsight.horizon_data import NetworkRows
 from jaxp2p.hindsight.horizon_qp import solve_horizon
 from jaxp2p.hindsight.horizon_settlement import row_excess
 from jaxp2p.hindsight.perfect_foresight import horizon_data, perfect_foresight
-from jaxp2p.model.network import row_limits
-from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Market, Network, Prosumers
+from jaxp2p.model.markets import KINDS
+from jaxp2p.model.network import Base, NoRows
+from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Network, Prosumers
 
 pytestmark = pytest.mark.slow
 
@@ -36,9 +38,7 @@ def market_of(kind, size, *, fee=0.0, limit=np.inf, edges=()):
     else:
         rows = 1 if kind == "pool" else 0
         fees, limits, shape = np.full((rows, size), fee), np.full((rows, size), limit), (0, size)
-    return Market(
-        partner=np.zeros(shape, int), reverse=np.zeros(shape, int), fee=fees, limit=limits, kind=kind
-    )
+    return KINDS[kind](partner=np.zeros(shape, int), reverse=np.zeros(shape, int), fee=fees, limit=limits)
 
 
 def feeder_of(bus, flexible):
@@ -129,7 +129,7 @@ def case(
         prosumers=prosumers,
         market=market_of(kind, size, fee=fee, limit=limit, edges=edges),
         network=grid,
-        feeder=feeder if network else None,
+        feeder=feeder if network else NoRows(),
     )
     horizon = Horizon(
         slot_hours=np.float64(0.5),
@@ -158,7 +158,7 @@ def reference(community, horizon, terminal_price, edges=None):
         quadratic.append(square)
         return len(cost) - 1
 
-    if community.feeder is not None:
+    if community.feeder.rows:
         feeder = community.feeder
         rating = np.asarray(community.network.rating)[feeder.flow_branch]
         room = np.sqrt(rating**2 - horizon.flow_reactive[:, feeder.flow_branch] ** 2)
@@ -213,7 +213,7 @@ def reference(community, horizon, terminal_price, edges=None):
         if pool:
             equal.append(pool)
             equal_rhs.append(0.0)
-        if community.feeder is None:
+        if not community.feeder.rows:
             continue
         for r in range(len(feeder.scale)):
             voltage = r < len(feeder.voltage_bus)
@@ -426,9 +426,8 @@ def test_network_binds_and_its_prices_are_complementary():
 def test_row_limits_agree_with_the_network_module():
     community, horizon = case(10, network=True)
     data, _ = horizon_data(community, horizon, terminal_price=0.0, row_penalty=1.0, unserved_price=1.0)
-    expected = row_limits(
-        community.network, community.feeder, horizon.voltage_base, horizon.flow_base, horizon.flow_reactive
-    )
+    base = Base(*map(jnp.asarray, horizon.grid_base))  # as the kernel has it
+    expected = community.feeder.limits(community.network, base)
     for ours, theirs in zip((data.offset, data.lower, data.upper), expected, strict=True):
         np.testing.assert_allclose(ours, np.asarray(theirs), rtol=1e-6)
 
@@ -527,7 +526,7 @@ def test_units_scale():
     values |= {f: 50 * values[f] for f in power} | {"wear_cost": 7 * values["wear_cost"]}
     homes = {f: getattr(community.prosumers, f) for f in community.prosumers.__dataclass_fields__}
     homes |= {"battery": Battery(**values), "curtailment_cost": 7 * homes["curtailment_cost"]}
-    big = Community(prosumers=Prosumers(**homes), market=big.market, network=big.network, feeder=None)
+    big = Community(prosumers=Prosumers(**homes), market=big.market, network=big.network)
     fields = {f: getattr(horizon, f) for f in horizon.__dataclass_fields__}
     fields |= {f: 50 * fields[f] for f in ("load", "pv")}
     fields |= {f: 7 * fields[f] for f in ("price_buy", "price_sell")}

@@ -9,15 +9,16 @@ import pytest
 from communities import small
 from fake_runs import POLICIES, fake_run
 
+from jaxp2p.control.catalogue import COLOURS, MPC_POLICIES, TUNED, WITH_VEHICLES
 from jaxp2p.data import load_case, window
 from jaxp2p.model.build import build_community, build_horizon
-from jaxp2p.report.canvas import COLOURS, PictureData
+from jaxp2p.report.canvas import PictureData
 from jaxp2p.report.grid import branch_ends, bus_places, tree_layout
 from jaxp2p.report.kpis import evaluate
 from jaxp2p.report.money import running_cost
 from jaxp2p.report.pictures import PICTURES, write_pictures
 from jaxp2p.report.tables import notes, text_tables
-from jaxp2p.runs.runner import MPC_POLICIES, TUNED, WITH_VEHICLES, bound_reasons
+from jaxp2p.runs.runner import bound_reasons
 
 
 def picture_data(

@@ -24,7 +24,7 @@ from jaxp2p.data import (
 from jaxp2p.data.blocks import BLOCK, total_of
 from jaxp2p.data.stamp import is_checked
 from jaxp2p.model.build import build_community, build_horizon
-from jaxp2p.model.market import complete_graph, market_from_edges, nearest_graph, regular_graph
+from jaxp2p.model.markets import complete_graph, market_from_edges, nearest_graph, regular_graph
 
 
 def crowd(copies: int, *, days: float = 1, case: str = "rural3"):

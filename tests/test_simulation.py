@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from communities import small
 
-from jaxp2p.control import policy as policies
+from jaxp2p.control.catalogue import POLICIES
 from jaxp2p.control.policy import Policy, suggest_penalties
+from jaxp2p.control.rules import community_meter, own_meter
 from jaxp2p.model.trajectory import Trajectory
-from jaxp2p.runs.runner import POLICIES, make_policies, run
+from jaxp2p.runs.runner import make_policies, run
 from jaxp2p.simulation import forward as simulation
-from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.admm.method import ADMM
 
 pytestmark = pytest.mark.slow
 
@@ -131,11 +132,11 @@ def test_a_run_can_be_continued_and_stores_what_is_asked():
 def test_rules_follow_the_meter():
     load, pv = jnp.array([1.0, 2.0, 0.5]), jnp.array([3.0, 0.0, 0.5])
     limit = jnp.array([1.5, 0.5, 1.0])
-    charge, discharge = policies.own_meter(load, pv, limit, limit)
+    charge, discharge = own_meter(load, pv, limit, limit)
     np.testing.assert_allclose(charge, [1.5, 0, 0])
     np.testing.assert_allclose(discharge, [0, 0.5, 0])
-    charge, discharge = policies.community_meter(load, pv, limit, limit)
+    charge, discharge = community_meter(load, pv, limit, limit)
     np.testing.assert_allclose(discharge, np.zeros(3))
     np.testing.assert_allclose(charge, [0, 0, 0])  # surplus and deficit cancel in the community
-    charge, _ = policies.community_meter(load, pv + 1, limit, limit)
+    charge, _ = community_meter(load, pv + 1, limit, limit)
     np.testing.assert_allclose(charge, np.asarray(limit) * 3.0 / 3.0)

@@ -3,7 +3,6 @@
 import math
 import sys
 
-import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +21,7 @@ from jaxp2p.data import (
 from jaxp2p.data.parallel import together
 from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.model.limits import impossible_limits, summary
-from jaxp2p.model.network import network_state
+from jaxp2p.simulation.grid import grid_state
 
 
 def with_prices(buy, sell, **options):
@@ -391,10 +390,8 @@ def test_one_building_without_lines_is_a_community(tmp_path):
     ):
         community = build_community(done, market="pool")
         horizon = build_horizon(community, done)
-        assert community.feeder is None and len(done.lines) == 0
-        volts, loading = network_state(
-            community.network, horizon, horizon.pv - horizon.load, community.prosumers.bus
-        )
+        assert not community.feeder.rows and len(done.lines) == 0
+        volts, loading, _ = grid_state(community, horizon, np.asarray(horizon.pv - horizon.load))
         assert volts.shape == (96, 1) and loading.shape == (96, 0)
         assert impossible_limits(community, horizon) == []
         read_tables(write_tables(done, tmp_path / f"again{id(done)}"))
@@ -519,9 +516,7 @@ def test_impossible_limits_agree_with_every_corner_of_what_homes_can_do():
     for _ in range(300):
         share = rng.integers(0, 2, least.shape) if _ % 2 else rng.random(least.shape)
         injection = np.where(flexible, least + share * (most - least), 0.0)
-        volts, loading = network_state(
-            community.network, horizon, jax.numpy.asarray(injection, "float32"), community.prosumers.bus
-        )
+        volts, loading, _ = grid_state(community, horizon, injection)
         for b, bus in enumerate(community.network.bus_ids):
             kept.setdefault((bus, "v_max_pu"), np.zeros(96, bool))
             kept.setdefault((bus, "v_min_pu"), np.zeros(96, bool))

@@ -19,11 +19,11 @@ from test_theory import HOURS, KINDS, mixed_batteries
 from jaxp2p.control.bounds import lyapunov_parameters
 from jaxp2p.control.certificate import certificate
 from jaxp2p.control.policy import Penalties, Slot, lyapunov, slot_problem
-from jaxp2p.model.market import market_from_edges, no_market, pool_market, regular_graph
+from jaxp2p.model.markets import market_from_edges, no_market, pool_market, regular_graph
 from jaxp2p.model.types import Community, Prosumers
 from jaxp2p.slot import execute, solvers
-from jaxp2p.slot.admm.solver import ADMM
-from jaxp2p.slot.newton.solver import Newton
+from jaxp2p.slot.admm.method import ADMM
+from jaxp2p.slot.newton.method import Newton
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,6 @@ def community(kind: str, market: str, dtype) -> Community:
         ),
         market=made[market](),
         network=None,
-        feeder=None,
     )
 
 

@@ -20,7 +20,7 @@ from jaxp2p.simulation import costate
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.slot import execute
 from jaxp2p.slot.newton import adjoint, solver
-from jaxp2p.slot.newton.solver import Newton
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.tuning import train
 from jaxp2p.tuning.controller_file import read_controller, write_controller
 from jaxp2p.tuning.objective import Course, Objective, course, courses, cvar, measure

@@ -19,9 +19,10 @@ from jaxp2p.data.tables import complete
 from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.model.types import Community
 from jaxp2p.simulation.forward import RunState, init, slots
+from jaxp2p.simulation.step import Stored
 from jaxp2p.slot import execute
 from jaxp2p.slot.admm import solver
-from jaxp2p.slot.admm.solver import ADMM
+from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.problem import SlotProblem
 
 HOMES = 3000  # that the feeder carries as it is
@@ -109,7 +110,7 @@ def make_case(homes: int, market: str, *, seed: int = 0, length: int = SLOTS, ad
         energy = jnp.clip(
             battery.retention * state.energy + slot.slot_hours * moved, battery.energy_min, battery.energy_max
         )
-        return RunState(energy, outcome.state, state.slot_of_week + 1), (
+        return RunState(Stored(energy), outcome.state, state.slot_of_week + 1), (
             problem,
             (d.row_price, d.market_price, d.trade_price),
             outcome.iterations,

@@ -109,7 +109,7 @@ def horizon_optimum(
             injection = _injection(used, moved, charge, discharge, t, i)
             exchange = [(sold[t, i], -1.0), (bought[t, i], 1.0), (spilled[t, i], -1.0), (short[t, i], 1.0)]
             program.row([*injection, *exchange, *traded[t][i]], load[t, i], equal=True)
-    if community.feeder is not None:
+    if community.feeder.rows:
         _network(program, community, horizon, row_penalty, (used, moved, charge, discharge))
     return program.solve() + constant
 

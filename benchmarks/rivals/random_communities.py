@@ -6,8 +6,8 @@ leak below a lower limit, elastic load, negative prices, tariffs without a sprea
 
 import numpy as np
 
-from jaxp2p.model.market import market_from_edges, no_market, pool_market, regular_graph
-from jaxp2p.model.network import controllable_rows, radial_matrices
+from jaxp2p.model.markets import market_from_edges, no_market, pool_market, regular_graph
+from jaxp2p.model.network import NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 SHAPES = 24  # seeds that are equal modulo this share their shapes, and with them the compiled programs
@@ -94,7 +94,7 @@ def random_community(seed: int, *, shapes: int = SHAPES) -> tuple[Community, Hor
         branch_ids=tuple(map(str, range(buses - 1))),
         branch_kinds=("line",) * (buses - 1),
     )
-    feeder = controllable_rows(network, bus, flexible, np.dtype(float)) if on_grid else None
+    feeder = controllable_rows(network, bus, flexible, np.dtype(float)) if on_grid else NoRows()
 
     fee = float(draw.choice([0.0, 0.01, 0.1]))
     if kind == "pool":

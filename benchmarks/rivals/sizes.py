@@ -51,13 +51,13 @@ def measure(source: dict, policy: str, *, samples: int, reference_seconds: float
     done = run.trajectories[policy]
     penalties, decided = suggest_penalties(horizon), runner.make_policies(community, horizon)[policy]
     at_limit = near_limits(community, horizon, penalties, decided, done)
-    free = community.__class__(**{**community.__dict__, "feeder": None})
+    free = community.without_network()
     seconds, seconds_free, done_free = time_both(community, free, horizon, penalties, decided)
     impossible = impossible_limits(community, horizon)
     return {
         "members": community.size,
         "buses": len(community.network.bus_ids),
-        "rows": 0 if community.feeder is None else len(community.feeder.scale),
+        "rows": community.feeder.rows,
         "batteries": int(np.sum(community.prosumers.battery.owned)),
         "slots": horizon.slots,
         "dtype": str(horizon.load.dtype),
@@ -135,7 +135,7 @@ def energies(community, done) -> np.ndarray:
 
 def near_limits(community, horizon, penalties, policy, done) -> np.ndarray:
     """(T,) bool: a network row is at its limit, or beyond, by the tolerance of the pass rule."""
-    if community.feeder is None:
+    if not community.feeder.rows:
         return np.zeros(horizon.slots, bool)
 
     @jax.jit

@@ -16,6 +16,7 @@ from jaxp2p.control.policy import lyapunov, suggest_penalties
 from jaxp2p.data.cases import load_case, window
 from jaxp2p.data.tables import Tables
 from jaxp2p.model.build import build_community, build_horizon
+from jaxp2p.model.markets import Bilateral
 from jaxp2p.model.types import Community, Horizon, Market
 from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.slot import solvers
@@ -107,12 +108,11 @@ def matchings(homes: int, partners: int, *, fee: float = 0.01, seed: int = 0) ->
     # both ends of an edge keep it in the same slot
     reverse = np.arange(partners)[:, None] * homes + partner
     alone = partner == np.arange(homes)
-    return Market(
+    return Bilateral(
         partner=jnp.asarray(partner, jnp.int32),
         reverse=jnp.asarray(reverse, jnp.int32),
         fee=jnp.full((partners, homes), fee, jnp.float32),
         limit=jnp.asarray(np.where(alone, 0, np.inf), jnp.float32),
-        kind="bilateral",
     )
 
 

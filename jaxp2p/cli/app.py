@@ -11,6 +11,7 @@ from jaxp2p.cli import importing, inspecting, running, studying, tuning
 from jaxp2p.cli.console import drop_output, exit_codes, lenient_streams
 from jaxp2p.cli.options import command
 from jaxp2p.cli.outputs import Controlled, Report
+from jaxp2p.control.catalogue import ALWAYS, BY_NAME, WITH_A_VEHICLE, lines
 from jaxp2p.scenarios.catalogue import EFFECTS_HELP
 from jaxp2p.settings.model import EndValue, Grid, Numbers, SlotSolver, Trading, Worth
 from jaxp2p.settings.source import Chance, Changes, Reading, Source, Window
@@ -34,6 +35,16 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
 Powers are in kW, energies in kWh, voltages in p.u., money in EUR, prices in EUR/kWh.
 
 {exit_codes()}
+"""
+
+RUN_HELP = f"""Clear the chosen days with every policy; print a table, save tables and pictures.
+
+\b
+Policies, all under the same market and the same grid:
+{lines(ALWAYS, WITH_A_VEHICLE)}
+Those that charge vehicles by a rule are there where somebody has one.
+By name only (a plan of the next 24 h per slot: minutes per week):
+{lines(BY_NAME)}
 """
 
 STUDY_HELP = f"""Run many scenarios of some days under every policy: how cost, saving and violations spread.
@@ -98,29 +109,10 @@ common.__doc__ = HELP
     ),
 )
 def run(source: Source, options: running.Options) -> int:
-    """Clear the chosen days with every policy; print a table, save tables and pictures.
-
-    \b
-    Policies, all under the same market and the same grid:
-      no_storage_no_trade         everybody with the utility only, batteries absent
-      no_trade                    everybody for himself, batteries by modified Lyapunov control
-      no_storage                  trade only
-      greedy                      the cheapest slot now, whatever comes
-      self_consumption            every battery follows its own meter
-      community_self_consumption  all batteries follow the surplus of the community
-      lyapunov_standard           Lyapunov control with the usual linear bound
-      lyapunov                    modified Lyapunov control with the exact drift
-      charge_at_once              as lyapunov, but vehicles charge at full power from arrival on
-      charge_on_surplus           as lyapunov, but vehicles charge what their home's PV has left over
-      cheapest_slots              as lyapunov, but vehicles charge in the cheapest hours of the tariff
-      perfect_foresight           everything known in advance: no policy can do better
-    The three that charge vehicles by a rule are there where somebody has one.
-    By name only (a plan of the next 24 h per slot: minutes per week):
-      mpc_persistence             everything as yesterday; needs a day of data before the window
-      mpc_mean                    everything as in the mean of the last four weeks, or what there is of them
-      mpc_perfect                 the truth
-    """
     return running.run(source, options)
+
+
+run.__doc__ = RUN_HELP
 
 
 @command(

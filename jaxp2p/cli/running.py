@@ -18,6 +18,7 @@ from jaxp2p.cli.console import (
 )
 from jaxp2p.cli.outputs import Controlled, Format, Report
 from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
+from jaxp2p.control.catalogue import MPC_POLICIES, TUNED, usual
 from jaxp2p.settings.fields import one_of, setting
 from jaxp2p.settings.model import FORESIGHT, Grid, Numbers, SlotSolver, Trading, Worth
 
@@ -69,14 +70,7 @@ def run(source: Source, options: Options) -> int:
         from jaxp2p.model.chosen import build_both, first_slot_of_week, use_dtype
 
         use_dtype(options.dtype)
-        from jaxp2p.runs.runner import (
-            MPC_POLICIES,
-            TUNED,
-            check_end_value,
-            check_history,
-            penalties_of,
-            tuned_policy,
-        )
+        from jaxp2p.runs.runner import check_end_value, check_history, penalties_of, tuned_policy
         from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 
         names = named_policies(options.policies, usual_policies(tables), besides=tuple(MPC_POLICIES))
@@ -193,9 +187,7 @@ def history_of(community: Any, tables: "Tables", start: Any) -> Any:
 
 def usual_policies(tables: "Tables") -> tuple[str, ...]:
     """The policies that "all" means for these tables."""
-    from jaxp2p.runs.runner import POLICIES, WITH_VEHICLES
-
-    return POLICIES if tables.ev_sessions is None or tables.ev_sessions.empty else WITH_VEHICLES
+    return usual(vehicles=tables.ev_sessions is not None and not tables.ev_sessions.empty)
 
 
 def named_policies(text: str, known: tuple[str, ...], *, besides: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from jaxp2p.cli.running import (
     usual_policies,
 )
 from jaxp2p.cli.source import Source, load, say_remarks
+from jaxp2p.control.catalogue import OPTIMUM, TUNED
 from jaxp2p.settings.fields import pick, setting
 from jaxp2p.settings.study import Scenarios
 
@@ -99,7 +100,6 @@ def study(source: Source, options: Options) -> int:
     from jaxp2p import __version__
     from jaxp2p.data import local_time
     from jaxp2p.model.chosen import use_dtype
-    from jaxp2p.runs.runner import TUNED
     from jaxp2p.studies.errors import StudyError
     from jaxp2p.studies.folder import open_study
     from jaxp2p.studies.settings import StudySettings, fingerprint
@@ -125,7 +125,7 @@ def study(source: Source, options: Options) -> int:
     with user_input():
         # refuses what cannot be before anything is written
         made = built(StudySettings(**settings | {"chunk": first_chunk}), devices, controller)
-        if options.foresight == "auto" and "perfect_foresight" in names:
+        if options.foresight == "auto" and OPTIMUM in names:
             settings["foresight_sample"] = _affordable(made, settings["foresight_sample"])
             made = built(StudySettings(**settings | {"chunk": first_chunk}), devices, controller)
     if options.network:

@@ -20,6 +20,14 @@ from jaxp2p.control.rules import community_meter
 from jaxp2p.model.devices import Plugged, Plugs, Vehicles
 
 BY_WORTH, AT_ONCE, ON_OWN_SURPLUS, ON_SURPLUS, IN_CHEAPEST_SLOTS = 0, 1, 2, 3, 4  # what moves the vehicles
+RULES = {  # as the catalogue calls them
+    "by_worth": BY_WORTH,  # what stored energy is worth at the tariffs
+    "worthless": BY_WORTH,  # of no worth: as late as can be
+    "at_once": AT_ONCE,
+    "on_own_surplus": ON_OWN_SURPLUS,
+    "on_surplus": ON_SURPLUS,
+    "in_cheapest_slots": IN_CHEAPEST_SLOTS,
+}
 
 
 @record

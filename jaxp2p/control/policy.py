@@ -5,6 +5,7 @@ battery moves and what a stored kWh is worth (a `Decision`). From that comes a `
 the rest, under the same market and the same network for everybody. `OwnPolicy` is for anybody else's.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,26 +15,17 @@ from jax import Array
 from jaxp2p._pytree import present, record
 from jaxp2p.control import tuned as tuned_value
 from jaxp2p.control.bounds import LyapunovParameters
-from jaxp2p.control.charging import (
-    AT_ONCE,
-    BY_WORTH,
-    IN_CHEAPEST_SLOTS,
-    ON_OWN_SURPLUS,
-    ON_SURPLUS,
-    Charging,
-    by_rule,
-    ruled_charge,
-    span,
-    worth_line,
-)
-from jaxp2p.control.rules import community_meter, own_meter
+from jaxp2p.control.catalogue import Entry
+from jaxp2p.control.charging import BY_WORTH, Charging, by_rule, ruled_charge, span, worth_line
+from jaxp2p.control.charging import RULES as CHARGING
+from jaxp2p.control.rules import RULES
 from jaxp2p.control.tuned import Memory, TunedValue
 from jaxp2p.model.devices import Fleet, Plugged, Plugs, Storage, Vehicles
-from jaxp2p.model.network import row_limits
+from jaxp2p.model.network import Base
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.slot.problem import SlotProblem
 
-BY_VALUE, BY_OWN_METER, BY_COMMUNITY = 0, 1, 2  # what moves the batteries
+BY_VALUE = 0  # what moves the batteries; from 1 on the rules of `control.rules`, in their order
 
 
 class Limits(NamedTuple):
@@ -112,7 +104,7 @@ class Policy:
 
     storage: Array  # () 1: batteries take part, 0: they rest, but for what must be charged after leaking
     trade: Array  # () 1: the market is open, 0: everybody for himself
-    rule: Array  # () int32, one of the three above
+    rule: Array  # () int32, BY_VALUE or a rule's number
     theta: Array  # (D, N) kWh, D slots of the day (1: the same all day)
     inverse_v: Array  # (N,) EUR/kWh^2
     rest_value: Array  # (N,) EUR/kWh
@@ -134,6 +126,11 @@ class Slot(NamedTuple):
     flow_reactive: Array  # (L,) kvar
     price_ahead: Array  # (3,) EUR/kWh
     plugs: Plugs | None = None  # (K, N)
+
+    @property
+    def grid_base(self) -> Base:
+        """What the network carries without the flexible homes."""
+        return Base(self.voltage_base, self.flow_base, self.flow_reactive)
 
 
 class Penalties(NamedTuple):
@@ -187,41 +184,41 @@ def greedy(size: int, dtype) -> Policy:
     return _fixed(size, dtype)
 
 
-def baseline_policies(size: int, dtype, *, own: Policy) -> dict[str, Policy]:
-    """The baselines by name; `own` is the control that homes without a market use each for itself."""
-    closed = jnp.zeros((), dtype)
-    return {
-        "no_storage_no_trade": _fixed(size, dtype, storage=0, trade=0),
-        "no_trade": Policy(**{**own.__dict__, "trade": closed}),
-        "no_storage": _fixed(size, dtype, storage=0),
-        "greedy": greedy(size, dtype),
-        "self_consumption": _fixed(size, dtype, rule=BY_OWN_METER),
-        "community_self_consumption": _fixed(size, dtype, rule=BY_COMMUNITY),
-    }
-
-
-CHARGING = {  # how the policies charge vehicles; those that are not here by what stored energy is worth
-    "no_storage_no_trade": AT_ONCE,
-    "no_storage": AT_ONCE,
-    "greedy": BY_WORTH,  # of no worth: as late as can be
-    "self_consumption": ON_OWN_SURPLUS,
-    "community_self_consumption": ON_SURPLUS,
-    "charge_at_once": AT_ONCE,
-    "charge_on_surplus": ON_OWN_SURPLUS,
-    "cheapest_slots": IN_CHEAPEST_SLOTS,
+# what moves the batteries, as the catalogue calls it: rule of a `Policy`, and whether they take part
+BATTERIES: dict[str, tuple[int, float]] = {
+    "absent": (BY_VALUE, 0.0),
+    "worthless": (BY_VALUE, 1.0),
+    **{name: (number, 1.0) for number, name in enumerate(RULES, BY_VALUE + 1)},
 }
-CHARGING_POLICIES = ("charge_at_once", "charge_on_surplus", "cheapest_slots")
+CONTROLLED = {"lyapunov": "exact", "lyapunov_standard": "standard"}  # by a value: methods of `control.bounds`
 
 
-def charging_policies(own: Policy) -> dict[str, Policy]:
-    """Those that differ in how they charge vehicles only; `own` is the control of the batteries."""
-    return dict.fromkeys(CHARGING_POLICIES, own)
+def made(
+    entry: Entry,
+    size: int,
+    dtype,
+    *,
+    controlled: Mapping[str, Policy] | None = None,
+    vehicles: Vehicles | None = None,
+    worth: Charging | None = None,
+) -> Policy:
+    """The policy of an entry that names what moves the batteries, in a community of `size` homes.
 
-
-def with_charging(policies: dict[str, Policy], vehicles: Vehicles, worth: Charging) -> dict[str, Policy]:
-    """The policies in a community with vehicles; worth: those that charge by it."""
-    rules = {name: by_rule(vehicles, rule) for name, rule in CHARGING.items()}
-    return {name: replace(policy, charging=rules.get(name, worth)) for name, policy in policies.items()}
+    controlled: the Lyapunov controllers by the names of `CONTROLLED`. worth: charging by it, where there are
+    vehicles.
+    """
+    if entry.batteries in CONTROLLED:
+        policy = (controlled or {})[entry.batteries]
+    else:
+        rule, storage = BATTERIES[entry.batteries]
+        policy = _fixed(size, dtype, rule=rule, storage=storage)
+    if not entry.trade:
+        policy = replace(policy, trade=jnp.zeros((), dtype))
+    if vehicles is None:
+        return policy
+    by_worth = entry.charging == "by_worth"
+    charging = worth if by_worth else by_rule(vehicles, CHARGING[entry.charging])
+    return replace(policy, charging=charging)
 
 
 def follow(tuned: TunedValue, dtype) -> Policy:
@@ -283,11 +280,12 @@ def _decide(
         value = jnp.where(policy.inverse_v > 0, policy.inverse_v * (theta - kept), policy.rest_value)
         slope = policy.inverse_v
         load = slot.load + charging
-        by_own = own_meter(load, slot.pv, charge_max, discharge_max)
-        by_all = community_meter(load, slot.pv, charge_max, discharge_max)
-        charge, discharge = (
-            jnp.where(policy.rule == BY_OWN_METER, a, b) for a, b in zip(by_own, by_all, strict=True)
+        *others, (charge, discharge) = (
+            rule(load, slot.pv, charge_max, discharge_max) for rule in RULES.values()
         )
+        for number, (by_charge, by_discharge) in enumerate(others, BY_VALUE + 1):
+            charge = jnp.where(policy.rule == number, by_charge, charge)
+            discharge = jnp.where(policy.rule == number, by_discharge, discharge)
         ruled = policy.rule != BY_VALUE
         charge_min, charge_max = (
             jnp.where(ruled, jnp.maximum(charge, charge_min), limit) for limit in (charge_min, charge_max)
@@ -391,12 +389,7 @@ def slot_problem(
         decision = _decide_own(policy, community, slot, energy, slot_of_week, memory)
     else:
         decision = _decide(policy, community, slot, energy, slot_of_week, memory, charging)
-    if community.feeder is None:
-        rows = (jnp.zeros((0,), slot.load.dtype),) * 3
-    else:
-        rows = row_limits(
-            community.network, community.feeder, slot.voltage_base, slot.flow_base, slot.flow_reactive
-        )
+    rows = community.feeder.limits(community.network, slot.grid_base)
     market = community.market
     limit = jnp.where(jnp.asarray(policy.trade) > 0, market.limit, 0)
     return SlotProblem(

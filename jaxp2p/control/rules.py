@@ -22,3 +22,6 @@ def community_meter(load: Array, pv: Array, charge_max: Array, discharge_max: Ar
         return limit * jnp.clip(wanted / jnp.where(total > LEAST_POWER, total, 1), 0, 1)
 
     return shared(surplus, charge_max), shared(-surplus, discharge_max)
+
+
+RULES = {"own_meter": own_meter, "community_meter": community_meter}  # the first is rule 1 of a `Policy`

@@ -49,13 +49,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.lax import Precision
 
 from jaxp2p._pytree import present
 from jaxp2p.model.devices import PV, Battery, Load, Plugged
 from jaxp2p.model.devices.vehicle import begun
 from jaxp2p.model.match import require_match
-from jaxp2p.model.network import row_limits
 from jaxp2p.model.types import Community, Horizon
 
 
@@ -282,10 +280,9 @@ def _pool(community: Community) -> tuple[Array, Array]:
     """(N,) EUR/kWh and kW: what separates a home's price from the pool's, and what it can trade."""
     market, size = community.market, community.size
     fee, limit = market.fee, market.limit
-    if market.kind == "none" or fee.shape[0] == 0:
+    if fee.shape[0] == 0:
         return jnp.zeros((size,), fee.dtype), jnp.zeros((size,), fee.dtype)
-    smallest = jnp.min(jnp.where(limit > 0, fee, jnp.inf))
-    each = jnp.broadcast_to(smallest, (size,)) if market.kind == "bilateral" else fee[0]
+    each = market.fee_in_pool()
     return jnp.where(jnp.isfinite(each), 0.5 * each, 0), jnp.sum(limit, axis=0)
 
 
@@ -295,10 +292,9 @@ def _homes(
     prosumers, feeder = community.prosumers, community.feeder
     shift = jnp.zeros_like(horizon.load)
     if row_price is not None:
-        if feeder is None:
+        if not feeder.rows:
             raise ValueError("row_price needs a community with a feeder")
-        per_bus = jnp.matmul(row_price, feeder.matrix, precision=Precision.HIGHEST)
-        shift = per_bus[:, feeder.group] * feeder.flexible[None, :]
+        shift = feeder.at_homes(feeder.bus_price(row_price), community.size)
     half_fee, trade_limit = _pool(community)
     unlimited = jnp.full_like(prosumers.buy_max, jnp.inf)
     known = unserved_price is not None
@@ -390,9 +386,8 @@ def _lower_bound(
 
     price = _best_price(market_value, *_pool_range(homes, buy, sell, limited=limited))
     slot = jnp.sum(market_value(price), axis=1)
-    if row_price is not None and community.feeder is not None:
-        limits = (horizon.voltage_base, horizon.flow_base, horizon.flow_reactive)
-        offset, lower, upper = jax.vmap(partial(row_limits, community.network, community.feeder))(*limits)
+    if row_price is not None:
+        offset, lower, upper = community.feeder.limits(community.network, horizon.grid_base)
         # an unlimited row has y = 0, and 0 inf is no number
         at_upper = jnp.where(row_price > 0, row_price * upper, 0.0)
         at_lower = jnp.where(row_price < 0, -row_price * lower, 0.0)

@@ -2,8 +2,9 @@
 
     minimise  sum_t sum_i f_i  -  sum_i v_T (E_T - E_0)  +  penalties        over all slots at once,
 
-one convex QP (`horizon_qp`), solved on the host in float64. Network rows enter round by round, only where
-they are violated or nearly so; connection limits and the trade limits of a pool are kept member by member.
+vehicles included, which are paid for what they gain in stays that are open at the end. It is one convex QP
+(`horizon_qp`), solved on the host in float64. Network rows enter round by round, only where they are violated
+or nearly so; connection limits and the trade limits of a pool are kept member by member.
 Two relaxations keep the value a lower bound without making it exact: a bilateral market is replaced by the
 pool with its smallest fee, in which a member trades as much as all its edges allow together, and a battery
 may charge and discharge at once. That pays at negative nodal prices only; at a price of 0 it costs no more
@@ -26,6 +27,7 @@ from jaxp2p.hindsight.horizon_settlement import settle
 from jaxp2p.model.devices import Plugged
 from jaxp2p.model.devices.vehicle import begun
 from jaxp2p.model.match import require_match
+from jaxp2p.model.network import on_host
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 
@@ -41,7 +43,7 @@ class PerfectForesight(NamedTuple):
     """What perfect foresight costs, how it gets there, and the prices behind it."""
 
     cost_eur: float  # sum of all f_i, without terminal worth and penalties
-    terminal_eur: float  # - sum_i v_T (E_T - E_0)
+    terminal_eur: float  # - sum_i v_T (E_T - E_0), and of vehicles likewise
     unserved_eur: float  # what is short at b + u, what is spilled at u - s
     penalty_eur: float  # violated network rows
     objective_eur: float  # the sum of the four, of the executed trajectory
@@ -157,7 +159,7 @@ def estimate_seconds(community: Community, slots: int) -> float:
     limit = np.asarray(community.market.limit).sum(0) if community.market.limit.shape[0] else np.inf
     has_limits = np.isfinite(np.minimum(homes.buy_max, homes.sell_max)) | (np.isfinite(limit) & (limit > 0))
     variables += 6 * (np.broadcast_to(has_limits, powered.shape) & powered).sum()
-    rounds = 1.0 if community.feeder is None else ROUNDS_WITH_NETWORK
+    rounds = ROUNDS_WITH_NETWORK if community.feeder.rows else 1.0
     return float(SECONDS_PER_VARIABLE * rounds * variables * slots)
 
 
@@ -174,7 +176,8 @@ def horizon_data(
     trading, fee, trade_limit, exact = _pool_of(community)
     load = _float(horizon.load)
     vehicles, vehicles_begun = _vehicles(community, horizon)
-    response, offset, lower, upper = _network_rows(community, horizon)
+    feeder, network, base = on_host((community.feeder, community.network, horizon.grid_base))
+    rows = feeder.limits(network, base)
     data = HorizonData(
         slot_hours=float(horizon.slot_hours),
         load=load,
@@ -193,10 +196,10 @@ def horizon_data(
         battery=homes.battery.float64(),
         terminal_price=np.broadcast_to(_float(terminal_price), (size,)),
         row_penalty=row_penalty,
-        response=response,
-        offset=offset,
-        lower=lower,
-        upper=upper,
+        response=feeder.response(size),
+        offset=rows.offset,
+        lower=rows.lower,
+        upper=rows.upper,
         vehicles=vehicles,
         vehicles_begun=vehicles_begun,
     )
@@ -225,31 +228,11 @@ def _pool_of(community: Community) -> tuple[bool, float, np.ndarray, bool]:
     market, size = community.market, community.size
     fee, limit = _float(market.fee), _float(market.limit)
     open_edges = limit > 0
-    if market.kind == "none" or not open_edges.any():
+    if not open_edges.any():
         return False, 0.0, np.zeros(size), True
     smallest = float(fee[open_edges].min())
     same_fee = bool(np.all(fee[open_edges] == smallest))
-    return True, smallest, limit.sum(0), market.kind == "pool" and same_fee
-
-
-def _network_rows(community: Community, horizon: Horizon):
-    """Response (R, N), offset, lower and upper (T, R), all in kW: `network.row_limits` in float64."""
-    feeder, network, slots = community.feeder, community.network, horizon.load.shape[0]
-    if feeder is None:
-        return np.zeros((0, community.size)), *(np.zeros((slots, 0)) for _ in range(3))
-    bus, branch = np.asarray(feeder.voltage_bus), np.asarray(feeder.flow_branch)
-    reactive = _float(horizon.flow_reactive)[:, branch]
-    room = np.sqrt(np.maximum(_float(network.rating)[branch] ** 2 - reactive**2, 0))
-    slack = _float(network.slack_voltage) ** 2  # voltage rows count from the slack, as in `row_limits`
-    volts = _float(horizon.voltage_base)[:, bus] - slack
-    offset = np.concatenate([volts, _float(horizon.flow_base)[:, branch]], 1)
-    v_min, v_max = (
-        np.tile(_float(v)[bus] ** 2 - slack, (slots, 1)) for v in (network.voltage_min, network.voltage_max)
-    )
-    lower, upper = np.concatenate([v_min, -room], 1), np.concatenate([v_max, room], 1)
-    response = _float(feeder.matrix)[:, np.asarray(feeder.group)] * _float(feeder.flexible)
-    scale = _float(feeder.scale)
-    return response, offset / scale, lower / scale, upper / scale
+    return True, smallest, limit.sum(0), market.pooled and same_fee
 
 
 def _missing_rows(

@@ -116,7 +116,7 @@ class Case:
 
     def __repr__(self) -> str:
         minutes = 60 * float(self.horizon.slot_hours)
-        grid = "with its network" if self.community.feeder is not None else "network left out"
+        grid = "with its network" if self.community.feeder.rows else "network left out"
         return (
             f"Case {self.name!r}: {self.size:,} members on {len(self.community.network.bus_ids):,} buses, "
             f"{self.community.market.kind} market, {grid}, {self.slots:,} slots of {minutes:g} min "

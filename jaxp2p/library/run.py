@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import pandas as pd
 
+from jaxp2p.control.catalogue import MPC_POLICIES
 from jaxp2p.control.policy import AnyPolicy
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.library.case import Case
@@ -20,7 +21,6 @@ from jaxp2p.report.results import Results, json_report, load_results, save_resul
 from jaxp2p.runs import runner
 from jaxp2p.slot import solvers
 from jaxp2p.slot.execute import SlotResult
-from jaxp2p.slot.newton.solver import suits
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.solvers import Solver
 
@@ -66,7 +66,7 @@ def run(
     tariffs. foresight "auto" leaves perfect foresight out where it would take far longer than all else, "on"
     insists. progress(name, done, total) hears how far it is. Raises ValueError as `runs.runner.run`.
     """
-    needs_history = any(isinstance(p, str) and p in runner.MPC_POLICIES for p in policies or ())
+    needs_history = any(isinstance(p, str) and p in MPC_POLICIES for p in policies or ())
     made = runner.run(
         case.community,
         case.horizon,
@@ -90,8 +90,8 @@ def clear(problem: SlotProblem, *, solver: Solver | None = None) -> SlotResult:
     solver: by default Newton where one price decides, else ADMM.
     """
     if solver is None:
-        one_price = suits(problem.market, connection_limits=problem.unserved_price is not None)
-        solver = solvers.Newton() if one_price else solvers.ADMM()
+        limits = problem.unserved_price is not None
+        solver = solvers.suiting(problem.market, connection_limits=limits)
     return _clear(problem, solver)
 
 

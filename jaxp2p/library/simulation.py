@@ -1,6 +1,5 @@
 """One policy over the slots of a case, as a pure function: for derivatives, and many futures at once."""
 
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -8,16 +7,16 @@ import jax.numpy as jnp
 import pandas as pd
 from jax import Array
 
-from jaxp2p.control.policy import AnyPolicy, Penalties, Policy
+from jaxp2p.control.policy import AnyPolicy, Penalties, Policy, follow
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.library.case import Case
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.runs.runner import TUNED, penalties_of, tuned_policy
+from jaxp2p.runs.runner import check_slots, penalties_of
 from jaxp2p.simulation import costate, forward
 from jaxp2p.slot import solvers
-from jaxp2p.slot.solvers import Newton, Solver
+from jaxp2p.slot.solvers import Solver
 
 
 def simulate(
@@ -50,8 +49,8 @@ def simulate(
     if unknown:
         raise ValueError(f"unknown fields {', '.join(unknown)}: choose from {', '.join(Trajectory._fields)}")
     if isinstance(policy, TunedValue):
-        hours = (case.time.iloc[1] - case.time.iloc[0]) / pd.Timedelta(hours=1)  # the horizon's may be traced
-        policy = tuned_policy(policy, replace(horizon, slot_hours=jnp.asarray(hours)))[TUNED]
+        check_slots(policy, (case.time.iloc[1] - case.time.iloc[0]) / pd.Timedelta(hours=1))
+        policy = follow(policy, horizon.load.dtype)
     chosen = solvers.choose_solver(community, solver) if isinstance(solver, str) else solver
     given = community, horizon, penalties_of(horizon, unserved_price), case.policy(policy), chosen
     number = jnp.asarray(case.slot_of_week, jnp.int32)
@@ -70,12 +69,7 @@ def _simulate(
     adjoint: str | None,
     keep: tuple[str, ...],
 ) -> Trajectory:
-    if (
-        adjoint is not None
-        and isinstance(policy, Policy)
-        and isinstance(solver, Newton)
-        and costate.suits(community, policy, solver)
-    ):
+    if adjoint and isinstance(policy, Policy) and costate.suits(community, policy, solver):
         return costate.simulate(
             community, horizon, penalties, policy, solver, slot_of_week=number, keep=keep
         )[1]

@@ -13,7 +13,7 @@ from jaxp2p.data.times import zoned_time
 from jaxp2p.data.validation import slot_hours
 from jaxp2p.model.devices import Battery, Plugs, Vehicles
 from jaxp2p.model.devices.vehicle import Stay, calendar
-from jaxp2p.model.market import (
+from jaxp2p.model.markets import (
     complete_graph,
     market_from_edges,
     nearest_graph,
@@ -22,8 +22,8 @@ from jaxp2p.model.market import (
     regular_graph,
 )
 from jaxp2p.model.match import mark_of
-from jaxp2p.model.network import controllable_rows, radial_matrices
-from jaxp2p.model.types import Community, Horizon, Market, Network, Prosumers
+from jaxp2p.model.network import Network, NoRows, controllable_rows, on_host, radial_matrices
+from jaxp2p.model.types import Community, Horizon, Market, Prosumers
 from jaxp2p.settings.model import DEFAULT_FEE, GRAPHS, MARKETS, Trading
 
 _CELLS = 250_000  # float64 numbers at a time while the horizon is built
@@ -91,12 +91,11 @@ def build_community(
     )
     grid = _network(tables, bus_ids, kind)
     flexible = np.asarray(prosumers.flexible)
-    feeder = controllable_rows(grid, bus, flexible, kind) if network and flexible.any() else None
     return Community(
         prosumers=prosumers,
         market=_market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, kind),
         network=grid,
-        feeder=feeder,
+        feeder=controllable_rows(grid, bus, flexible, kind) if network else NoRows(),
         mark=mark_of(str(tables.meta.get("name", "")), prosumers, bus_ids),
     )
 
@@ -132,10 +131,8 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         -scaled(profiles, buses["background_profile"], buses[column], absent=1.0).rows() - members
         for column, members in (("background_kw", load_at_bus), ("background_kvar", reactive_at_bus))
     )
-    grid = community.network
-    resistance, reactance = np.asarray(grid.resistance, float), np.asarray(grid.reactance, float)
-    downstream = np.asarray(grid.downstream, float)
     slack = float(buses["v_set_pu"].iloc[0])
+    base = on_host(community.network).base(active_base, reactive_base, slack_voltage=slack)
     buy = prices["buy_eur_per_kwh"].to_numpy(float)
     array = lambda x: jnp.asarray(x, kind)
     return Horizon(
@@ -144,9 +141,9 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         pv=array(pv),
         price_buy=array(buy),
         price_sell=array(prices["sell_eur_per_kwh"].to_numpy(float)),
-        voltage_base=array(slack**2 + 2 * (active_base @ resistance + reactive_base @ reactance)),
-        flow_base=array(active_base @ downstream.T),
-        flow_reactive=array(reactive_base @ downstream.T),
+        voltage_base=array(base.voltage),
+        flow_base=array(base.flow),
+        flow_reactive=array(base.reactive),
         price_ahead=array(published_prices(zoned_time(tables), buy)),
         plugs=_plugs(stays, vehicles, profiles["time"], buy, kind),
         mark=community.mark,

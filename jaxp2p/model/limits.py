@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxp2p.model.network import Base, on_host
 from jaxp2p.model.types import Community, Horizon
 
 VOLTAGE_TOLERANCE = 1e-4  # p.u.
@@ -40,12 +41,9 @@ class ImpossibleLimit(NamedTuple):
 
 def impossible_limits(community: Community, horizon: Horizon) -> list[ImpossibleLimit]:
     """Every limit that no dispatch of the flexible homes keeps, those of most slots first; in float64."""
-    grid = community.network
-    resistance, downstream = np.asarray(grid.resistance, float), np.asarray(grid.downstream, float)
-    lowest, highest = np.asarray(grid.voltage_min, float), np.asarray(grid.voltage_max, float)
-    rating = np.asarray(grid.rating, float)
+    grid = on_host(community.network)
     size = horizon.slots
-    rows = max(1, BLOCK // max(1, community.size, len(lowest)))
+    rows = max(1, BLOCK // max(1, community.size, grid.buses))
     worst: dict[str, np.ndarray] = {}
     counts: dict[str, np.ndarray] = {}
     firsts: dict[str, np.ndarray] = {}
@@ -60,19 +58,17 @@ def impossible_limits(community: Community, horizon: Horizon) -> list[Impossible
 
     for start in range(0, size, rows):
         block = slice(start, start + rows)
-        least, most = _injections(community, horizon, block)
-        base = np.asarray(horizon.voltage_base[block], float)
-        bottom, top = base + 2 * (least @ resistance), base + 2 * (most @ resistance)
+        base = on_host(Base(*(x[block] for x in horizon.grid_base)))
+        bottom, top = (grid.state(base, power) for power in _injections(community, horizon, block))
         # a limit is broken from below by the largest voltage there can be, and from above by the least
-        add("v_max_pu", start, np.sqrt(np.maximum(bottom, 0)) - highest, VOLTAGE_TOLERANCE)
-        add("v_min_pu", start, lowest - np.sqrt(np.maximum(top, 0)), VOLTAGE_TOLERANCE)
-        flow = np.asarray(horizon.flow_base[block], float)
-        reactive = np.asarray(horizon.flow_reactive[block], float)
-        bottom, top = flow + least @ downstream.T, flow + most @ downstream.T
-        active = np.maximum(np.maximum(bottom, -top), 0)  # least active power that is left on the branch
+        add("v_max_pu", start, bottom.voltage - grid.voltage_max, VOLTAGE_TOLERANCE)
+        add("v_min_pu", start, grid.voltage_min - top.voltage, VOLTAGE_TOLERANCE)
+        # least active power that is left on the branch
+        active = np.maximum(np.maximum(bottom.flow, -top.flow), 0)
+        full = np.abs(base.reactive) > grid.rating
         with np.errstate(invalid="ignore"):
-            room = np.sqrt(np.maximum(rating**2 - reactive**2, 0))
-            beyond = np.where(np.abs(reactive) > rating, np.hypot(active, reactive) - rating, active - room)
+            whole, part = np.hypot(active, base.reactive) - grid.rating, active - grid.room(base.reactive)
+        beyond = np.where(full, whole, part)
         add("s_max_kva", start, beyond, POWER_TOLERANCE)
     names = {
         "v_max_pu": [("bus", name) for name in grid.bus_ids],
@@ -124,12 +120,6 @@ def _injections(community: Community, horizon: Horizon, block: slice) -> tuple[n
         np.asarray(x, float)[moves]
         for x in (homes.load_flex_share, battery.charge_max, battery.discharge_max)
     )
-    order = np.asarray(homes.bus)[moves]
-    buses = len(np.asarray(community.network.voltage_min))
-
-    def at_buses(injection: np.ndarray) -> np.ndarray:
-        total = np.zeros((buses, len(injection)))
-        np.add.at(total, order, injection.T)
-        return total.T
-
+    bus = np.asarray(homes.bus)[moves]
+    at_buses = lambda injection: community.network.at_buses(injection, bus)
     return at_buses(-load * (1 + share) - charge), at_buses(pv + discharge - load * (1 - share))

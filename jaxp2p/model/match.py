@@ -33,14 +33,13 @@ def require_match(community: Community, horizon: Horizon) -> None:
             f"the horizon was made for {theirs}, not for {mine}: build both from the same tables "
             "(`jaxp2p.build`, or build_horizon(community, tables))"
         )
-    gridless = community.feeder is None and horizon.voltage_base.shape[-1] == 0  # nobody looks at the grid
-    size, buses = community.size, community.network.voltage_min.shape[0]
-    branches = community.network.rating.shape[0]
+    gridless = not community.feeder.rows and horizon.voltage_base.shape[-1] == 0  # nobody looks at the grid
+    size, network = community.size, community.network
     for what, has, needs in (
         ("members", horizon.load.shape[-1], size),
         ("members with PV series", horizon.pv.shape[-1], size),
-        ("buses", horizon.voltage_base.shape[-1], buses),
-        ("branches", horizon.flow_base.shape[-1], branches),
+        ("buses", horizon.voltage_base.shape[-1], network.buses),
+        ("branches", horizon.flow_base.shape[-1], network.branches),
     ):
         if has != needs and not (gridless and what in ("buses", "branches")):
             raise ValueError(

@@ -4,11 +4,15 @@ Signs: all device powers are non-negative; an injection p is positive when it fe
 Voltages inside the network are squared p.u., powers kW and kvar, energies kWh, money EUR.
 """
 
+from dataclasses import replace
+
 import jax
 from jax import Array
 
 from jaxp2p._pytree import record, static
 from jaxp2p.model.devices import Battery, Plugs, Vehicles
+from jaxp2p.model.markets import Market
+from jaxp2p.model.network import Base, Feeder, Network, NoRows
 
 
 @record
@@ -36,73 +40,28 @@ class Prosumers:
 
 
 @record
-class Market:
-    """Trading graph in padded form: slot k of member i trades with `partner[k, i]`.
-
-    kind "bilateral": `reverse[k, i]` is the flat index (k' * N + i') of the same edge seen from the
-    partner; padded slots point at themselves and have `limit` 0.
-    kind "pool": one slot (K = 1) per member towards the pool; `partner`, `reverse` have shape (0, N).
-    kind "none": K = 0.
-    """
-
-    partner: Array  # (K, N) int32
-    reverse: Array  # (K, N) int32
-    fee: Array  # (K, N) EUR/kWh, gamma: charged on |e_ij|, half to each side
-    limit: Array  # (K, N) kW, e_max
-    kind: str = static(default="bilateral")
-    limited: bool = static(default=True)  # False: no trade has a limit (it may still be closed by limit 0)
-
-
-@record
-class Network:
-    """Radial feeder, linearised (LinDistFlow); bus 0 is the slack.
-
-    v = v0^2 + 2 (R p + X q) per bus and P_l = sum of the injections downstream of branch l.
-    """
-
-    resistance: Array  # (B, B) p.u. voltage squared per kW: the R of the formula; row and column 0 are 0
-    reactance: Array  # (B, B) p.u. voltage squared per kvar
-    downstream: Array  # (L, B) 1 where the bus lies downstream of the branch
-    slack_voltage: Array  # () p.u.
-    voltage_min: Array  # (B,) p.u.
-    voltage_max: Array  # (B,) p.u.
-    rating: Array  # (L,) kVA, inf when unrated
-    bus_ids: tuple[str, ...] = static(default=())
-    branch_ids: tuple[str, ...] = static(default=())
-    branch_kinds: tuple[str, ...] = static(default=())  # "line" or "transformer"
-
-
-@record
-class Feeder:
-    """The network as the solver sees it: rows over the G buses that have a flexible home.
-
-    Row r limits `offset_r + sum_n matrix[r, n] * (injection of the flexible homes at bus n)`; rows are
-    divided by their largest entry, so that a violation is in kW.
-    """
-
-    group: Array  # (N,) int32, index of the home's controllable bus (0 for homes that are not flexible)
-    flexible: Array  # (N,) 1 for a home that can change its injection, else 0
-    count: Array  # (G,) flexible homes per controllable bus
-    matrix: Array  # (R, G) kW per kW
-    scale: Array  # (R,) physical unit of the row per kW: p.u.^2 (voltage rows) or kW (branch rows)
-    voltage_bus: Array  # (Rv,) int32, bus of every voltage row (these come first)
-    flow_branch: Array  # (Rl,) int32, branch of every branch row
-
-
-@record
 class Community:
     """Everything that does not change from slot to slot."""
 
     prosumers: Prosumers
     market: Market
     network: Network
-    feeder: Feeder | None  # None: the network is not part of the market
+    feeder: Feeder | NoRows = NoRows()  # no rows: the network is not part of the market
     mark: str = static(default="")  # whose it is: a Horizon made for it has the same
 
     @property
     def size(self) -> int:
         """Number of homes N."""
         return self.prosumers.bus.shape[0]
+
+    @property
+    def moving(self) -> Array:
+        """(N,) bool: homes whose injection the base values of a horizon leave out."""
+        return self.feeder.movers(self.prosumers.flexible)
+
+    def without_network(self) -> "Community":
+        """The same where the grid has no limits; it is still reported."""
+        return replace(self, feeder=NoRows())
 
 
 @record
@@ -129,6 +88,11 @@ class Horizon:
     def slots(self) -> int:
         """Number of slots T."""
         return self.load.shape[0]
+
+    @property
+    def grid_base(self) -> Base:
+        """What the network carries without the flexible homes."""
+        return Base(self.voltage_base, self.flow_base, self.flow_reactive)
 
     def slice(self, start: int, stop: int) -> "Horizon":
         """Slots start to stop as a horizon of its own."""

@@ -16,33 +16,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from jaxp2p.control.catalogue import COLOURS, ENTRIES, OPTIMUM
 from jaxp2p.data.tables import Tables
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.report.kpis import OPTIMUM, Evaluation
+from jaxp2p.report.kpis import Evaluation
 
 DPI = 120
-# Okabe and Ito 2008, and six of Tol 2021 for the plans and the rules of charging: can be told apart with any
-# colour vision; grey and black for the references
-COLOURS = {
-    "no_storage_no_trade": "#999999",
-    "no_trade": "#CC79A7",
-    "no_storage": "#56B4E9",
-    "greedy": "#F0E442",
-    "self_consumption": "#E69F00",
-    "community_self_consumption": "#D55E00",
-    "lyapunov_standard": "#0072B2",
-    "lyapunov": "#009E73",
-    "tuned": "#B2182B",
-    "mpc_persistence": "#882255",
-    "mpc_mean": "#332288",
-    "mpc_perfect": "#999933",
-    "charge_at_once": "#AA4499",
-    "charge_on_surplus": "#661100",
-    "cheapest_slots": "#44AA99",
-    "perfect_foresight": "#000000",
-}
-DASHES = {"no_storage_no_trade": ":", "greedy": "--", "no_storage": "-", "perfect_foresight": "--"}
 LIMIT = "#C0392B"  # limits and tariffs that must not be passed
 SOFT = "#4C72B0"
 
@@ -114,7 +94,7 @@ def line_style(policy: str) -> dict[str, Any]:
     """Colour, dashes and weight of a policy, the same in every picture."""
     return {
         "color": COLOURS.get(policy, SOFT),
-        "linestyle": DASHES.get(policy, "-"),
+        "linestyle": ENTRIES[policy].dashes if policy in ENTRIES else "-",
         "linewidth": 2.2 if policy in ("lyapunov", "tuned", OPTIMUM) else 1.5,
         "zorder": 4 if policy in ("lyapunov", OPTIMUM) else 3,
     }

@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxp2p.control.catalogue import COLOURS, OPTIMUM
 from jaxp2p.report.canvas import (
-    COLOURS,
     LIMIT,
     PictureData,
     canvas,
@@ -14,7 +14,6 @@ from jaxp2p.report.canvas import (
     plain,
     time_axis,
 )
-from jaxp2p.report.kpis import OPTIMUM
 
 EXAMPLES = 4  # homes shown one by one
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p._pytree import present
+from jaxp2p.model.network import on_host
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import Evaluation
@@ -66,8 +67,6 @@ def slot_table(
     """One row per slot: sums over the community, extremes of prices and grid, and how the solver ended."""
     t, grid = trajectory, evaluation.grid
     network = community.network
-    volts_low = np.maximum(np.asarray(network.voltage_min) - grid.voltage, 0)
-    volts_high = np.maximum(grid.voltage - np.asarray(network.voltage_max), 0)
     total = lambda x: np.asarray(x, float).sum(1)
     transformer = np.array(network.branch_kinds or ("line",) * grid.loading.shape[1]) == "transformer"
     price = np.asarray(t.price_market, float)
@@ -100,7 +99,7 @@ def slot_table(
             "price_max_eur_per_kwh": price.max(1),
             "voltage_min_pu": grid.voltage.min(1),
             "voltage_max_pu": grid.voltage.max(1),
-            "voltage_violation_pu": np.maximum(volts_low, volts_high).max(1),
+            "voltage_violation_pu": on_host(network).beyond(grid.voltage).max(1),
             "line_loading": grid.loading[:, ~transformer].max(1, initial=0),
             "transformer_loading": grid.loading[:, transformer].max(1, initial=0),
             "line_violation_kw": grid.excess.max(1, initial=0),

@@ -17,17 +17,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxp2p.control.catalogue import OPTIMUM, REFERENCE, TRADE_ONLY
 from jaxp2p.model.match import require_match
+from jaxp2p.model.network import on_host
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.stays import Stays, energy_before, stays_of
 from jaxp2p.simulation.accounting import Costs, costs, possible_saving
 from jaxp2p.simulation.grid import GridState, grid_state
 from jaxp2p.slot.status import Status
-
-REFERENCE = "no_storage_no_trade"  # what savings and benefits are measured against
-TRADE_ONLY = "no_storage"  # what the capture is measured against
-OPTIMUM = "perfect_foresight"
 
 UNSOLVED = (Status.MAX_ITER, Status.NUMERICAL_ERROR)  # a slot without a certified answer
 WORSE_OFF_EUR, WORSE_OFF_SHARE = 1e-3, 1e-4  # loss over the run that still counts as none (rounding)
@@ -271,11 +269,10 @@ def _vehicles(run: _Run, stays: Stays | None) -> dict[str, Any]:
 
 
 def _grid(run: _Run, grid: GridState) -> dict[str, Any]:
-    network = run.community.network
-    low, high = _f64(network.voltage_min), _f64(network.voltage_max)
-    beyond = np.maximum(np.maximum(low - grid.voltage, grid.voltage - high), 0)
+    network = on_host(run.community.network)
+    beyond = network.beyond(grid.voltage)
     kinds = np.array(network.branch_kinds or ("line",) * grid.loading.shape[1])
-    rated = np.isfinite(_f64(network.rating))
+    rated = np.isfinite(network.rating)
 
     def worst(chosen: np.ndarray) -> float | None:
         return float(grid.loading[:, chosen].max()) if (chosen & rated).any() else None

@@ -4,17 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxp2p._pytree import present
-from jaxp2p.report.canvas import (
-    COLOURS,
-    LIMIT,
-    PictureData,
-    canvas,
-    label,
-    line_style,
-    outside_legend,
-    time_axis,
-)
-from jaxp2p.report.kpis import OPTIMUM, REFERENCE, TRADE_ONLY
+from jaxp2p.control.catalogue import COLOURS, OPTIMUM, REFERENCE, TRADE_ONLY
+from jaxp2p.report.canvas import LIMIT, PictureData, canvas, label, line_style, outside_legend, time_axis
 from jaxp2p.report.stays import energy_gained
 
 

@@ -12,8 +12,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxp2p.report.canvas import COLOURS, SOFT, canvas, label, save_all
-from jaxp2p.report.kpis import OPTIMUM, REFERENCE, TRADE_ONLY
+from jaxp2p.control.catalogue import COLOURS, OPTIMUM, REFERENCE, TRADE_ONLY
+from jaxp2p.report.canvas import SOFT, canvas, label, save_all
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 NORMAL_95 = 1.96  # standard errors on either side of a mean

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from jaxp2p.report.kpis import REFERENCE, TRADE_ONLY
+from jaxp2p.control.catalogue import REFERENCE, TRADE_ONLY
 from jaxp2p.report.tables import MISSING, Figures, ReportColumn, aligned
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxp2p.report.kpis import OPTIMUM
+from jaxp2p.control.catalogue import OPTIMUM
 from jaxp2p.report.stays import MISSED_KWH
 
 Figures = Mapping[str, Any]

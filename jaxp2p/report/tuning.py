@@ -9,9 +9,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from matplotlib.figure import Figure
 
+from jaxp2p.control.catalogue import COLOURS, OPTIMUM, TRADE_ONLY, TUNED
 from jaxp2p.control.tuned import TunedValue, remember, value_line
 from jaxp2p.model.types import Prosumers
-from jaxp2p.report.canvas import COLOURS, DPI, canvas
+from jaxp2p.report.canvas import DPI, canvas
 
 
 def draw_tuning(
@@ -71,7 +72,7 @@ def _worth(axis, value: TunedValue, homes: Prosumers) -> None:
 
 def _capture(axis, capture: Mapping[str, Mapping[str, float | None]]) -> None:
     """Capture of every policy on both windows."""
-    names = [name for name in capture["train"] if name not in ("no_storage", "perfect_foresight")]
+    names = [name for name in capture["train"] if name not in (TRADE_ONLY, OPTIMUM)]
     place = np.arange(len(names))
     for shift, part, shade in ((-0.2, "train", 0.45), (0.2, "test", 1.0)):
         heights = [100 * (capture[part][name] or 0) for name in names]
@@ -85,7 +86,7 @@ def _capture(axis, capture: Mapping[str, Mapping[str, float | None]]) -> None:
 def _stored(axis, stored: Mapping[str, ArrayLike], homes: Prosumers, per_day: int) -> None:
     """State of charge of all batteries over the day, mean over the days of the test."""
     room = float(np.sum(np.asarray(homes.battery.energy_max)))
-    for name in ("lyapunov", "tuned", "perfect_foresight"):
+    for name in ("lyapunov", TUNED, OPTIMUM):
         share = 100 * np.sum(np.asarray(stored[name], float), axis=1) / room
         days = len(share) // per_day
         if days:

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxp2p.control.catalogue import COLOURS, OPTIMUM
 from jaxp2p.report.canvas import (
-    COLOURS,
     LIMIT,
     SOFT,
     PictureData,
@@ -18,7 +18,6 @@ from jaxp2p.report.canvas import (
     outside_legend,
     time_axis,
 )
-from jaxp2p.report.kpis import OPTIMUM
 from jaxp2p.report.stays import energy_gained
 
 SUN = "#E69F00"

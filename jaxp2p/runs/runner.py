@@ -10,20 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxp2p.control.bounds import LyapunovParameters, lyapunov_parameters
+from jaxp2p.control.catalogue import CATALOGUE, MPC_POLICIES, OPTIMUM, TRADE_ONLY, TUNED, usual
 from jaxp2p.control.certificate import Certificate, certificate, tuned_certificate
 from jaxp2p.control.charging import Charging, by_worth
 from jaxp2p.control.policy import (
-    CHARGING_POLICIES,
+    CONTROLLED,
     AnyPolicy,
     OwnPolicy,
     Penalties,
     Policy,
-    baseline_policies,
-    charging_policies,
     follow,
     lyapunov,
+    made,
     suggest_penalties,
-    with_charging,
 )
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.hindsight.lower_bound import best_lower_bound
@@ -38,25 +37,10 @@ from jaxp2p.simulation.accounting import costs, end_value, possible_saving
 from jaxp2p.simulation.grid import grid_state
 from jaxp2p.slot.solvers import Solver, choose_solver
 
-POLICIES = (
-    "no_storage_no_trade",
-    "no_trade",
-    "no_storage",
-    "greedy",
-    "self_consumption",
-    "community_self_consumption",
-    "lyapunov_standard",
-    "lyapunov",
-    "perfect_foresight",
-)
-WITH_VEHICLES = (*POLICIES[:-1], *CHARGING_POLICIES, POLICIES[-1])  # all of them where somebody has a vehicle
-# by name only: a plan per slot takes a hundred times as long as a rule
-MPC_POLICIES = {"mpc_persistence": "persistence", "mpc_mean": "mean", "mpc_perfect": "perfect"}
 VEHICLES_PROVED = (
     "vehicles: leave with the energy wanted wherever that could be reached from their arrival, at any prices "
     "and under every policy; forced charging is a limit in every slot (proof: model/devices/vehicle.py)"
 )
-TUNED = "tuned"  # the policy of a controller file
 NAME = re.compile(r"\w[\w.+-]*")  # of a policy: it becomes part of file names and columns
 HISTORY_DAYS = 28  # before the window, all that these forecasts look back on
 # "auto" leaves perfect foresight out where it would take this many times as long as all else, and a while
@@ -119,20 +103,22 @@ def check_end_value(price: float | None) -> None:
 
 def policy_names(community: Community) -> tuple[str, ...]:
     """The policies that there are for a community, in their order: MPC is left out."""
-    return POLICIES if community.prosumers.vehicles is None else WITH_VEHICLES
+    return usual(vehicles=community.prosumers.vehicles is not None)
 
 
 def make_policies(community: Community, horizon: Horizon) -> dict[str, Policy]:
     """Every online policy by name, with the certified V_max and theta of the tariffs' price range."""
-    modified, standard = (
-        lyapunov(parameters_of(community, horizon, method=m)) for m in ("exact", "standard")
-    )
-    policies = baseline_policies(community.size, horizon.load.dtype, own=modified)
-    policies |= {"lyapunov_standard": standard, "lyapunov": modified}
-    worth, vehicles = worth_in_vehicles(community, horizon), community.prosumers.vehicles
-    if worth is None or vehicles is None:
-        return policies
-    return with_charging(policies | charging_policies(modified), vehicles, worth)
+    controlled = {
+        name: lyapunov(parameters_of(community, horizon, method=method))
+        for name, method in CONTROLLED.items()
+    }
+    vehicles, worth = community.prosumers.vehicles, worth_in_vehicles(community, horizon)
+    size, dtype, there = community.size, horizon.load.dtype, policy_names(community)
+    return {
+        entry.name: made(entry, size, dtype, controlled=controlled, vehicles=vehicles, worth=worth)
+        for entry in CATALOGUE
+        if entry.batteries and entry.name in there
+    }
 
 
 def worth_in_vehicles(community: Community, horizon: Horizon) -> Charging | None:
@@ -208,8 +194,8 @@ def run(
     cannot be.
     """
     require_match(community, horizon)
-    usual = policy_names(community)
-    names, given = sorted_out(usual if policies is None else policies, (*usual, *MPC_POLICIES))
+    known = policy_names(community)
+    names, given = sorted_out(known if policies is None else policies, (*known, *MPC_POLICIES))
     if foresight_mode not in FORESIGHT:
         raise ValueError(f"unknown foresight_mode {foresight_mode!r}: choose from {', '.join(FORESIGHT)}")
     check_history(names, horizon, history)
@@ -241,11 +227,11 @@ def run(
         compile_seconds += found.compile_seconds
 
     foresight, left_out = None, ""
-    if "perfect_foresight" in names:
+    if OPTIMUM in names:
         elapsed = time.perf_counter() - begin
         left_out = _reason_to_leave_out(community, horizon, foresight_mode, elapsed)
-    if "perfect_foresight" in names and not left_out:
-        report("perfect_foresight", 0, horizon.slots)
+    if OPTIMUM in names and not left_out:
+        report(OPTIMUM, 0, horizon.slots)
 
         def heard(round: int, rows: int, iteration: int) -> None:
             # how many rounds it takes nobody knows beforehand: they are told, the bar waits
@@ -260,9 +246,9 @@ def run(
             unserved_price=float(penalties.unserved),
             told=heard,
         )
-        trajectories["perfect_foresight"] = foresight.trajectory
-        seconds["perfect_foresight"] = foresight.seconds
-        report("perfect_foresight", horizon.slots, horizon.slots)
+        trajectories[OPTIMUM] = foresight.trajectory
+        seconds[OPTIMUM] = foresight.seconds
+        report(OPTIMUM, horizon.slots, horizon.slots)
     bound = _lower_bound(community, horizon, penalties, terminal_price, foresight) if lower_bound else None
     prices = {
         "terminal_price": terminal_price,
@@ -311,12 +297,8 @@ def bound_reasons(community: Community, foresight: PerfectForesight) -> tuple[st
     """Why real homes need not reach what perfect foresight costs, in words; nothing where they can."""
     if not foresight.is_lower_bound:
         return ()
-    market, reasons = community.market, []
-    fees = np.asarray(market.fee)[np.asarray(market.limit) > 0]
-    if market.kind == "bilateral" and fees.size:
-        reasons.append("of a pool with the smallest fee, which no bilateral market can beat")
-    elif fees.size and fees.min() < fees.max():
-        reasons.append("of a pool in which all pay the smallest fee")
+    words = community.market.relaxation()
+    reasons = [words] if words else []
     if foresight.simultaneous_kwh > 1e-6:
         reasons.append(
             f"with {foresight.simultaneous_kwh:,.3g} kWh charged and discharged at once, which pays where "
@@ -335,19 +317,21 @@ def check_history(policies: Sequence[str], horizon: Horizon, history: Horizon | 
 
 
 def tuned_policy(controller: TunedValue | None, horizon: Horizon) -> dict[str, Policy]:
-    """The policy of the controller by its name, nothing without one.
-
-    Raises ValueError for a controller that counts another number of slots per day than the horizon has.
-    """
+    """The policy of the controller by its name, nothing without one. Raises ValueError as `check_slots`."""
     if controller is None:
         return {}
-    hours, slots = float(horizon.slot_hours), controller.slots_per_day
+    check_slots(controller, float(horizon.slot_hours))
+    return {TUNED: follow(controller, horizon.load.dtype)}
+
+
+def check_slots(controller: TunedValue, hours: float) -> None:
+    """Raises ValueError for a controller that counts another number of slots per day than there are."""
+    slots = controller.slots_per_day
     if abs(slots * hours - 24) > 1e-4:
         raise ValueError(
             f"the controller is made for slots of {1440 / slots:g} min ({slots} per day), "
             f"these are slots of {60 * hours:g} min"
         )
-    return {TUNED: follow(controller, horizon.load.dtype)}
 
 
 def _online(community, horizon, policies, penalties, solver, slot_of_week, report, own):
@@ -387,12 +371,12 @@ def _possible_saving(
 ) -> float | None:
     """EUR that perfect control of the batteries saves on top of no_storage; None where either was not run."""
     total = {}
-    for name in ("no_storage", "perfect_foresight"):
+    for name in (TRADE_ONLY, OPTIMUM):
         if name not in trajectories:
             return None
         grid = grid_state(community, horizon, np.asarray(trajectories[name].injection, float))
         total[name] = costs(community, horizon, trajectories[name], grid, **prices).total_eur
-    return possible_saving(total["no_storage"], total["perfect_foresight"])
+    return possible_saving(total[TRADE_ONLY], total[OPTIMUM])
 
 
 def _lower_bound(
@@ -409,7 +393,7 @@ def _lower_bound(
         known = {"storage_value": jnp.asarray(foresight.storage_duals, dtype), "steps": 0}
     if foresight is not None and foresight.vehicle_duals is not None:
         known["vehicle_value"] = jnp.asarray(foresight.vehicle_duals, dtype)
-    if foresight is not None and community.feeder is not None:
+    if foresight is not None and community.feeder.rows:
         # an interior point may be beyond the penalty by its rounding
         rows = jnp.asarray(foresight.row_duals, dtype)
         known["row_price"] = jnp.clip(rows, -penalties.row, penalties.row)
@@ -435,10 +419,5 @@ def make_certificate(community: Community, horizon: Horizon, terminal_price: flo
 
 
 def row_names(community: Community) -> tuple[str, ...]:
-    """Names of the network rows: "voltage BUS", "line ID", "transformer ID"."""
-    feeder, grid = community.feeder, community.network
-    if feeder is None:
-        return ()
-    volts = [f"voltage at bus {grid.bus_ids[b]}" for b in np.asarray(feeder.voltage_bus)]
-    flows = [f"{grid.branch_kinds[b]} {grid.branch_ids[b]}" for b in np.asarray(feeder.flow_branch)]
-    return tuple(volts + flows)
+    """Names of the network rows."""
+    return community.feeder.names(community.network)

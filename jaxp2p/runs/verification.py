@@ -24,7 +24,7 @@ from jaxp2p.model.types import Community, Horizon
 from jaxp2p.model.utility import beyond_cost
 from jaxp2p.runs.runner import make_policies
 from jaxp2p.simulation.forward import slots as slot_rows
-from jaxp2p.simulation.forward import vehicle_energy
+from jaxp2p.simulation.step import Posed, Stored, after
 from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.gap import gap_scale
 from jaxp2p.slot.problem import SlotProblem
@@ -144,15 +144,11 @@ def compare(problem: SlotProblem, d: execute.Dispatch, best: Optimum) -> Compari
     excess = np.asarray(row_excess(problem, d.injection), float)
     allowed = best.penalty / (hours * float(problem.row_penalty))
     excess = np.maximum(excess - allowed, 0)
-    volts = 0 if problem.feeder is None else problem.feeder.voltage_bus.shape[0]
-    squared = excess[:volts] * (np.asarray(present(problem.feeder).scale, float)[:volts] if volts else 1.0)
+    volts = problem.feeder.voltage_bus.shape[0]
+    squared = excess[:volts] * np.asarray(problem.feeder.scale, float)[:volts]
     rest = np.asarray(d.sell, float) - np.asarray(d.buy, float) - np.asarray(d.unserved, float)
     trades = np.asarray(d.trades, float)
-    if problem.market.kind == "bilateral":
-        twin = np.asarray(problem.market.reverse).reshape(-1)
-        reciprocity = np.abs(trades.reshape(-1) + trades.reshape(-1)[twin])
-    else:
-        reciprocity = np.abs(trades.sum(1))
+    reciprocity = problem.market.imbalance(trades)
     return Comparison(
         gap_rel=(executed_cost(problem, d) - target) / scale,
         scale_eur=scale,
@@ -209,8 +205,9 @@ def verify(
         beyond = battery.float64().beyond(np.asarray(end, float))
         storage = float(np.max(beyond, initial=0))
         if plugged is not None:
-            driven = vehicle_energy(plugged, in_vehicles, problem.slot_hours, d)
-            storage = max(storage, float(np.max(plugged.outside(present(driven)))))
+            posed = Posed(problem, Stored(energy, in_vehicles), None, plugged)
+            driven = present(after(community, posed, d).in_vehicles)
+            storage = max(storage, float(np.max(plugged.outside(driven))))
         ended = Status(int(result.status))
         solved = ended in (Status.SOLVED, Status.NETWORK_VIOLATED, Status.UNSERVED)
         line = {

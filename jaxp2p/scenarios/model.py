@@ -17,7 +17,6 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
 from jaxp2p._pytree import record
 from jaxp2p.control.policy import Slot
@@ -135,10 +134,10 @@ class ScenarioModel:
             state, drawn = effect.draw(community, key, state, t, drawn)
             states.append(state)
         carry = carry._replace(effects=tuple(states))
-        unmarked = community.feeder is None and any(effect.changes_devices for effect in effects)
+        unmarked = not community.feeder.rows and any(effect.changes_devices for effect in effects)
         if unmarked or any(effect.changes_load for effect in effects):
-            fixed_before, fixed_now = _fixed(community), _fixed(self.community(community, carry))
-            more = jnp.where(fixed_now, drawn.slot.load, 0) - jnp.where(fixed_before, source.load, 0)
+            before, now = community.moving, self.community(community, carry).moving
+            more = jnp.where(now, 0, drawn.slot.load) - jnp.where(before, 0, source.load)
             drawn = drawn._replace(slot=_with_base_load(community, drawn.slot, more))
         return carry, drawn
 
@@ -205,19 +204,8 @@ def _stream(data: Array, number: int, stream: int) -> Array:
     return jax.random.fold_in(key, 2 * number + stream)
 
 
-def _fixed(community: Community) -> Array:
-    """(N,) bool: homes whose load is part of the network's base values."""
-    if community.feeder is None:
-        return ~community.prosumers.flexible
-    return community.feeder.flexible == 0
-
-
 def _with_base_load(community: Community, slot: Slot, more: Array) -> Slot:
     """The slot when homes that the base values hold take `more` (N,) kW."""
     network = community.network
-    at_bus = jax.ops.segment_sum(
-        more, community.prosumers.bus, network.voltage_min.shape[0], indices_are_sorted=True
-    )
-    drop = 2 * jnp.matmul(network.resistance, at_bus, precision=Precision.HIGHEST)
-    flow = jnp.matmul(network.downstream, at_bus, precision=Precision.HIGHEST)
-    return slot._replace(voltage_base=slot.voltage_base - drop, flow_base=slot.flow_base - flow)
+    moved = network.moved(slot.grid_base, -network.at_buses(more, community.prosumers.bus))
+    return slot._replace(voltage_base=moved.voltage, flow_base=moved.flow)

@@ -22,17 +22,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
 
-from jaxp2p.control.policy import Penalties, Policy, Slot, observe, plugged_in, remember, slot_problem
+from jaxp2p.control.policy import Penalties, Policy, Slot, observe, remember
 from jaxp2p.control.tuned import Memory
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory, only
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.simulation import forward as simulation
+from jaxp2p.simulation.step import Posed, Stored, after, pose, record
 from jaxp2p.slot import execute
 from jaxp2p.slot.newton.adjoint import Solution, pool_answer, pool_replies
-from jaxp2p.slot.newton.solver import Newton
-from jaxp2p.slot.newton.solver import suits as one_price
-from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.prox.sensitivity import derivative_only, with_derivative_of
 from jaxp2p.slot.solvers import Solver
 
@@ -96,8 +95,8 @@ def suits(community: Community, policy: Policy, solver: Solver) -> bool:
     looks at everybody's battery.
     """
     homes, market = community.prosumers, community.market
-    alone = one_price(market, connection_limits=homes.limited) and community.feeder is None
-    return alone and isinstance(solver, Newton) and policy.tuned is not None
+    alone = Newton.suits(market, connection_limits=homes.limited) and not community.feeder.rows
+    return alone and solver.by_price and policy.tuned is not None
 
 
 def simulate(
@@ -105,7 +104,7 @@ def simulate(
     horizon: Horizon,
     penalties: Penalties,
     policy: Policy,
-    solver: Newton,
+    solver: Solver,
     *,
     slot_of_week: int | Array = 0,
     keep: tuple[str, ...] = Trajectory._fields,
@@ -136,19 +135,19 @@ def simulate(
 
     def settle(known: _Known, point: _Point, price: Array, response: _Response, verdict: dict) -> Trajectory:
         # nothing that is settled by depends on the energy, which does not move here
-        problem = _problem(rules, known, point.energy)
+        problem = _posed(rules, known, point.energy).problem
         answer = pool_answer(problem, price, response.injection, response.market_price, response.nodal_price)
         # at a tariff who deals with whom is not unique: as it was done
         answer = answer._replace(trades=with_derivative_of(point.trades, answer.trades))
         done = execute.settle(problem, answer, response.devices)
         unknown: Any = None  # what the gap is made of is not asked for
         result = execute.SlotResult(dispatch=done, gap_parts=unknown, gap_scale=unknown, **verdict)
-        return only(simulation.record(problem, result, *_parts(response.energy)), keep)
+        return only(record(problem, result, _parts(response.energy)), keep)
 
     return last + dlast[0], jax.vmap(settle)(known, points, balance.price + dprice, response, verdict)
 
 
-def _run(rules: _Rules, horizon: Horizon, solver: Newton, number: Array) -> tuple[Array, dict, _Point]:
+def _run(rules: _Rules, horizon: Horizon, solver: Solver, number: Array) -> tuple[Array, dict, _Point]:
     """The run itself: the energy at its end, its verdicts, and where it was in every slot."""
     slots = simulation.slots(horizon)
     first = jax.tree.map(lambda x: x[0], slots)
@@ -156,25 +155,26 @@ def _run(rules: _Rules, horizon: Horizon, solver: Newton, number: Array) -> tupl
 
     def body(state: simulation.RunState, slot: Slot):
         cleared = simulation.clear(*rules, solver, state, slot)
-        after, row = simulation.carry_out(rules.community, state, cleared)
+        following, row = simulation.carry_out(rules.community, state, cleared)
         found, answer = cleared.outcome, cleared.outcome.answer
         solution = Solution(answer.injection, answer.market_price, answer.nodal_price)
         verdict = {name: getattr(row, name) for name in VERDICT}
-        energy = _stacked(state.energy, state.in_vehicles)
-        return after, (verdict, _Point(energy, found.state.price, answer.trades, solution))
+        energy = _stacked(state.stored)
+        return following, (verdict, _Point(energy, found.state.price, answer.trades, solution))
 
     state, (verdict, points) = jax.lax.scan(body, state, slots)
     return state.energy, verdict, points
 
 
-def _stacked(energy: Array, in_vehicles: Array | None) -> Array:
+def _stacked(stored: Stored) -> Array:
     """(B, N) of (N,) and (K, N)."""
+    energy, in_vehicles = stored
     return energy[None] if in_vehicles is None else jnp.concatenate([energy[None], in_vehicles])
 
 
-def _parts(energy: Array) -> tuple[Array, Array | None]:
+def _parts(energy: Array) -> Stored:
     """The inverse."""
-    return energy[0], energy[1:] if energy.shape[0] > 1 else None
+    return Stored(energy[0], energy[1:] if energy.shape[0] > 1 else None)
 
 
 def _known(rules: _Rules, horizon: Horizon, number: Array) -> _Known:
@@ -189,23 +189,18 @@ def _known(rules: _Rules, horizon: Horizon, number: Array) -> _Known:
     return _Known(slots, number + jnp.arange(horizon.slots, dtype=jnp.int32), memories)
 
 
-def _problem(rules: _Rules, known: _Known, energy: Array) -> SlotProblem:
-    stored, in_vehicles = _parts(energy)
-    return slot_problem(*rules, known.slot, stored, known.number, known.memory, in_vehicles)
+def _posed(rules: _Rules, known: _Known, energy: Array) -> Posed:
+    return pose(*rules, known.slot, _parts(energy), known.number, known.memory)
 
 
 def _respond(rules: _Rules, known: _Known, point: _Point) -> tuple[_Response, _Balance]:
     """Everybody in one slot, in the state and at the price of the run."""
-    problem = _problem(rules, known, point.energy)
+    posed = _posed(rules, known, point.energy)
+    problem = posed.problem
     replies, price, slope = pool_replies(problem, point.price, point.solution)
     devices = execute.devices_of(problem, replies.shares, problem.pieces())
-    battery, (stored, in_vehicles) = rules.community.prosumers.battery, _parts(point.energy)
-    after = simulation.next_energy(battery, stored, problem.slot_hours, devices)
-    plugged = plugged_in(rules.community, known.slot)
-    energy = simulation.vehicle_energy(plugged, in_vehicles, problem.slot_hours, devices)
-    response = _Response(
-        _stacked(after, energy), devices, replies.injection, replies.market_price, replies.nodal_price
-    )
+    energy = _stacked(after(rules.community, posed, devices))
+    response = _Response(energy, devices, replies.injection, replies.market_price, replies.nodal_price)
     return response, _Balance(price, slope)
 
 

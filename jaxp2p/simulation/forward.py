@@ -2,31 +2,19 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxp2p._pytree import present
-from jaxp2p.control.policy import (
-    AnyPolicy,
-    Penalties,
-    Slot,
-    fix_storage,
-    observe,
-    plugged_in,
-    remember,
-    slot_problem,
-)
-from jaxp2p.control.tuned import Memory
-from jaxp2p.model.devices import Battery, Plugged
+from jaxp2p.control.policy import AnyPolicy, Penalties, Slot, fix_storage, observe, remember
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory, only
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.slot import execute, solvers
-from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.simulation.step import Posed, Stored, at_start, execute, pose, record
+from jaxp2p.slot import solvers
 from jaxp2p.slot.solvers import Outcome, Solver, State, scale_tolerances
 
 PIECE = 96  # slots per compiled call: one program for any horizon, and a progress bar that moves
@@ -44,11 +32,15 @@ class Schedule(NamedTuple):
 class RunState(NamedTuple):
     """What one slot hands to the next."""
 
-    energy: Array  # (N,) kWh
+    stored: Stored
     solver: State  # warm start
     slot_of_week: Array  # () int32
-    memory: Memory | None = None  # of a tuned policy
-    in_vehicles: Array | None = None  # (K, N) kWh
+    memory: Any = None  # of a policy that has one
+
+    @property
+    def energy(self) -> Array:
+        """(N,) kWh in the batteries."""
+        return self.stored.energy
 
 
 def init(
@@ -59,23 +51,19 @@ def init(
     slot: Slot,
     slot_of_week: Array,
 ) -> RunState:
-    """Batteries at their start energy, vehicles at the floor of a stay under way, and a cold solver."""
-    energy, plugged = community.prosumers.battery.energy_start, plugged_in(community, slot)
-    in_vehicles = None if plugged is None else plugged.energy_start
-    memory = remember(community, policy)
+    """Before the first slot, with a cold solver."""
+    stored, memory = at_start(community, slot), remember(community, policy)
     seen = observe(policy, memory, slot)
-    problem = slot_problem(community, penalties, policy, slot, energy, slot_of_week, seen, in_vehicles)
+    posed = pose(community, penalties, policy, slot, stored, slot_of_week, seen)
     number = jnp.asarray(slot_of_week, jnp.int32)
-    return RunState(energy, solvers.init(problem, solver), number, memory, in_vehicles)
+    return RunState(stored, solvers.init(posed.problem, solver), number, memory)
 
 
 class Cleared(NamedTuple):
     """A slot as it was seen and solved."""
 
-    memory: Memory | None
-    problem: SlotProblem
+    posed: Posed
     outcome: Outcome
-    plugged: Plugged | None = None
 
 
 def clear(
@@ -91,74 +79,19 @@ def clear(
 ) -> Cleared:
     """Solve the market of one slot, orders being a row of a schedule; nothing has been done yet."""
     memory = observe(policy, state.memory, slot)
-    stored = state.energy, state.slot_of_week, memory, state.in_vehicles
-    problem = slot_problem(community, penalties, policy, slot, *stored)
+    posed = pose(community, penalties, policy, slot, state.stored, state.slot_of_week, memory)
     if orders is not None:
-        problem = fix_storage(problem, *orders)
-    outcome = solvers.solve(problem, solver, solvers.warm(problem, solver, state.solver), adjoint=adjoint)
-    return Cleared(memory, problem, outcome, plugged_in(community, slot))
+        posed = posed._replace(problem=fix_storage(posed.problem, *orders))
+    warm = solvers.warm(posed.problem, solver, state.solver)
+    return Cleared(posed, solvers.solve(posed.problem, solver, warm, adjoint=adjoint))
 
 
 def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[RunState, Trajectory]:
     """Execute what was cleared; the Trajectory has no time axis here."""
-    problem, outcome = cleared.problem, cleared.outcome
-    result = solvers.executed(problem, outcome)
-    battery = community.prosumers.battery
-    energy = next_energy(battery, state.energy, problem.slot_hours, result.dispatch)
-    in_vehicles = vehicle_energy(cleared.plugged, state.in_vehicles, problem.slot_hours, result.dispatch)
-    after = RunState(energy, outcome.state, state.slot_of_week + 1, cleared.memory, in_vehicles)
-    return after, record(problem, result, energy, in_vehicles)
-
-
-def record(
-    problem: SlotProblem, result: execute.SlotResult, energy: Array, in_vehicles: Array | None = None
-) -> Trajectory:
-    """What is written down of a slot; energy (N,) and in_vehicles (K, N) kWh at its end."""
-    d = result.dispatch
-    return Trajectory(
-        injection=d.injection,
-        load=d.load,
-        pv_used=d.pv_used,
-        charge=d.charge,
-        discharge=d.discharge,
-        energy=energy,
-        trade=jnp.sum(d.trades, axis=0),
-        trade_volume=jnp.sum(jnp.abs(d.trades), axis=0),
-        buy=d.buy,
-        sell=d.sell,
-        cost=execute.slot_cost(problem, d),
-        payment=execute.payments(problem, d),
-        price_market=d.market_price,
-        price_nodal=d.nodal_price,
-        unserved=d.unserved,
-        gap=result.gap,
-        violation=result.violation,
-        violation_row=result.violation_row,
-        status=result.status,
-        iterations=result.iterations,
-        prim_res=result.prim_res,
-        dual_res=result.dual_res,
-        vehicle_charge=d.vehicle_charge,
-        vehicle_discharge=d.vehicle_discharge,
-        vehicle_energy=in_vehicles,
-    )
-
-
-def next_energy(
-    battery: Battery, energy: Array, slot_hours: Array, d: execute.Dispatch | execute.Devices
-) -> Array:
-    """(N,) kWh after the slot, within the limits."""
-    return battery.held(battery.next_energy(energy, d.charge, d.discharge, hours=slot_hours), energy)
-
-
-def vehicle_energy(
-    plugged: Plugged | None, energy: Array | None, slot_hours: Array, d: execute.Dispatch | execute.Devices
-) -> Array | None:
-    """(K, N) kWh in the vehicles after the slot, within the limits."""
-    if plugged is None:
-        return None
-    powers = present(d.vehicle_charge), present(d.vehicle_discharge)
-    return plugged.held(plugged.next_energy(present(energy), *powers, hours=slot_hours), present(energy))
+    posed, outcome = cleared
+    done = execute(community, posed, outcome)
+    after = RunState(done.stored, outcome.state, state.slot_of_week + 1, posed.memory)
+    return after, record(posed.problem, *done)
 
 
 def slots(horizon: Horizon) -> Slot:

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxp2p.model.devices.arrays import Values, namespace
 from jaxp2p.model.match import require_match
-from jaxp2p.model.network import network_state
+from jaxp2p.model.network import on_host
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.slot.execute import POWER_TOLERANCE, VOLTAGE_TOLERANCE
 
@@ -25,15 +26,14 @@ def grid_state(community: Community, horizon: Horizon, injection: np.ndarray) ->
     The base quantities of `horizon` hold the homes that have nothing to decide, so only the others count.
     """
     require_match(community, horizon)
-    network = community.network
-    moved = np.where(_flexible(community), injection, 0.0)
-    as_given = jnp.asarray(moved, np.asarray(horizon.load).dtype)
-    voltage, loading = network_state(network, horizon, as_given, community.prosumers.bus)
-    downstream = np.asarray(network.downstream, float)
-    flow = _f64(horizon.flow_base) + moved @ downstream[:, np.asarray(community.prosumers.bus)].T
-    # inf - finite is inf: an unrated branch has no excess
-    room = np.sqrt(np.maximum(_f64(network.rating) ** 2 - _f64(horizon.flow_reactive) ** 2, 0))
-    return GridState(voltage=_f64(voltage), loading=_f64(loading), excess=np.maximum(np.abs(flow) - room, 0))
+    network, base, bus = community.network, horizon.grid_base, community.prosumers.bus
+    moved = np.where(np.asarray(community.moving), injection, 0.0)
+    as_given = jnp.asarray(moved, horizon.load.dtype)
+    state = network.state(base, network.at_buses(as_given, bus))
+    loading = network.loading(state.flow, base.reactive)
+    network, base = on_host(network), on_host(base)
+    flow = network.state(base, network.at_buses(moved, bus)).flow
+    return GridState(_f64(state.voltage), _f64(loading), excess=network.overload(flow, base.reactive))
 
 
 def violated_kw(community: Community, grid: GridState) -> np.ndarray:
@@ -43,23 +43,15 @@ def violated_kw(community: Community, grid: GridState) -> np.ndarray:
     tolerance of the statuses (0.05 kW, 1e-4 p.u.) counts as kept; without the network in the market nothing
     is priced, and this is 0.
     """
-    feeder, network = community.feeder, community.network
-    if feeder is None:
-        return np.zeros(len(grid.voltage))
-    bus, branch, scale = np.asarray(feeder.voltage_bus), np.asarray(feeder.flow_branch), _f64(feeder.scale)
-    voltage = grid.voltage[:, bus]
-    high, low = _f64(network.voltage_max)[bus], _f64(network.voltage_min)[bus]
-    beyond = np.maximum(voltage**2 - high**2, low**2 - voltage**2)
-    beyond = np.where(beyond > 2 * VOLTAGE_TOLERANCE, beyond, 0)
-    flow = np.where(grid.excess[:, branch] > POWER_TOLERANCE, grid.excess[:, branch], 0)
-    return (beyond / scale[: len(bus)]).sum(1) + (flow / scale[len(bus) :]).sum(1)
+    return violated(on_host(community), grid.voltage, grid.excess)
 
 
-def _flexible(community: Community) -> np.ndarray:
-    # the feeder knows what the base values leave out, also where a scenario took a home's devices away
-    if community.feeder is not None:
-        return np.asarray(community.feeder.flexible) > 0
-    return np.asarray(community.prosumers.flexible)
+def violated(community: Community, voltage: Values, overload: Values) -> Values:
+    """(...,) kW, the same of voltages (..., B) p.u. and overloads (..., L) kW: all NumPy, or all JAX."""
+    excess = community.feeder.excess(community.network, voltage, overload)
+    kept = community.feeder.tolerance(excess.dtype, flow=POWER_TOLERANCE, voltage=VOLTAGE_TOLERANCE)
+    xp = namespace(excess)
+    return xp.where(excess > xp.broadcast_to(kept, excess.shape), excess, 0).sum(-1)
 
 
 def _f64(values: Any) -> np.ndarray:

@@ -97,9 +97,9 @@ def _refuse_others(problem: SlotProblem) -> None:
     """Raises ValueError, on the host, with everything in the slot that one price does not decide."""
     market = problem.market
     there = (
-        (f"the market {market.kind!r}", market.kind != "pool"),
-        ("a network", problem.feeder is not None),
-        ("limits on trades", market.kind == "pool" and (market.limited or _has_limits(market.limit))),
+        (f"the market {market.kind!r}", not market.pooled),
+        ("a network", problem.feeder.rows > 0),
+        ("limits on trades", market.pooled and (market.limited or _has_limits(market.limit))),
         (
             "limits on connections",
             any(x is not None for x in (problem.buy_max, problem.sell_max, problem.unserved_price)),

@@ -11,7 +11,6 @@ from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import Gap, gap_scale, price_limits, slot_gap
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.response import Pieces, shares_at
-from jaxp2p.slot.prox.trades import reciprocal_trades
 from jaxp2p.slot.rows import row_excess, row_tolerance
 from jaxp2p.slot.status import Status
 
@@ -91,7 +90,7 @@ def settle(problem: SlotProblem, answer: Answer, devices: Devices) -> Dispatch:
     """What is traded and what the utility takes, where the devices do this."""
     injection = devices.injection
     limit = problem.trade_limit
-    trades = reciprocal_trades(problem.market, answer.trades, limit)
+    trades = problem.market.reciprocal(answer.trades, limit)
     rest = injection - jnp.sum(trades, axis=0)
     exchange, unserved = rest, jnp.zeros_like(rest)
     if problem.unserved_price is not None:

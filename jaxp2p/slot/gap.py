@@ -16,7 +16,6 @@ nor leave the tariffs where the exchange is unlimited; `consistent_prices` sees 
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -71,54 +70,12 @@ def price_limits(problem: SlotProblem) -> tuple[Array, Array]:
 def consistent_prices(
     problem: SlotProblem, price: Array, trades: Array, trade_price: Array
 ) -> tuple[Array, Array]:
-    """Market prices (N,) near `price` at which no trade with room to grow would pay, and who has room (K, N).
-
-    In the bilateral market: the mean of the largest prices below and the smallest above that differ by no
-    more than the fee along every edge with room (the two McShane extensions), found by relaxing the edges as
-    Bellman and Ford do; it ends after as many sweeps as the longest chain of corrections.
-    """
-    market, limit = problem.market, problem.trade_limit
+    """Market prices (N,) near `price` at which no trade with room would pay, and who has room (K, N) bool."""
+    free = jnp.abs(trades) < AT_LIMIT * problem.trade_limit
     low, high = price_limits(problem)
-    free = jnp.abs(trades) < AT_LIMIT * limit
-    if market.kind == "none":
-        return jnp.clip(price, low, high), free
-    if market.kind == "pool":
-        half, room = market.fee[0] / 2, free[0]
-        pool = _pool_price(problem, trade_price, room)
-        inside = jnp.clip(price, jnp.maximum(low, pool - half), jnp.minimum(high, pool + half))
-        return jnp.where(room, inside, jnp.clip(price, low, high)), free
-    reach = jnp.where(free, market.fee, jnp.inf)
-    if problem.unserved_price is not None:  # else the same tariffs hold for everybody
-        low, high = _along_edges(market.partner, reach, low, high)
-    price = jnp.clip(price, low, high)
-    above, below = _along_edges(market.partner, reach, price, price)
-    return below + (above - below) / 2, free
-
-
-def _pool_price(problem: SlotProblem, trade_price: Array, room: Array) -> Array:
-    """() the pool's price, at which no member with room (N,) to trade would rather deal with the utility."""
-    low, high = price_limits(problem)
-    half = problem.market.fee[0] / 2
-    lowest = jnp.max(jnp.where(room, low - half, -jnp.inf))
-    highest = jnp.min(jnp.where(room, high + half, jnp.inf))
-    return jnp.clip(jnp.reshape(trade_price, (-1,))[0], lowest, highest)
-
-
-def _along_edges(partner: Array, reach: Array, low: Array, high: Array) -> tuple[Array, Array]:
-    """`low` raised and `high` lowered until neighbours differ by no more than `reach` (K, N).
-
-    No chain of corrections is longer than there are members, unless fees below zero make a circle pay for
-    ever: no prices are consistent then, and what the last sweep found is as good a bound as any.
-    """
-
-    def relax(carry):
-        low, high, _, sweeps = carry
-        raised = jnp.maximum(low, jnp.max(jnp.take(low, partner) - reach, axis=0))
-        lowered = jnp.minimum(high, jnp.min(jnp.take(high, partner) + reach, axis=0))
-        return raised, lowered, jnp.any(raised > low) | jnp.any(lowered < high), sweeps + 1
-
-    unfinished = lambda carry: carry[2] & (carry[3] < low.shape[0])
-    return jax.lax.while_loop(unfinished, relax, (low, high, jnp.ones((), bool), 0))[:2]
+    alike = problem.unserved_price is None  # else a limit of the connection makes prices a member's own
+    found = problem.market.consistent(price, low, high, free=free, trade_price=trade_price, alike=alike)
+    return found, free
 
 
 def slot_gap(
@@ -143,17 +100,16 @@ def slot_gap(
     row_price = jnp.clip(row_price, -problem.row_penalty, problem.row_penalty)
     nodal = price - nodal_surcharge(problem, row_price)
     size = jnp.sum(pieces.gain, axis=0) + jnp.abs(problem.base)
-    rounding, rows = pieces.level * jnp.sum(size), jnp.zeros_like(problem.slot_hours)
-    if problem.feeder is not None:
-        value = row_values(problem, injection)
-        beyond = excess_of(problem, value)
-        inside = jnp.where(row_price > 0, problem.row_upper - value, value - problem.row_lower)
-        priced = jnp.where(row_price == 0, 0, jnp.abs(row_price) * jnp.maximum(inside, 0))
-        paid = jnp.where(inside < 0, jnp.abs(row_price), 0)  # beyond the limit that has the price
-        rows = jnp.sum(priced + (problem.row_penalty - paid) * beyond)
-        counts = (beyond > 0) | (row_price != 0)
-        most = 4 * (jnp.abs(problem.row_offset) + jnp.abs(value))
-        rounding = rounding + problem.row_penalty * jnp.sum(jnp.where(counts, most, 0))
+    value = row_values(problem, injection)
+    beyond = excess_of(problem, value)
+    inside = jnp.where(row_price > 0, problem.row_upper - value, value - problem.row_lower)
+    priced = jnp.where(row_price == 0, 0, jnp.abs(row_price) * jnp.maximum(inside, 0))
+    paid = jnp.where(inside < 0, jnp.abs(row_price), 0)  # beyond the limit that has the price
+    rows = jnp.sum(priced + (problem.row_penalty - paid) * beyond)
+    counts = (beyond > 0) | (row_price != 0)
+    most = 4 * (jnp.abs(problem.row_offset) + jnp.abs(value))
+    rounding = pieces.level * jnp.sum(size)
+    rounding = rounding + problem.row_penalty * jnp.sum(jnp.where(counts, most, 0))
     hours = problem.slot_hours
     return Gap(
         devices=hours * jnp.sum(piece_slack(pieces, shares, nodal)),
@@ -183,12 +139,9 @@ def _exchange_slack(problem: SlotProblem, price: Array, exchange: Array, unserve
 def _trade_slack(problem: SlotProblem, price: Array, trades: Array, trade_price: Array, room: Array) -> Array:
     """(N,) EUR/h left on the table in trading, half of every edge to each side."""
     market = problem.market
-    if market.kind == "none":
+    if not market.fee.shape[0]:
         return jnp.zeros_like(price)
-    if market.kind == "pool":
-        delta = (price - _pool_price(problem, trade_price, room[0]))[None, :]
-    else:
-        delta = (price[None, :] - jnp.take(price, market.partner)) / 2
+    delta = market.difference(price, *price_limits(problem), free=room, trade_price=trade_price)
     limit = problem.trade_limit
     excess = jnp.maximum(jnp.abs(delta) - market.fee / 2, 0)
     at_limit = jnp.where(room | (limit == 0), 0, jnp.where(jnp.isfinite(limit), limit, 0) * excess)

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import present
+from jaxp2p.model.markets.pool import share_out
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import price_limits
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.response import Response, corners, power_range, prices_at
 from jaxp2p.slot.prox.sensitivity import with_derivative_of
-from jaxp2p.slot.prox.trades import reciprocal_trades, share_out
 from jaxp2p.slot.rows import nodal_surcharge
 
 NEARLY = 0.01  # of the price of unserved energy: so near to its own limit a price counts as there
@@ -51,7 +51,7 @@ def moving_as(problem: SlotProblem, raw: Answer, found: Answer) -> Answer:
 
 def _in_proportion(problem: SlotProblem) -> bool:
     """Whether nothing but their sum limits the trades: a pool without limits on trades or connections."""
-    return problem.market.kind == "pool" and not problem.market.limited and problem.unserved_price is None
+    return problem.market.pooled and not problem.market.limited and problem.unserved_price is None
 
 
 def _shared(problem: SlotProblem, injection: Array) -> Array:
@@ -67,7 +67,7 @@ def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
     low, high = price_limits(problem)
     market_price = jnp.clip(raw.market_price, low, high)
     limit = problem.trade_limit
-    trades = reciprocal_trades(problem.market, raw.trades, limit)
+    trades = problem.market.reciprocal(raw.trades, limit)
     if problem.unserved_price is not None:
         trades = _within_connections(problem, trades, raw.injection, market_price)
     pieces, base = problem.pieces(), problem.base
@@ -89,7 +89,7 @@ def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
         trades=trades,
         market_price=market_price,
         nodal_price=_answered(devices, injection, market_price - surcharge),
-        trade_price=_from_both_sides(problem, raw.trade_price),
+        trade_price=problem.market.seen_from_both(raw.trade_price),
         row_price=row_price,
     )
 
@@ -163,15 +163,6 @@ def _answered(devices: Response, power: Array, price: Array) -> Array:
     return jnp.clip(price, prices_at(devices, power - near)[0], prices_at(devices, power + near)[1])
 
 
-def _from_both_sides(problem: SlotProblem, trade_price: Array) -> Array:
-    """One price per trade, bit for bit the same seen from either side."""
-    market = problem.market
-    if market.kind != "bilateral":
-        return trade_price
-    prices = jnp.broadcast_to(trade_price, market.fee.shape)
-    return (prices + jnp.take(prices.reshape(-1), market.reverse, mode="clip")) / 2
-
-
 def _within_connections(problem: SlotProblem, trades: Array, injection: Array, price: Array) -> Array:
     """Trades (K, N) that hand on to peers with room what a member's own connection does not carry.
 
@@ -179,7 +170,7 @@ def _within_connections(problem: SlotProblem, trades: Array, injection: Array, p
     not served (price at its own limit) stays where it is.
     """
     market, limit = problem.market, problem.trade_limit
-    if market.kind == "none" or market.fee.shape[0] == 0:
+    if market.fee.shape[0] == 0:
         return trades
     low, high = price_limits(problem)
     buy_max, sell_max = present(problem.buy_max), present(problem.sell_max)
@@ -191,19 +182,6 @@ def _within_connections(problem: SlotProblem, trades: Array, injection: Array, p
     def hand_on(_, trades: Array) -> Array:
         rest = injection - jnp.sum(trades, axis=0)
         over = jnp.where(given_up, 0, rest - jnp.clip(rest, -buy_max, sell_max))
-        if market.kind == "pool":
-            mine = trades[0] + over
-            total = jnp.sum(over)
-            rest = injection - mine
-            room = jnp.where(total > 0, sell_max - rest, rest + buy_max)
-            room = jnp.clip(room, 0, jnp.abs(total))
-            part = room / jnp.maximum(jnp.sum(room), jnp.finfo(rest.dtype).tiny)
-            return reciprocal_trades(market, (mine - total * part)[None, :], limit)
-        room = jnp.where(over[None, :] > 0, limit - trades, limit + trades)
-        room = jnp.clip(room, 0, jnp.abs(over)[None, :])
-        part = room / jnp.maximum(jnp.sum(room, axis=0), jnp.finfo(rest.dtype).tiny)[None, :]
-        more = over[None, :] * part
-        twin = jnp.take(more.reshape(-1), market.reverse, mode="clip")
-        return jnp.clip(trades + (more - twin), -limit, limit)
+        return market.handed_on(trades, injection, over, buy_max=buy_max, sell_max=sell_max, limit=limit)
 
     return jax.lax.fori_loop(0, ROUNDS, hand_on, trades)

@@ -5,7 +5,8 @@ from jax import Array
 
 from jaxp2p._pytree import record
 from jaxp2p.model.devices import PV, Equipment, Fleet, Load, Storage
-from jaxp2p.model.types import Feeder, Market
+from jaxp2p.model.network import Feeder, NoRows
+from jaxp2p.model.types import Market
 from jaxp2p.slot.prox.prosumer import Tariff
 from jaxp2p.slot.prox.response import Pieces, Response, response
 
@@ -59,7 +60,7 @@ class SlotProblem:
     sell_max: Array | None  # (N,) kW
     unserved_price: Array | None  # () EUR/kWh beyond the tariffs
     market: Market
-    feeder: Feeder | None
+    feeder: Feeder | NoRows = NoRows()
     row_offset: Array  # (R,) kW
     row_lower: Array  # (R,) kW
     row_upper: Array  # (R,) kW

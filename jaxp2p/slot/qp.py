@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from jaxp2p._pytree import present
 from jaxp2p.model.devices import Storage
+from jaxp2p.model.network import Feeder
 from jaxp2p.slot.problem import SlotProblem
 
 
@@ -80,11 +81,10 @@ def to_qp(problem: SlotProblem) -> QP:
     fee, limit = take(problem.market.fee), take(problem.market.limit)
     for k in range(fee.shape[0]):
         groups[f"sale{k}"] = groups[f"purchase{k}"] = (zeros, fee[k] / 2, zeros, limit[k])
-    network = problem.feeder is not None and problem.row_offset.shape[0] > 0
-    if network:
-        width = problem.row_offset.shape[0]
-        empty = np.zeros(width)
-        groups["violation"] = (empty, empty + float(problem.row_penalty), empty, np.full(width, np.inf))
+    feeder = problem.feeder
+    if isinstance(feeder, Feeder):
+        empty = np.zeros(feeder.rows)
+        groups["violation"] = (empty, empty + float(problem.row_penalty), empty, empty + np.inf)
 
     blocks, size = {}, 0
     for name, (_, cost, _, _) in groups.items():
@@ -120,20 +120,16 @@ def to_qp(problem: SlotProblem) -> QP:
     matrices, lows, highs = [balance, devices], [zeros, start_d], [zeros, start_d]
     names = ["balance", "devices"]
     if fee.shape[0]:
-        reciprocity = _reciprocity(problem)
+        reciprocity = problem.market.reciprocity()
         at = {f"sale{k}": part for k, part in enumerate(reciprocity)}
         at |= {f"purchase{k}": -part for k, part in enumerate(reciprocity)}
         matrices.append(constraint(**at))
         lows.append(np.zeros(reciprocity[0].shape[0]))
         highs.append(np.zeros(reciprocity[0].shape[0]))
         names.append("trade")
-    if network:
-        feeder = present(problem.feeder)
-        groups_n = feeder.count.shape[0]
-        flexible = take(feeder.flexible)
-        place = sp.csc_matrix(
-            (flexible, (np.asarray(feeder.group), np.arange(homes))), shape=(groups_n, homes)
-        )
+    if isinstance(feeder, Feeder):
+        who = np.asarray(feeder.group), np.arange(homes)
+        place = sp.csc_matrix((take(feeder.flexible), who), shape=(len(feeder.count), homes))
         reach = sp.csc_matrix(take(feeder.matrix)) @ place
         offset = take(problem.row_offset)
         slack = sp.identity(len(offset), format="csc")
@@ -208,20 +204,3 @@ def _value_given_up(discharge, value, fall, eta_c, eta_d) -> np.ndarray:
     first = np.where(value < 0, np.minimum(discharge, turn), 0)
     rest = discharge - first
     return eta_c * (value + fall * first / 2) * first + (value + fall * (first + rest / 2)) * rest / eta_d
-
-
-def _reciprocity(problem: SlotProblem) -> list[sp.csc_matrix]:
-    """Per trade slot k the columns of e_k in: sum_i e_i = 0 (pool), e_ij + e_ji = 0 per edge (bilateral)."""
-    slots, homes = problem.market.fee.shape
-    if problem.market.kind == "pool":
-        return [sp.csc_matrix(np.ones((1, homes)))]
-    reverse = np.asarray(problem.market.reverse).reshape(-1)
-    flat = np.arange(slots * homes)
-    first = flat[flat <= reverse]  # a padded slot is its own reverse: e = 0
-    edge = np.arange(len(first))
-    data = np.ones(2 * len(first))
-    both = sp.csc_matrix(
-        (data, (np.concatenate([edge, edge]), np.concatenate([first, reverse[first]]))),
-        shape=(len(first), slots * homes),
-    )
-    return [both[:, k * homes : (k + 1) * homes] for k in range(slots)]

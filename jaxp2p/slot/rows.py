@@ -2,23 +2,18 @@
 
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
-from jaxp2p._pytree import present
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.feeder import at_homes, bus_sum
 
 
 def row_values(problem: SlotProblem, injection: Array) -> Array:
     """Row values (R,) in kW when the homes inject (N,) kW."""
-    return values_at(problem, bus_sum(present(problem.feeder), injection))
+    return values_at(problem, problem.feeder.bus_sum(injection))
 
 
 def values_at(problem: SlotProblem, at_bus: Array) -> Array:
     """Row values (R,) in kW when the flexible homes of every controllable bus inject (G,) kW together."""
-    return (
-        jnp.matmul(present(problem.feeder).matrix, at_bus, precision=Precision.HIGHEST) + problem.row_offset
-    )
+    return problem.feeder.values(at_bus, problem.row_offset)
 
 
 def excess_of(problem: SlotProblem, value: Array) -> Array:
@@ -28,31 +23,22 @@ def excess_of(problem: SlotProblem, value: Array) -> Array:
 
 def row_excess(problem: SlotProblem, injection: Array) -> Array:
     """How far every row (R,) of a dispatch is outside its limits, kW."""
-    if problem.feeder is None:
-        return jnp.zeros_like(problem.row_offset)
     return excess_of(problem, row_values(problem, injection))
 
 
 def row_tolerance(problem: SlotProblem, *, flow: float | Array, voltage: float | Array) -> Array:
-    """(R,) kW: what kW on a branch and p.u. on a voltage (about 1, so 2 of them squared) are in every row."""
-    if problem.feeder is None:
-        return jnp.ones_like(problem.row_offset)
-    volts, flows = problem.feeder.voltage_bus.shape, problem.feeder.flow_branch.shape
-    kind = problem.row_offset.dtype
-    physical = jnp.concatenate([jnp.full(volts, 2 * voltage, kind), jnp.full(flows, flow, kind)])
-    return physical / problem.feeder.scale
+    """(R,) kW: what kW on a branch and p.u. on a voltage are in every row."""
+    return problem.feeder.tolerance(problem.row_offset.dtype, flow=flow, voltage=voltage)
 
 
-def bus_price(problem: SlotProblem, row_price: Array) -> Array:
-    """What row prices (R,) take off the market price at every controllable bus (G,), EUR/kWh."""
-    return jnp.matmul(row_price, present(problem.feeder).matrix, precision=Precision.HIGHEST)
+def bus_surcharge(problem: SlotProblem, at_bus: Array) -> Array:
+    """What stands at their bus (G,), for every home (N,)."""
+    return problem.feeder.at_homes(at_bus, problem.load.shape[0])
 
 
 def nodal_surcharge(problem: SlotProblem, row_price: Array) -> Array:
     """What the network takes off the market price at every home (N,): sum_r A_rn y_r, EUR/kWh."""
-    if problem.feeder is None:
-        return jnp.zeros_like(problem.load)
-    return at_homes(problem.feeder, bus_price(problem, row_price))
+    return bus_surcharge(problem, problem.feeder.bus_price(row_price))
 
 
 def unavoidable(problem: SlotProblem) -> Array:
@@ -66,3 +52,9 @@ def unavoidable(problem: SlotProblem) -> Array:
     lowest, highest = row_values(problem, least), row_values(problem, most)
     price = jnp.where(lowest > problem.row_upper, problem.row_penalty, 0)
     return jnp.where(highest < problem.row_lower, -problem.row_penalty, price)
+
+
+def with_unavoidable(problem: SlotProblem, row_price: Array) -> Array:
+    """Row prices (R,) to start from: where no dispatch keeps a row, what is known of it."""
+    known = unavoidable(problem)
+    return jnp.where(known != 0, known, row_price)

@@ -1,29 +1,81 @@
 """The slot solvers behind one set of functions: what a simulation calls, whichever solver it was given.
 
-`ADMM` solves every market and is differentiable step by step. `Newton` solves the markets in which one price
-decides (pool, none) in a tenth of the work. A solver is its configuration; its state is the warm start.
+A solver is its configuration, a frozen record with the methods of `Solver`; its state is the warm start. A
+new one is a room of its own (as `slot.newton`) and an entry in `METHODS`.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import cast
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from jax import Array
 
-from jaxp2p.model.types import Community
+from jaxp2p.model.types import Community, Market
 from jaxp2p.settings.model import SOLVERS
 from jaxp2p.slot import execute
-from jaxp2p.slot.admm import adjoint as admm_adjoint
-from jaxp2p.slot.admm import solver as admm
-from jaxp2p.slot.admm.solver import ADMM
-from jaxp2p.slot.newton import adjoint as newton_adjoint
-from jaxp2p.slot.newton import solver as newton
-from jaxp2p.slot.newton.solver import Newton
+from jaxp2p.slot.admm.method import ADMM
+from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.problem import SlotProblem
 
-Solver = ADMM | Newton
-State = admm.State | newton.State
-Search = admm.Search | newton.Search
-Outcome = admm.Outcome | newton.Outcome  # both have .state and .answer
+State = Any  # of the solver at hand: the warm start of the next slot
+Search = Any  # of the solver at hand: one slot under way; has `iterations`
+
+
+class Outcome(Protocol):
+    """Where a solver stopped: a pytree."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def answer(self) -> Answer:
+        """What to execute."""
+
+    @property
+    def result(self) -> execute.SlotResult | None:
+        """Of executing it, where the solver has worked it out for its proof."""
+
+
+class Solver(Protocol):
+    """What every solver can do. Fields named `eps_*` are its tolerances."""
+
+    needs: ClassVar[str]  # what `suits` asks for, in words
+    cheap: ClassVar[bool]  # a step costs so little that lanes of a batch are not worth sorting
+    by_price: ClassVar[bool]  # everything follows from the pool's price, state.price, as `costate` needs it
+
+    @staticmethod
+    def suits(market: Market, *, connection_limits: bool) -> bool:
+        """Whether it can solve the slots of such a community; known from the structure alone."""
+
+    def init(self, problem: SlotProblem) -> State:
+        """Cold start."""
+
+    def warm(self, problem: SlotProblem, state: State) -> State:
+        """The state of one slot as the start of another."""
+
+    def solve(self, problem: SlotProblem, state: State) -> Outcome:
+        """Iterate from `state` until the slot is solved; forward only."""
+
+    def differentiable(self, problem: SlotProblem, state: State) -> Outcome:
+        """The same with the derivatives of the solution with respect to the problem."""
+
+    def begin(self, problem: SlotProblem, state: State) -> Search:
+        """A slot before its first iteration; `advance` while `running`, then `end`."""
+
+    def running(self, search: Search) -> Array:
+        """() bool: neither solved nor at the iteration limit."""
+
+    def advance(self, problem: SlotProblem, search: Search) -> Search:
+        """The next iterations, up to something to be proved."""
+
+    def end(self, problem: SlotProblem, search: Search) -> Outcome:
+        """What to execute, from wherever the search stands."""
+
+
+METHODS: Mapping[str, type[Solver]] = {"newton": Newton, "admm": ADMM}  # "auto" takes the first that suits
+
+AnySolver = TypeVar("AnySolver", bound=Solver)
 
 
 def choose_solver(community: Community, name: str = "auto") -> Solver:
@@ -33,23 +85,31 @@ def choose_solver(community: Community, name: str = "auto") -> Solver:
     """
     if name not in SOLVERS:
         raise ValueError(f"unknown solver {name!r}: choose from {', '.join(SOLVERS)}")
-    suits = newton.suits(community.market, connection_limits=community.prosumers.limited)
-    if name == "newton" and not suits:
-        raise ValueError(
-            "solver 'newton' needs the market pool or none, and no limits on trades or connections: "
-            "use 'admm'"
-        )
-    return Newton() if suits and name != "admm" else ADMM()
+    market, connection_limits = community.market, community.prosumers.limited
+    if name == "auto":
+        return suiting(market, connection_limits=connection_limits)
+    method = METHODS[name]
+    if not method.suits(market, connection_limits=connection_limits):
+        others = (key for key, other in METHODS.items() if other.suits(market, connection_limits=True))
+        raise ValueError(f"solver {name!r} needs {method.needs}: use {next(others)!r}")
+    return method()
+
+
+def suiting(market: Market, *, connection_limits: bool) -> Solver:
+    """The first of `METHODS` that suits: the fastest."""
+    return next(
+        method() for method in METHODS.values() if method.suits(market, connection_limits=connection_limits)
+    )
 
 
 def init(problem: SlotProblem, solver: Solver) -> State:
     """Cold start."""
-    return newton.init(problem) if isinstance(solver, Newton) else admm.init(problem, solver)
+    return solver.init(problem)
 
 
 def warm(problem: SlotProblem, solver: Solver, state: State) -> State:
     """The state of one slot as the start of another."""
-    return admm.warm(problem, solver, _admm(state)) if isinstance(solver, ADMM) else state
+    return solver.warm(problem, state)
 
 
 def solve(problem: SlotProblem, solver: Solver, state: State, *, adjoint: str | None = None) -> Outcome:
@@ -59,52 +119,39 @@ def solve(problem: SlotProblem, solver: Solver, state: State, *, adjoint: str | 
     another one (`slot.admm.adjoint.solve` also unrolls a fixed number of iterations).
     """
     if adjoint is None:
-        return (newton if isinstance(solver, Newton) else admm).solve(problem, solver, state)
+        return solver.solve(problem, state)
     if adjoint != "implicit":
         raise ValueError(f"unknown adjoint {adjoint!r}: None or 'implicit'")
-    if isinstance(solver, Newton):
-        return newton_adjoint.solve(problem, solver, _newton(state))
-    return admm_adjoint.solve(problem, solver, _admm(state))
+    return solver.differentiable(problem, state)
 
 
 def begin(problem: SlotProblem, solver: Solver, state: State) -> Search:
     """A slot before its first iteration, for whoever steps many of them at once (`studies.engine`)."""
-    if isinstance(solver, Newton):
-        return newton.begin(problem, solver, _newton(state))
-    return admm.begin(problem, _admm(state))
+    return solver.begin(problem, state)
 
 
 def running(solver: Solver, search: Search) -> Array:
     """() bool: neither solved nor at the iteration limit."""
-    return (newton if isinstance(solver, Newton) else admm).running(solver, search)
+    return solver.running(search)
 
 
 def advance(problem: SlotProblem, solver: Solver, search: Search) -> Search:
     """The next iterations: Newton's up to something to be proved, check_every of ADMM."""
-    return (newton if isinstance(solver, Newton) else admm).advance(problem, solver, search)
+    return solver.advance(problem, search)
 
 
 def end(problem: SlotProblem, solver: Solver, search: Search) -> Outcome:
     """What to execute, from wherever the search stands."""
-    return (newton if isinstance(solver, Newton) else admm).end(problem, solver, search)
+    return solver.end(problem, search)
 
 
 def executed(problem: SlotProblem, outcome: Outcome) -> execute.SlotResult:
     """The dispatch of an outcome with its verdict, which a solver may have worked out for its proof."""
-    known = getattr(outcome, "result", None)
-    return execute.finish(problem, outcome.answer) if known is None else known
+    return execute.finish(problem, outcome.answer) if outcome.result is None else outcome.result
 
 
-def scale_tolerances(solver: Solver, factor: float | Array) -> Solver:
+def scale_tolerances(solver: AnySolver, factor: float | Array) -> AnySolver:
     """The solver with all its tolerances times a factor."""
-    names = [field.name for field in fields(solver) if field.name.startswith("eps_")]
-    return replace(solver, **{name: getattr(solver, name) * factor for name in names})
-
-
-def _newton(state: State) -> newton.State:
-    """A state is that of the solver at hand, which a union does not say."""
-    return cast(newton.State, state)
-
-
-def _admm(state: State) -> admm.State:
-    return cast(admm.State, state)
+    made: Any = solver
+    names = [field.name for field in fields(made) if field.name.startswith("eps_")]
+    return replace(made, **{name: getattr(solver, name) * factor for name in names})

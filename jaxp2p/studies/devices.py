@@ -152,7 +152,7 @@ def _over_members(
     record: T, change: Callable[[Array, float], Array], other: Callable[[Array], Array] = lambda leaf: leaf
 ) -> T:
     """The record with `change(leaf, value of an empty member)` for leaves per member, `other(leaf)` else."""
-    mine = MEMBERS.get(type(record), {})
+    mine = next((MEMBERS[kind] for kind in type(record).__mro__ if kind in MEMBERS), {})
     new: dict[str, Any] = {}
     for field in fields(record):  # type: ignore[arg-type]
         value = getattr(record, field.name)

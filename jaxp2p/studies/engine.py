@@ -20,28 +20,25 @@ its number only, and a lane that has finished is frozen.
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from jax.lax import Precision
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxp2p._pytree import record, static
-from jaxp2p.control.policy import AnyPolicy, Penalties, observe, plugged_in, remember, slot_problem
+from jaxp2p.control.policy import AnyPolicy, Penalties, observe, remember
 from jaxp2p.control.tuned import Memory
-from jaxp2p.model.devices import Plugged
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.model.utility import beyond_cost
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
-from jaxp2p.simulation.accounting import ROUNDING_KW
-from jaxp2p.simulation.forward import next_energy, vehicle_energy
-from jaxp2p.slot import execute, solvers
+from jaxp2p.simulation.step import Posed, Stored, at_start, execute, pose
+from jaxp2p.simulation.step import record as record_slot
+from jaxp2p.slot import solvers
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.solvers import Newton, Solver
+from jaxp2p.slot.solvers import Solver
+from jaxp2p.studies.summary import Circumstances, Series, summarise
 
 SHARED = ("market", "feeder")  # parts of a slot that all scenarios have in common
 TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished theirs
@@ -49,30 +46,6 @@ CORE_LANES = 32  # lanes that stay in the cache of a core
 SMALL = 64  # homes below which a core does more with CORE_LANES scenarios at a time than with one
 DEVICE_LANES = 4096  # what keeps an accelerator busy
 AXIS = "scenario"
-
-Values = Array | np.ndarray  # traced, or on the host
-
-
-class Series(NamedTuple):
-    """What is kept of a scenario: sums over the community in every slot. Each (S, T)."""
-
-    cost_eur: Values  # utility, fees, wear, curtailment and discomfort
-    import_kw: Values  # from the utility
-    export_kw: Values  # to the utility
-    trade_kw: Values  # between members
-    stored_kwh: Values  # at the end of the slot, in batteries and in vehicles that are plugged in
-    unserved_kw: Values  # short of the load, beyond the connection limits
-    spilled_kw: Values  # generated beyond the connection limits
-    unserved_cost_eur: Values  # of both, see `jaxp2p.simulation.accounting`
-    violation_cost_eur: Values  # of the network rows that count as violated
-    price_eur_per_kwh: Values  # mean of the members' market prices
-    voltage_violation_pu: Values  # worst bus
-    line_violation_kw: Values  # worst branch
-    soc_violation_kwh: Values  # worst battery, or vehicle: also by how much one is below its floor
-    balance_error_kw: Values  # worst member
-    gap_eur: Values  # cost, storage value and penalties exceed the slot's optimum by no more
-    status: Values
-    iterations: Values
 
 
 class Batch(NamedTuple):
@@ -103,16 +76,12 @@ class _Lane(NamedTuple):
     """One scenario under way."""
 
     carry: Any  # of the scenario model
-    battery: Array  # (N,) 1 where it works in this slot
-    energy: Array  # (N,) kWh before the slot
-    memory: Memory | None  # of a tuned policy, the slot included
     problem: dict[str, Array | None]  # of the slot, what is not SHARED
+    posed: Posed  # the rest of it
+    circumstances: Circumstances
     search: solvers.Search
     slot: Array  # () int32
     row: Array  # () int32, of the scenario in the batch; -1 before the first, and beyond the batch at its end
-    grid: tuple[Array, Array, Array]  # base values of the network in this slot
-    in_vehicles: Array | None  # (K, N) kWh before the slot
-    plugged: Plugged | None  # in this slot
 
 
 def _pack(problem: SlotProblem) -> dict[str, Any]:
@@ -125,30 +94,38 @@ def _unpack(task: Task, packed: dict[str, Any]) -> SlotProblem:
     return SlotProblem(**packed, market=replace(market, limit=limit), feeder=task.community.feeder)
 
 
-def _open(
-    task: Task, carry: Any, energy: Array, memory: Memory | None, slot: Array, in_vehicles: Array | None
-) -> dict[str, Any]:
-    """Draw slot `slot` of a scenario and pose its problem: what a lane has of it."""
+class _Opened(NamedTuple):
+    """A slot that has been drawn and posed."""
+
+    carry: Any
+    posed: Posed
+    circumstances: Circumstances
+
+
+def _open(task: Task, carry: Any, stored: Stored | None, memory: Memory | None, slot: Array) -> _Opened:
+    """Draw slot `slot` of a scenario and pose its problem; stored None: in the first slot of all."""
     carry, drawn = task.model.draw(task.community, task.horizon, carry, slot)
     community = _with_outages(task.model.community(task.community, carry), drawn.battery)
-    of_week = task.first_slot_of_week + slot
+    begins = at_start(community, drawn.slot)
+    now = begins if stored is None else pick_tree(slot == 0, begins, stored)
     memory = observe(task.policy, memory, drawn.slot)
-    plugged = plugged_in(community, drawn.slot)
-    if plugged is not None:
-        begins = plugged.energy_start if in_vehicles is None else in_vehicles
-        in_vehicles = jnp.where(slot == 0, plugged.energy_start, begins)
-    stored = energy, of_week, memory, in_vehicles
-    problem = slot_problem(community, task.penalties, task.policy, drawn.slot, *stored)
-    return {
-        "carry": carry,
-        "battery": drawn.battery,
-        "energy": energy,
-        "memory": memory,
-        "problem": problem,
-        "grid": (drawn.slot.voltage_base, drawn.slot.flow_base, drawn.slot.flow_reactive),
-        "in_vehicles": in_vehicles,
-        "plugged": plugged,
-    }
+    of_week = task.first_slot_of_week + slot
+    posed = pose(community, task.penalties, task.policy, drawn.slot, now, of_week, memory)
+    circumstances = Circumstances(
+        hours=drawn.slot.slot_hours,
+        price_buy=drawn.slot.price_buy,
+        price_sell=drawn.slot.price_sell,
+        base=drawn.slot.grid_base,
+        plugged=posed.plugged,
+        unserved_price=task.penalties.unserved,
+        row_price=task.penalties.row,
+    )
+    return _Opened(carry, posed, circumstances)
+
+
+def pick_tree(condition: Array, one: Any, other: Any) -> Any:
+    """`one` where the condition () holds, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
 def _with_outages(community: Community, works: Array) -> Community:
@@ -158,99 +135,45 @@ def _with_outages(community: Community, works: Array) -> Community:
     return replace(community, prosumers=replace(homes, battery=replace(battery, **powers)))
 
 
-def _first(task: Task, number: Array) -> tuple[Any, Array]:
-    """Scenario `number` before its first slot: its random state and the energies."""
-    carry = task.model.start(task.community, task.horizon, scenario_key(task.key, number))
-    return carry, task.model.community(task.community, carry).prosumers.battery.energy_start
-
-
 def _start(task: Task, row: Array, number: Array) -> _Lane:
-    carry, energy = _first(task, number)
-    slot = jnp.zeros((), jnp.int32)
-    memory = remember(task.community, task.policy)
-    opened = _open(task, carry, energy, memory, slot, None)
-    problem = opened.pop("problem")
-    search = solvers.begin(problem, task.solver, solvers.init(problem, task.solver))
-    return _Lane(**opened, problem=_pack(problem), search=search, slot=slot, row=row)
+    carry = task.model.start(task.community, task.horizon, scenario_key(task.key, number))
+    slot, memory = jnp.zeros((), jnp.int32), remember(task.community, task.policy)
+    opened = _open(task, carry, None, memory, slot)
+    problem = opened.posed.problem
+    return _lane(task, opened, solvers.init(problem, task.solver), slot, row)
 
 
-def _grid_violation(community: Community, grid, injection: Array) -> tuple[Array, Array]:
-    """() p.u. and () kW by which the worst bus and the worst branch are beyond their limits (LinDistFlow)."""
-    network = community.network
-    flexible = community.prosumers.flexible if community.feeder is None else community.feeder.flexible > 0
-    at_bus = jax.ops.segment_sum(
-        jnp.where(flexible, injection, 0), community.prosumers.bus, network.voltage_min.shape[0]
+def _lane(task: Task, opened: _Opened, begin: solvers.State, slot: Array, row: Array) -> _Lane:
+    problem, nothing = opened.posed.problem, cast(SlotProblem, None)  # packed beside it
+    return _Lane(
+        carry=opened.carry,
+        problem=_pack(problem),
+        posed=opened.posed._replace(problem=nothing),
+        circumstances=opened.circumstances,
+        search=solvers.begin(problem, task.solver, begin),
+        slot=slot,
+        row=row,
     )
-    voltage_base, flow_base, reactive = grid
-    squared = voltage_base + 2 * jnp.matmul(network.resistance, at_bus, precision=Precision.HIGHEST)
-    voltage = jnp.sqrt(jnp.maximum(squared, 0))
-    beyond = jnp.maximum(voltage - network.voltage_max, network.voltage_min - voltage)
-    flow = flow_base + jnp.matmul(network.downstream, at_bus, precision=Precision.HIGHEST)
-    room = jnp.sqrt(jnp.maximum(network.rating**2 - reactive**2, 0))
-    return jnp.max(jnp.maximum(beyond, 0)), jnp.max(jnp.maximum(jnp.abs(flow) - room, 0), initial=0)
-
-
-def _undone(problem: SlotProblem, d: execute.Dispatch) -> dict[str, Array]:
-    """() each: what was left undone in a slot and what that counts, as `accounting.costs` has it."""
-    real = jnp.abs(d.unserved) > ROUNDING_KW
-    short = jnp.sum(jnp.where(real, jnp.maximum(d.unserved, 0), 0))
-    spilled = jnp.sum(jnp.where(real, jnp.maximum(-d.unserved, 0), 0))
-    extra = 0.0 if problem.unserved_price is None else problem.unserved_price
-    rate = beyond_cost(problem.price_buy, problem.price_sell, extra, short, spilled)
-    excess = execute.row_excess(problem, d.injection)
-    kept = execute.row_tolerance(problem, flow=execute.POWER_TOLERANCE, voltage=execute.VOLTAGE_TOLERANCE)
-    violated = jnp.sum(jnp.where(excess > kept, excess, 0))
-    return {
-        "unserved_kw": short,
-        "spilled_kw": spilled,
-        "unserved_cost_eur": problem.slot_hours * rate,
-        "violation_cost_eur": problem.slot_hours * problem.row_penalty * violated,
-    }
 
 
 def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tuple[_Lane, Series]:
     """Execute the slot that the lane has solved, and open the next one, if need be of the next scenario."""
     problem = _unpack(task, lane.problem)
     outcome = solvers.end(problem, task.solver, lane.search)
-    result = solvers.executed(problem, outcome)
-    d, community = result.dispatch, task.model.community(task.community, lane.carry)
-    battery = community.prosumers.battery
-    energy = next_energy(battery, lane.energy, problem.slot_hours, d)
-    in_vehicles = vehicle_energy(lane.plugged, lane.in_vehicles, problem.slot_hours, d)
-    stored, outside = jnp.sum(energy), jnp.max(battery.beyond(energy), initial=0)
-    if in_vehicles is not None and lane.plugged is not None:
-        stored = stored + jnp.sum(in_vehicles)
-        outside = jnp.maximum(outside, jnp.max(lane.plugged.outside(in_vehicles)))
-    voltage, line = _grid_violation(task.community, lane.grid, d.injection)
-    balance = d.injection - (d.sell - d.buy) - jnp.sum(d.trades, axis=0) + d.unserved
-    undone = _undone(problem, d)
-    kept = Series(
-        cost_eur=jnp.sum(execute.slot_cost(problem, d)),
-        import_kw=jnp.sum(d.buy),
-        export_kw=jnp.sum(d.sell),
-        trade_kw=jnp.sum(jnp.abs(d.trades)) / 2,
-        stored_kwh=stored,
-        **undone,
-        price_eur_per_kwh=jnp.mean(d.market_price),
-        voltage_violation_pu=voltage,
-        line_violation_kw=line,
-        soc_violation_kwh=outside,
-        balance_error_kw=jnp.max(jnp.abs(balance)),
-        gap_eur=result.gap,
-        status=result.status,
-        iterations=result.iterations,
-    )
+    community = task.model.community(task.community, lane.carry)
+    posed = lane.posed._replace(problem=problem)
+    done = execute(community, posed, outcome)
+    kept = summarise(community, lane.circumstances, record_slot(problem, *done))
     ended = lane.slot + 1 >= task.slots
-    new_carry, new_energy = _first(task, next_number)
-    pick = partial(jax.tree.map, lambda new, old: jnp.where(ended, new, old))
-    slot, row = pick((jnp.zeros_like(lane.slot), next_row), (lane.slot + 1, lane.row))
-    new_memory = remember(task.community, task.policy)
-    carry, energy, memory = pick((new_carry, new_energy, new_memory), (lane.carry, energy, lane.memory))
-    opened = _open(task, carry, energy, memory, slot, in_vehicles)
-    problem = opened.pop("problem")
-    cold, warm = solvers.init(problem, task.solver), solvers.warm(problem, task.solver, outcome.state)
-    search = solvers.begin(problem, task.solver, pick(cold, warm))
-    return _Lane(**opened, problem=_pack(problem), search=search, slot=slot, row=row), kept
+    fresh = task.model.start(task.community, task.horizon, scenario_key(task.key, next_number))
+    nothing = jnp.zeros_like(lane.slot)
+    slot, row = pick_tree(ended, (nothing, next_row), (lane.slot + 1, lane.row))
+    begun = fresh, remember(task.community, task.policy)
+    carry, memory = pick_tree(ended, begun, (lane.carry, posed.memory))
+    opened = _open(task, carry, done.stored, memory, slot)
+    following = opened.posed.problem
+    cold, warm = solvers.init(following, task.solver), solvers.warm(following, task.solver, outcome.state)
+    return _lane(task, opened, pick_tree(ended, cold, warm), slot, row), kept
 
 
 def _empty(task: Task, scenarios: int) -> Series:
@@ -262,11 +185,10 @@ def _empty(task: Task, scenarios: int) -> Series:
 
 def choose_engine(solver: Solver, homes: int, engine: str | None = None) -> tuple[str, int]:
     """The engine and its lanes that suit solver, community and device; or the lanes for a given engine."""
-    newton = isinstance(solver, Newton)
     if jax.default_backend() != "cpu":
-        # a Newton step is too cheap to be worth sorting the lanes for
-        return engine or ("lockstep" if newton else "free_running"), DEVICE_LANES
-    alone = engine != "free_running" and not (newton and homes < SMALL)
+        # a cheap step is not worth sorting the lanes for
+        return engine or ("lockstep" if solver.cheap else "free_running"), DEVICE_LANES
+    alone = engine != "free_running" and not (solver.cheap and homes < SMALL)
     return engine or "lockstep", 1 if alone else CORE_LANES
 
 
@@ -312,7 +234,7 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
         put = lambda all_, new: all_.at[row, some.slot].set(new.astype(all_.dtype), mode="drop")
         series = jax.tree.map(put, series, result)
         begun = jnp.where(some.slot == 0, row, count)
-        start_kwh = start_kwh.at[begun].set(jnp.sum(some.energy, axis=1), mode="drop")
+        start_kwh = start_kwh.at[begun].set(jnp.sum(some.posed.stored.energy, axis=1), mode="drop")
         state = jax.tree.map(lambda all_, new: all_.at[chosen].set(new, mode="drop"), state, moved)
         return state, (series, start_kwh), following + jnp.sum(ended, dtype=jnp.int32)
 
@@ -356,7 +278,7 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
     def group(numbers: Array) -> tuple[Series, Array]:
         state = each(partial(_start, task))(numbers, numbers)
         series = jax.lax.scan(lambda state, _: each(one)(state), state, length=task.slots)[1]
-        return series, jnp.sum(state.energy, axis=1)
+        return series, jnp.sum(state.posed.stored.energy, axis=1)
 
     series, start_kwh = jax.lax.map(group, padded)  # (groups, T, width), (groups, width)
     made = jnp.sum(jnp.max(series.iterations, axis=2).astype(jnp.float32)) * width

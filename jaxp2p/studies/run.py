@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import jax
@@ -12,14 +13,15 @@ import pandas as pd
 from jax import Array
 from jax.sharding import Mesh
 
+from jaxp2p.control.catalogue import REFERENCE
 from jaxp2p.control.policy import AnyPolicy, Penalties
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
 from jaxp2p.model.devices import begun
 from jaxp2p.model.match import require_match
-from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.network import on_host
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.report.kpis import REFERENCE, UNSOLVED
+from jaxp2p.report.kpis import UNSOLVED
 from jaxp2p.runs.runner import (
     check_end_value,
     make_policies,
@@ -30,13 +32,13 @@ from jaxp2p.runs.runner import (
     tuned_policy,
 )
 from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key, slots_of_scenario
-from jaxp2p.simulation.accounting import costs, unserved_power
-from jaxp2p.simulation.grid import grid_state
+from jaxp2p.simulation.accounting import unserved_power
 from jaxp2p.slot.solvers import Solver, choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
-from jaxp2p.studies.engine import Batch, Series, Task, run_batch
+from jaxp2p.studies.engine import Batch, Task, run_batch
 from jaxp2p.studies.schedule import ChunkResult
 from jaxp2p.studies.statistics import StudyStatistics, study_statistics
+from jaxp2p.studies.summary import Circumstances, Series, summarise
 
 TRACED = 128  # scenarios whose slots are kept, the first ones: enough for the quantile fans
 
@@ -332,44 +334,20 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         row_penalty=float(study.penalties.row),
         unserved_price=float(study.penalties.unserved),
     )
-    t: Trajectory = found.trajectory
-    short, spilled = unserved_power(t)
-    grid = grid_state(community, horizon, np.asarray(t.injection, float))
-    network, battery = community.network, community.prosumers.battery
-    high, low = np.asarray(network.voltage_max, float), np.asarray(network.voltage_min, float)
-    beyond = np.maximum(np.maximum(grid.voltage - high, low - grid.voltage), 0).max(1)
-    energy = np.asarray(t.energy, float)
-    outside, stored = battery.float64().beyond(energy), energy.sum(1)
-    if horizon.plugs is not None and community.prosumers.vehicles is not None:
-        in_vehicles = np.asarray(t.vehicle_energy, float)
-        plugged = community.prosumers.vehicles.float64().plugged(horizon.plugs.float64())
-        stored = stored + in_vehicles.sum((1, 2))
-        outside = np.concatenate([outside, plugged.outside(in_vehicles).max(1)], axis=1)
-    prices = {
-        "terminal_price": study.terminal_price,
-        "unserved_price": float(study.penalties.unserved),
-        "row_price": float(study.penalties.row),
-    }
-    spent = costs(community, horizon, t, grid, **prices)
-    balance = t.injection - (t.sell - t.buy) - t.trade + short - spilled
-    total = lambda values: np.asarray(values, float).sum(1)
-    slots = len(energy)
-    return Series(
-        cost_eur=total(t.cost),
-        import_kw=total(t.buy),
-        export_kw=total(t.sell),
-        trade_kw=total(t.trade_volume) / 2,
-        stored_kwh=stored,
-        unserved_kw=total(short),
-        spilled_kw=total(spilled),
-        unserved_cost_eur=spent.unserved_slots,
-        violation_cost_eur=spent.violation_slots,
-        price_eur_per_kwh=np.asarray(t.price_market, float).mean(1),
-        voltage_violation_pu=beyond,
-        line_violation_kw=grid.excess.max(1, initial=0),
-        soc_violation_kwh=outside.max(1, initial=0),
-        balance_error_kw=np.abs(np.asarray(balance, float)).max(1),
-        status=np.full(slots, int(Status.SOLVED)),
-        iterations=np.zeros(slots),
-        gap_eur=np.zeros(slots),
-    ), float(np.asarray(battery.energy_start, float).sum())
+    whole, past = on_host(community), on_host(horizon)
+    vehicles, plugs = whole.prosumers.vehicles, past.plugs
+    slots = Circumstances(
+        hours=past.slot_hours,
+        price_buy=past.price_buy,
+        price_sell=past.price_sell,
+        base=past.grid_base,
+        plugged=None if vehicles is None or plugs is None else vehicles.plugged(plugs),
+        unserved_price=float(study.penalties.unserved),
+        row_price=float(study.penalties.row),
+    )
+    short, spilled = unserved_power(found.trajectory)
+    nothing: Any = np.zeros(study.slots)
+    solved: Any = np.full(study.slots, int(Status.SOLVED))
+    # its unserved with a sign in any case; it has no slots of its own that could be unsolved
+    done = found.trajectory._replace(unserved=short - spilled, status=solved, gap=nothing, iterations=nothing)
+    return summarise(whole, slots, done), float(whole.prosumers.battery.energy_start.sum())

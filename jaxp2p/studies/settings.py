@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxp2p.control.catalogue import OPTIMUM
 from jaxp2p.data import Tables
-from jaxp2p.report.kpis import OPTIMUM
 from jaxp2p.settings.fields import words_of
 from jaxp2p.settings.source import Source
 from jaxp2p.settings.study import Scenarios

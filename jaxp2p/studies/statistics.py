@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxp2p.report.kpis import OPTIMUM, REFERENCE, TRADE_ONLY
+from jaxp2p.control.catalogue import OPTIMUM, REFERENCE, TRADE_ONLY
 from jaxp2p.simulation.accounting import LEAST_SAVING_EUR, LEAST_SAVING_SHARE
 
 QUANTILES = {"p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}

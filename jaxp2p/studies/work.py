@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
+from jaxp2p.control.catalogue import TUNED
 from jaxp2p.data.loading import load
 from jaxp2p.model.chosen import build_both, first_slot_of_week, use_dtype
-from jaxp2p.runs.runner import TUNED
 from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.settings.source import Source
 from jaxp2p.slot.solvers import choose_solver, scale_tolerances

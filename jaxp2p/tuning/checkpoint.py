@@ -39,7 +39,7 @@ def describe(settings: NamedTuple, inputs: Any, *numbers: float) -> dict[str, An
     """What a checkpoint is good for: the settings, and a digest of all arrays that go in."""
     leaves = [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(inputs)]
     sha = hashlib.sha256(b"".join(leaves) + repr(numbers).encode()).hexdigest()
-    plain = json.loads(json.dumps(settings._asdict()))
+    plain = json.loads(json.dumps(settings._asdict(), default=repr))
     return {"settings": plain, "inputs": sha}
 
 

@@ -20,7 +20,7 @@ from jaxp2p.settings.tuning import Aims
 from jaxp2p.simulation import costate
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.slot.prox.sensitivity import largest
-from jaxp2p.slot.solvers import Newton
+from jaxp2p.slot.solvers import Solver, choose_solver
 
 KEPT = ("cost", "buy", "sell", "charge", "vehicle_energy")  # of a trajectory
 
@@ -67,12 +67,17 @@ def course(
     value: TunedValue,
     *,
     adjoint: str | None,
+    solver: Solver | None = None,
 ) -> Course:
-    """Run one scenario of a window whose first slot is number `slot`."""
+    """Run one scenario of a window whose first slot is number `slot`.
+
+    solver: by default the one that suits the market.
+    """
+    solver = solver or choose_solver(community)
     penalties, policy = suggest_penalties(horizon), follow(value, horizon.load.dtype)
-    given = community, horizon, penalties, policy, Newton()
+    given = community, horizon, penalties, policy, solver
     wanted: dict[str, Any] = {"keep": KEPT, "slot_of_week": slot}
-    if adjoint is not None and costate.suits(community, policy, Newton()):
+    if adjoint is not None and costate.suits(community, policy, solver):
         energy, run = costate.simulate(*given, **wanted)
     else:
         state, run = simulation.simulate(*given, adjoint=adjoint, **wanted)
@@ -123,7 +128,10 @@ def courses(
     value: TunedValue,
     *,
     adjoint: str | None,
+    solver: Solver | None = None,
 ) -> Course:
     """`course` of all scenarios; every leaf of horizons has a leading axis S."""
-    one = lambda horizon: course(community, horizon, slot, terminal_price, value, adjoint=adjoint)
+    one = lambda horizon: course(
+        community, horizon, slot, terminal_price, value, adjoint=adjoint, solver=solver
+    )
     return jax.vmap(one)(horizons)

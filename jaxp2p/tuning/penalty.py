@@ -28,8 +28,9 @@ import optax
 from jax import Array
 
 from jaxp2p._pytree import record, static
+from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.admm.residuals import Residuals
-from jaxp2p.slot.admm.solver import ADMM, State, init, solve, solve_fixed, warm
+from jaxp2p.slot.admm.solver import State, init, solve, solve_fixed, warm
 from jaxp2p.slot.problem import SlotProblem
 
 SHARED = ("market", "feeder")  # the same in all slots of a community

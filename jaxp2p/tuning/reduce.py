@@ -22,7 +22,7 @@ def without_network(community: Community, horizon: Horizon) -> tuple[Community, 
     """The same homes and slots where the grid has no limits."""
     nobody = jnp.zeros((horizon.slots, 0), horizon.load.dtype)
     bare = replace(horizon, voltage_base=nobody, flow_base=nobody, flow_reactive=nobody)
-    return replace(community, feeder=None), bare
+    return community.without_network(), bare
 
 
 def decisive(community: Community, horizon: Horizon) -> tuple[Community, Horizon, np.ndarray]:
@@ -31,7 +31,7 @@ def decisive(community: Community, horizon: Horizon) -> tuple[Community, Horizon
     Raises ValueError for other markets than the pool, and for trade or connection limits.
     """
     homes, market = community.prosumers, community.market
-    if market.kind != "pool" or market.limited or homes.limited:
+    if not market.pooled or market.limited or homes.limited:
         raise ValueError("only a pool without trade and connection limits can be reduced")
     community, horizon = without_network(community, horizon)
     battery = homes.battery

@@ -23,8 +23,8 @@ import optax
 from jax import Array
 
 from jaxp2p._pytree import record
-from jaxp2p.control.charging import AT_ONCE, by_rule
-from jaxp2p.control.policy import baseline_policies, greedy, suggest_penalties
+from jaxp2p.control.catalogue import ENTRIES, TRADE_ONLY
+from jaxp2p.control.policy import made, suggest_penalties
 from jaxp2p.control.tuned import FEATURES, STAGED, TunedValue
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
 from jaxp2p.model.trajectory import net_cost
@@ -32,7 +32,7 @@ from jaxp2p.model.types import Community, Horizon
 from jaxp2p.settings.tuning import Aims, Training
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.simulation.accounting import possible_saving
-from jaxp2p.slot.solvers import Newton
+from jaxp2p.slot.solvers import Solver, choose_solver
 from jaxp2p.tuning.checkpoint import Progress, Run, describe, resume, save
 from jaxp2p.tuning.objective import Objective, courses, measure
 from jaxp2p.tuning.windows import Window, start_value
@@ -57,6 +57,7 @@ class Settings(NamedTuple):
     batch: int = Training.batch  # scenarios per step, 0: all
     seed: int = 0  # of the choice of scenarios
     objective: Objective = Objective()
+    solver: Solver | None = None  # of the slots; None: the one that suits the market
 
 
 def make_settings(training: Training, aims: Aims, *, seed: int = 0) -> Settings:
@@ -116,7 +117,7 @@ def tune(
     )
     if start is not None:
         value = replace(value, **{name: getattr(start, name) for name in WEIGHTS})
-    best, possible = _possible_saving(window, terminal_price)
+    best, possible = _possible_saving(window, terminal_price, settings.solver)
     if possible is None:
         raise ValueError("nothing can be saved in this window: there is nothing to tune")
     size = settings.batch or window.scenarios
@@ -177,7 +178,8 @@ class _Task:
 
     def measured(self, horizons: Horizon, value: TunedValue, settings: Settings, adjoint: str | None):
         """() EUR of the objective, and () EUR mean cost."""
-        found = courses(self.community, horizons, self.slot, self.terminal_price, value, adjoint=adjoint)
+        given = self.community, horizons, self.slot, self.terminal_price, value
+        found = courses(*given, adjoint=adjoint, solver=settings.solver)
         owner = self.community.prosumers.battery.owned
         return measure(settings.objective, found, owner), jnp.mean(found.cost)
 
@@ -234,13 +236,13 @@ def in_turn(values: Sequence[TunedValue], begins: Sequence[int]) -> TunedValue:
     return replace(values[0], **parts, begins=jnp.asarray(list(begins), jnp.int32))
 
 
-def _possible_saving(window: Window, terminal_price: float) -> tuple[float, float | None]:
+def _possible_saving(
+    window: Window, terminal_price: float, solver: Solver | None
+) -> tuple[float, float | None]:
     """EUR, means over the scenarios: cost of perfect foresight, and what that saves, None for nothing."""
     community, dtype, size = window.community, window.horizons.load.dtype, window.community.size
-    rest = baseline_policies(size, dtype, own=greedy(size, dtype))["no_storage"]
-    vehicles = community.prosumers.vehicles
-    if vehicles is not None:
-        rest = replace(rest, charging=by_rule(vehicles, AT_ONCE))
+    rest = made(ENTRIES[TRADE_ONLY], size, dtype, vehicles=community.prosumers.vehicles)
+    solver = solver or choose_solver(community)
     best, idle = [], []
     for number in range(window.scenarios):
         horizon = window.horizon(number)
@@ -250,6 +252,6 @@ def _possible_saving(window: Window, terminal_price: float) -> tuple[float, floa
             community, horizon, terminal_price=terminal_price, row_penalty=row, unserved_price=unserved
         )
         best.append(found.objective_eur)
-        run = simulation.simulate_in_pieces(community, horizon, penalties, rest, Newton())
+        run = simulation.simulate_in_pieces(community, horizon, penalties, rest, solver)
         idle.append(net_cost(run, community.prosumers.battery, terminal_price, horizon.plugs))
     return float(np.mean(best)), possible_saving(float(np.mean(idle)), float(np.mean(best)))

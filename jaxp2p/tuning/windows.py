@@ -69,7 +69,7 @@ def check_tunable(community: Community, horizon: Horizon) -> None:
     except ValueError as error:
         faults.append(str(error))
     homes, market = community.prosumers, community.market
-    if market.kind != "pool" or market.limited:
+    if not market.pooled or market.limited:
         faults.append("a controller is tuned in a pool without limits on trades")
     if homes.limited:
         faults.append("a controller is tuned without connection limits (buy_max_kw, sell_max_kw)")

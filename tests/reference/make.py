@@ -123,10 +123,13 @@ ENDS |= dict.fromkeys(
 
 def without(problem) -> dict:
     """The slot without one of its parts, for every part: what its optimum changes by is what it matters."""
+    from jaxp2p.model.network import NoRows
+
     nought, inf = np.zeros_like(problem.load), np.full_like(problem.load, np.inf)
     market, found = problem.market, {}
-    if problem.feeder is not None:
-        found["network"] = {"feeder": None}
+    if problem.feeder.rows:
+        none = dict.fromkeys(("row_offset", "row_lower", "row_upper"), problem.row_offset[:0])
+        found["network"] = {"feeder": NoRows(), **none}
     if problem.buy_max is not None:
         found["connections"] = {"buy_max": inf, "sell_max": inf}
     if market.kind != "none":

@@ -28,16 +28,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.sparse.linalg import cg
 
-from jaxp2p._pytree import present, record, static
+from jaxp2p._pytree import record, static
 from jaxp2p.slot.admm import solver
 from jaxp2p.slot.admm.feeder import RowsAtWork, moving_with, row_prices
-from jaxp2p.slot.admm.solver import ADMM, Outcome, State, at_work, end_of, step
+from jaxp2p.slot.admm.solver import Outcome, Settings, State, at_work, end_of, step
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.feeder import at_homes, bus_sum
 from jaxp2p.slot.prox.prosumer import ProsumerUpdate, curve
 from jaxp2p.slot.prox.sensitivity import with_derivative_of
-from jaxp2p.slot.prox.trades import project_trades
-from jaxp2p.slot.rows import bus_price
+from jaxp2p.slot.rows import nodal_surcharge
 
 ADJOINTS = ("unroll", "implicit")
 
@@ -63,7 +61,7 @@ class Consensus(NamedTuple):
 
 def solve(
     problem: SlotProblem,
-    admm: ADMM,
+    admm: Settings,
     state: State,
     *,
     adjoint: str = "implicit",
@@ -90,12 +88,11 @@ def solve(
 
 
 def at_solution(
-    problem: SlotProblem, admm: ADMM, outcome: Outcome, *, linear: Linear | None = None
+    problem: SlotProblem, admm: Settings, outcome: Outcome, *, linear: Linear | None = None
 ) -> Outcome:
     """`outcome`, bit by bit, as a function of the problem that it solves: "implicit" for any ADMM outcome."""
     admm, star = jax.lax.stop_gradient((admm, outcome.state))
-    rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
-    fixed_work = at_work(jax.lax.stop_gradient(problem), admm, star) if rows else None
+    fixed_work = at_work(jax.lax.stop_gradient(problem), admm, star)
     leaves, tree = jax.tree.flatten(problem)
     numbers = [jnp.issubdtype(x.dtype, jnp.inexact) for x in leaves]
 
@@ -103,7 +100,7 @@ def at_solution(
         values = iter(moving)
         own = [next(values) if n else x for n, x in zip(numbers, leaves, strict=True)]
         problem: SlotProblem = jax.tree.unflatten(tree, own)
-        work = None if fixed_work is None else moving_with(problem, fixed_work)
+        work = moving_with(problem, fixed_work)
         old = copies(problem, star, v, work)
         new, update = step(problem, admm, curve(problem.response(), star.rho[1]), old, work)
         return consensus(problem, new), (*old[:4], *update)
@@ -125,10 +122,7 @@ def at_solution(
 
 def consensus(problem: SlotProblem, state: State) -> Consensus:
     """v of a state."""
-    injection = state.injection
-    if problem.feeder is not None:
-        surcharge = at_homes(problem.feeder, bus_price(problem, state.row_price))
-        injection = injection + surcharge / state.rho[1]
+    injection = state.injection + nodal_surcharge(problem, state.row_price) / state.rho[1]
     rho, rho_n = jnp.sqrt(state.rho)
     return Consensus(rho * (state.trades + state.trade_dual), rho_n * injection)
 
@@ -137,16 +131,16 @@ def copies(problem: SlotProblem, like: State, v: Consensus, work: RowsAtWork | N
     """The state with consensus variable v, penalties and the rest from `like`: block 2 of an iteration."""
     rho, rho_n = jnp.sqrt(like.rho)
     wished, injection = v.trades / rho, v.injection / rho_n
-    trades = project_trades(problem.market, wished)
-    dual = jnp.mean(wished, axis=1, keepdims=True) if problem.market.kind == "pool" else wished - trades
+    trades = problem.market.project(wished)
+    dual = problem.market.rest(wished, trades)
     state = like._replace(trades=trades, trade_dual=dual, injection=injection)
     if work is None:
         return state
     rho_n = like.rho[1]
     none = jnp.zeros(work.chosen.shape, injection.dtype)
-    price = row_prices(problem, work, none, bus_sum(present(problem.feeder), injection), rho_n)
+    price = row_prices(problem, work, none, problem.feeder.bus_sum(injection), rho_n)
     every = like.row_price.at[work.chosen].set(price)
-    surcharge = at_homes(present(problem.feeder), bus_price(problem, every))
+    surcharge = nodal_surcharge(problem, every)
     return state._replace(injection=injection - surcharge / rho_n, row_price=every)
 
 

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from jaxp2p._pytree import present
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.sensitivity import derivative_only
 from jaxp2p.slot.rows import excess_of, values_at
@@ -64,14 +63,16 @@ def rows_at_work(
     return RowsAtWork(busy, chosen, matrix, gram, lower, upper, tolerance)
 
 
-def moving_with(problem: SlotProblem, work: RowsAtWork) -> RowsAtWork:
+def moving_with(problem: SlotProblem, work: RowsAtWork | None) -> RowsAtWork | None:
     """The same rows, with the derivatives of their data with respect to the problem."""
+    if work is None:
+        return None
     matrix, gram, lower, upper = _data(problem, work.chosen)
     return work._replace(matrix=matrix, gram=gram, lower=lower, upper=upper)
 
 
 def _data(problem: SlotProblem, chosen: Array) -> tuple[Array, ...]:
-    feeder = present(problem.feeder)
+    feeder = problem.feeder
     pick = lambda x: jnp.take(x, chosen, axis=0)
     matrix, offset = pick(feeder.matrix), pick(problem.row_offset)
     gram = jnp.matmul(matrix * feeder.count[None, :], matrix.T, precision=Precision.HIGHEST)

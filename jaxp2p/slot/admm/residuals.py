@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.slot.admm.state import ADMM, State
+from jaxp2p.slot.admm.state import Settings, State
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import ProsumerUpdate
 from jaxp2p.slot.prox.sensitivity import largest
@@ -33,28 +33,25 @@ class Residuals(NamedTuple):
         return (self.gap <= 1) & (self.row_excess <= 1)
 
 
-def residuals(problem: SlotProblem, admm: ADMM, old: State, new: State, update: ProsumerUpdate) -> Residuals:
+def residuals(
+    problem: SlotProblem, admm: Settings, old: State, new: State, update: ProsumerUpdate
+) -> Residuals:
     """Residuals of the step from `old` to `new`; the gap is left open."""
-    flexible = jnp.ones_like(new.injection) if problem.feeder is None else problem.feeder.flexible
-    prim = jnp.stack(
-        [_largest(update.trades - new.trades), _largest((update.injection - new.injection) * flexible)]
-    )
-    moves = [_largest(new.trades - old.trades), _largest((new.injection - old.injection) * flexible)]
-    dual = old.rho * jnp.stack(moves)
+    copied = lambda difference: _largest(problem.feeder.of_movers(difference))
+    apart = [_largest(update.trades - new.trades), copied(update.injection - new.injection)]
+    moves = [_largest(new.trades - old.trades), copied(new.injection - old.injection)]
+    prim, dual = jnp.stack(apart), old.rho * jnp.stack(moves)
     power = jnp.stack([_largest(update.trades), _largest(update.injection)])
     spread = jnp.maximum(problem.price_buy - problem.price_sell, 0.01)
-    beyond = jnp.zeros_like(spread)
-    if problem.feeder is not None:
-        over = row_excess(problem, update.injection)
-        tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
-        paid = jnp.abs(new.row_price) >= problem.row_penalty
-        beyond = _largest(jnp.where(paid, 0, over / tolerance))
+    over = row_excess(problem, update.injection)
+    tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
+    paid = jnp.abs(new.row_price) >= problem.row_penalty
     return Residuals(
         prim=prim,
         dual=dual,
         prim_excess=prim / (admm.eps_power + admm.eps_rel * power),
         dual_excess=dual / (admm.eps_price + admm.eps_rel * spread),
-        row_excess=beyond,
+        row_excess=_largest(jnp.where(paid, 0, over / tolerance)),
         gap=jnp.full_like(spread, jnp.inf),
     )
 

@@ -21,23 +21,19 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p._once import once_if
-from jaxp2p._pytree import present
 from jaxp2p.slot.admm.feeder import RowsAtWork, moving_with, row_prices, rows_at_work
 from jaxp2p.slot.admm.leap import Change, Leap, best_leap, last_change, leapt, no_leap
 from jaxp2p.slot.admm.residuals import Residuals, no_residuals, residuals
-from jaxp2p.slot.admm.state import ADMM, State, init, rescale, safe, warm
+from jaxp2p.slot.admm.state import Settings, State, init, rescale, safe, warm
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.polish import moving_as, polish
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.feeder import at_homes, bus_sum
 from jaxp2p.slot.prox.prosumer import Curve, ProsumerUpdate, curve, prosumer_update
 from jaxp2p.slot.prox.response import Response
 from jaxp2p.slot.prox.sensitivity import Question, with_sensitivity
-from jaxp2p.slot.prox.trades import project_trades
-from jaxp2p.slot.rows import bus_price, row_tolerance, unavoidable
+from jaxp2p.slot.rows import bus_surcharge, nodal_surcharge, row_tolerance, with_unavoidable
 
 __all__ = [
-    "ADMM",
     "Outcome",
     "Residuals",
     "Search",
@@ -62,6 +58,7 @@ class Outcome(NamedTuple):
     residuals: Residuals
     iterations: Array  # () int32
     answer: Answer  # what `execute` needs
+    result: None = None  # of executing it: not known
 
 
 def _homes(problem: SlotProblem, devices: Curve, state: State, surcharge: Array) -> ProsumerUpdate:
@@ -93,7 +90,7 @@ def _homes(problem: SlotProblem, devices: Curve, state: State, surcharge: Array)
 
 
 def step(
-    problem: SlotProblem, admm: ADMM, devices: Curve, state: State, work: RowsAtWork | None = None
+    problem: SlotProblem, admm: Settings, devices: Curve, state: State, work: RowsAtWork | None = None
 ) -> tuple[State, ProsumerUpdate]:
     """One iteration: the new state and what the homes answered.
 
@@ -105,17 +102,14 @@ def step(
     if work is not None:
         surcharge = jax.lax.cond(
             work.busy,
-            lambda: at_homes(present(problem.feeder), bus_price(problem, state.row_price)),
+            lambda: nodal_surcharge(problem, state.row_price),
             lambda: jnp.zeros_like(state.injection),
         )
     update = _homes(problem, devices, state, surcharge)
     injection = alpha * update.injection + (1 - alpha) * state.injection
     trades = alpha * update.trades + (1 - alpha) * state.trades
-    copies = project_trades(problem.market, trades)
-    if problem.market.kind == "pool":
-        trade_dual = state.trade_dual + jnp.mean(trades, axis=1, keepdims=True)
-    else:
-        trade_dual = state.trade_dual + trades - copies
+    copies = problem.market.project(trades)
+    trade_dual = problem.market.dual_after(state.trade_dual, trades, copies)
     row_price = state.row_price
     if work is not None:
         injection, row_price = jax.lax.cond(
@@ -138,19 +132,21 @@ def _kept(
 ) -> tuple[Array, Array]:
     """Copies (N,) nearest to what the homes wish that keep the network rows, and the prices of those (R,)."""
     old = jnp.take(row_price, work.chosen)
-    price = row_prices(problem, work, old, bus_sum(present(problem.feeder), wished), rho)
+    price = row_prices(problem, work, old, problem.feeder.bus_sum(wished), rho)
     moved = jnp.matmul(old - price, work.matrix, precision=Precision.HIGHEST) / rho
-    return wished + at_homes(present(problem.feeder), moved), row_price.at[work.chosen].set(price)
+    return wished + bus_surcharge(problem, moved), row_price.at[work.chosen].set(price)
 
 
-def at_work(problem: SlotProblem, admm: ADMM, state: State) -> RowsAtWork:
-    """The network rows that matter at this state."""
-    at_bus = bus_sum(present(problem.feeder), state.injection)
+def at_work(problem: SlotProblem, admm: Settings, state: State) -> RowsAtWork | None:
+    """The network rows that matter at this state; None where there are no rows."""
+    if not problem.feeder.rows:
+        return None
+    at_bus = problem.feeder.bus_sum(state.injection)
     tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
     return rows_at_work(problem, state.row_price, at_bus, tolerance, most=admm.rows_at_once)
 
 
-def _adapt(admm: ADMM, state: State, last: Residuals, iterations: Array) -> State:
+def _adapt(admm: Settings, state: State, last: Residuals, iterations: Array) -> State:
     """Residual balancing per family (Boyd et al. 2011, section 3.4.1, with OSQP's square root).
 
     The first change waits for adapt_after checks. `free_rho_updates` changes may follow each other after
@@ -178,13 +174,11 @@ def _adapt(admm: ADMM, state: State, last: Residuals, iterations: Array) -> Stat
 
 
 def _block(
-    problem: SlotProblem, admm: ADMM, devices: Response, state: State
+    problem: SlotProblem, admm: Settings, devices: Response, state: State
 ) -> tuple[State, tuple[ProsumerUpdate, Residuals]]:
     """check_every steps, with the residuals of the last."""
     at_rho = curve(devices, state.rho[1])
-
-    rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
-    work = at_work(problem, admm, state) if rows else None
+    work = at_work(problem, admm, state)
 
     def body(_, carry):
         return carry[1], *step(problem, admm, at_rho, carry[1], work)
@@ -212,35 +206,33 @@ class Search(NamedTuple):
     least: Array  # () its gap, as in `residuals`
 
 
-def solve(problem: SlotProblem, admm: ADMM, state: State) -> Outcome:
+def solve(problem: SlotProblem, admm: Settings, state: State) -> Outcome:
     """Iterate from `state` (see `init`, `warm`) until the slot is solved.
 
     A `while_loop`: forward only. Derivatives: `slot.admm.adjoint`.
     """
     unfinished = lambda search: running(admm, search)
     advanced = lambda search: advance(problem, admm, search)
-    return end(problem, admm, jax.lax.while_loop(unfinished, advanced, begin(problem, state)))
+    return end(problem, admm, jax.lax.while_loop(unfinished, advanced, begin(problem, admm, state)))
 
 
-def begin(problem: SlotProblem, state: State) -> Search:
+def begin(problem: SlotProblem, admm: Settings, state: State) -> Search:
     """Before the first iteration; `advance` while `running`, then `end`."""
     residuals_ = no_residuals(problem.load.dtype)
-    if problem.feeder is not None:
-        known = unavoidable(problem)
-        state = state._replace(row_price=jnp.where(known != 0, known, state.row_price))
+    state = state._replace(row_price=with_unavoidable(problem, state.row_price))
     search = (problem.response(), state, _no_update(problem), residuals_, jnp.zeros((), jnp.int32))
     unknown: Any = None  # its shapes are what is asked for
-    shapes = jax.eval_shape(lambda: _raw(problem, ADMM(), Search(*search, answer=unknown, least=unknown)))
+    shapes = jax.eval_shape(lambda: _raw(problem, admm, Search(*search, answer=unknown, least=unknown)))
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     return Search(*search, answer=nothing, least=jnp.full_like(residuals_.gap, jnp.inf))
 
 
-def running(admm: ADMM, search: Search) -> Array:
+def running(admm: Settings, search: Search) -> Array:
     """() bool: neither solved nor at the iteration limit."""
     return (search.iterations < admm.max_iter) & ~search.residuals.converged
 
 
-def advance(problem: SlotProblem, admm: ADMM, search: Search) -> Search:
+def advance(problem: SlotProblem, admm: Settings, search: Search) -> Search:
     """A block of check_every iterations, its residuals, and penalties that follow them."""
     state, (update, last) = _block(problem, admm, search.devices, search.state)
     iterations = search.iterations + admm.check_every
@@ -254,7 +246,7 @@ def advance(problem: SlotProblem, admm: ADMM, search: Search) -> Search:
     return found._replace(state=safe(problem, admm, adapted))
 
 
-def _with_gap(problem: SlotProblem, admm: ADMM, search: Search, change: Change) -> tuple[Search, Leap]:
+def _with_gap(problem: SlotProblem, admm: Settings, search: Search, change: Change) -> tuple[Search, Leap]:
     """The search with the gap of what would be executed, and how its prices should move."""
     last = search.residuals
     answer = polish(problem, _raw(problem, admm, search), search.devices)
@@ -272,7 +264,7 @@ def _with_gap(problem: SlotProblem, admm: ADMM, search: Search, change: Change) 
     return search._replace(answer=best, least=least, residuals=found), leap
 
 
-def _raw(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answer:
+def _raw(problem: SlotProblem, admm: Settings, search: "Search | Outcome") -> Answer:
     """Where the iteration stands, as an answer."""
     state, update = search.state, search.update
     return Answer(
@@ -290,33 +282,32 @@ def _raw(problem: SlotProblem, admm: ADMM, search: "Search | Outcome") -> Answer
 
 
 def end_of(
-    problem: SlotProblem, admm: ADMM, search: "Search | Outcome", found: Answer | None = None
+    problem: SlotProblem, admm: Settings, search: "Search | Outcome", found: Answer | None = None
 ) -> Answer:
     """What `execute` needs, moving with the problem as state and update do; `found` where it is at hand."""
     raw = _raw(problem, admm, search)
     return polish(problem, raw) if found is None else moving_as(problem, raw, found)
 
 
-def end(problem: SlotProblem, admm: ADMM, search: Search) -> Outcome:
+def end(problem: SlotProblem, admm: Settings, search: Search) -> Outcome:
     """What to execute: the best answer that was held against its certificate."""
     return Outcome(search.state, search.update, search.residuals, search.iterations, search.answer)
 
 
-def solve_fixed(problem: SlotProblem, admm: ADMM, state: State, iterations: int) -> tuple[Outcome, Residuals]:
+def solve_fixed(
+    problem: SlotProblem, admm: Settings, state: State, iterations: int
+) -> tuple[Outcome, Residuals]:
     """Exactly `iterations` steps with constant penalties: constant latency, differentiable by scan.
 
     Reverse mode keeps one state per iteration and works the step out again. Also returns the residual
     history, every leaf with a leading axis of iterations.
     """
-    search = begin(problem, state)
+    search = begin(problem, admm, state)
     at_rho = curve(search.devices, state.rho[1])
-    rows = problem.feeder is not None and problem.row_offset.shape[0] > 0
 
     @partial(jax.checkpoint, prevent_cse=False)
     def body(carry, _):
-        work = None
-        if rows:
-            work = moving_with(problem, at_work(*jax.lax.stop_gradient((problem, admm, carry[0]))))
+        work = moving_with(problem, at_work(*jax.lax.stop_gradient((problem, admm, carry[0]))))
         new, update = step(problem, admm, at_rho, carry[0], work)
         return (new, update), residuals(problem, admm, carry[0], new, update)
 

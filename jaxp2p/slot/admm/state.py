@@ -13,7 +13,7 @@ WRECK = 100.0  # times the largest price that a slot can have
 
 
 @record
-class ADMM:
+class Settings:
     """Solver configuration. Leaves may be traced, batched and differentiated; the rest is structure.
 
     A slot is solved when the gap of its executed dispatch is at most eps_gap of `slot.gap.gap_scale` and the
@@ -58,19 +58,19 @@ class State(NamedTuple):
     rho_age: Array  # () int32, checks since the penalties last changed
 
 
-def _start_penalties(problem: SlotProblem, admm: ADMM) -> Array:
+def _start_penalties(problem: SlotProblem, admm: Settings) -> Array:
     unit = problem.price_scale / problem.power_scale
     return jnp.stack([unit * x for x in (admm.rho, admm.rho_injection)]).astype(unit.dtype)
 
 
-def init(problem: SlotProblem, admm: ADMM) -> State:
+def init(problem: SlotProblem, admm: Settings) -> State:
     """Cold start: nothing traded, everything at rest."""
     homes, dtype = problem.load.shape[0], problem.load.dtype
     slots = problem.market.fee.shape[0]
     rho = _start_penalties(problem, admm)
     return State(
         trades=jnp.zeros((slots, homes), dtype),
-        trade_dual=jnp.zeros((1, 1) if problem.market.kind == "pool" else (slots, homes), dtype),
+        trade_dual=jnp.zeros(problem.market.dual_shape, dtype),
         injection=problem.pv_max - problem.load,
         row_price=jnp.zeros_like(problem.row_offset),
         price=jnp.broadcast_to((problem.price_buy + problem.price_sell) / 2, (homes,)),
@@ -81,7 +81,7 @@ def init(problem: SlotProblem, admm: ADMM) -> State:
     )
 
 
-def warm(problem: SlotProblem, admm: ADMM, state: State) -> State:
+def warm(problem: SlotProblem, admm: Settings, state: State) -> State:
     """The state as a start for another slot: copies and duals stay, in the new slot's penalties.
 
     Duals are kept as prices (scaled dual times penalty), so a change of the penalty does not move them.
@@ -94,7 +94,7 @@ def warm(problem: SlotProblem, admm: ADMM, state: State) -> State:
     return safe(problem, admm, warm)
 
 
-def safe(problem: SlotProblem, admm: ADMM, state: State) -> State:
+def safe(problem: SlotProblem, admm: Settings, state: State) -> State:
     """The state, or a cold start where it is a wreck."""
     most = jnp.abs(problem.price_buy) + jnp.abs(problem.price_sell) + jnp.max(problem.market.fee, initial=0)
     if problem.unserved_price is not None:

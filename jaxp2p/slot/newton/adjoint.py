@@ -24,11 +24,10 @@ from jax.lax import Precision, stop_gradient
 
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.newton.dual import SATURATED, price_range
-from jaxp2p.slot.newton.solver import Newton, Outcome, State, pool_trades
+from jaxp2p.slot.newton.solver import Outcome, Settings, State, pool_trades
 from jaxp2p.slot.newton.solver import solve as solve_forward
 from jaxp2p.slot.polish import moving_as
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.feeder import bus_sum
 from jaxp2p.slot.prox.response import in_part, jumps, shares_at
 from jaxp2p.slot.prox.sensitivity import derivative_only, with_derivative_of
 from jaxp2p.slot.rows import nodal_surcharge
@@ -57,7 +56,7 @@ class Replies(NamedTuple):
     market_price: Array  # (N,) EUR/kWh
 
 
-def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
+def solve(problem: SlotProblem, newton: Settings, state: State) -> Outcome:
     """`slot.newton.solver.solve`, differentiable with respect to the leaves of `problem`.
 
     The derivatives are those of the exact optimum, whatever the tolerance; `state` and `newton` have none.
@@ -204,20 +203,20 @@ def _moved(problem: SlotProblem, here: Replies, prices: Array) -> Array:
     bounds = _bounds(problem, prices[0])
     surplus = -derivative_only(jnp.sum(here.injection))
     slope = here.slope
-    rows = problem.row_offset.shape[0]
+    feeder, rows = problem.feeder, problem.feeder.rows
     total = jnp.sum(slope)
     free = bounds.free & _unique(problem, total)
-    if rows == 0 or problem.feeder is None:
+    if not rows:
         return prices.at[0].add(jnp.where(free, surplus / jnp.where(free, total, 1), 0))
-    feeder, row_price = problem.feeder, stop_gradient(prices[1:])
+    row_price = stop_gradient(prices[1:])
     at_work = (row_price != 0) & (jnp.abs(row_price) < SATURATED * stop_gradient(problem.row_penalty))
     weight, chosen = jax.lax.top_k(jnp.where(at_work, jnp.abs(row_price), 0), min(rows, ROWS_AT_ONCE))
     matrix = jnp.take(feeder.matrix, chosen, axis=0)
     limit = jnp.where(row_price > 0, problem.row_upper, problem.row_lower)
-    reached = jnp.matmul(matrix, bus_sum(feeder, here.injection), precision=Precision.HIGHEST)
+    reached = jnp.matmul(matrix, feeder.bus_sum(here.injection), precision=Precision.HIGHEST)
     beyond = derivative_only(reached + jnp.take(problem.row_offset - limit, chosen))
     matrix = stop_gradient(matrix)
-    weighted = matrix * bus_sum(feeder, slope)[None, :]
+    weighted = matrix * feeder.bus_sum(slope)[None, :]
     cross = jnp.sum(weighted, axis=1)
     inner = jnp.matmul(weighted, matrix.T, precision=Precision.HIGHEST)
     system = jnp.block([[total[None, None], -cross[None]], [-cross[:, None], inner]])

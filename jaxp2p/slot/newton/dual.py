@@ -9,15 +9,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
 from jaxp2p.slot.gap import gap_scale
-from jaxp2p.slot.newton.state import Newton
+from jaxp2p.slot.newton.state import Settings
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.feeder import bus_sum
 from jaxp2p.slot.prox.prosumer import clamp
 from jaxp2p.slot.prox.response import Pieces, Response, between, corners, power_range
-from jaxp2p.slot.rows import nodal_surcharge, row_tolerance
+from jaxp2p.slot.rows import nodal_surcharge, row_tolerance, row_values
 
 AIM = 0.1  # of the tolerance of a row
 HOPE = 2  # times the allowed loss: what the pull may seem to cost for a proof to be tried
@@ -52,7 +50,7 @@ class Point(NamedTuple):
     gradient: Array  # (1 + R,) kW
 
 
-def make_setup(problem: SlotProblem, newton: Newton) -> Setup:
+def make_setup(problem: SlotProblem, newton: Settings) -> Setup:
     dtype, size = problem.load.dtype, problem.load.shape[0]
     unit, eps = problem.price_scale / problem.power_scale, _pull(problem, newton)
     pieces = problem.pieces()
@@ -83,7 +81,7 @@ def make_setup(problem: SlotProblem, newton: Newton) -> Setup:
     )
 
 
-def _pull(problem: SlotProblem, newton: Newton) -> Array:
+def _pull(problem: SlotProblem, newton: Settings) -> Array:
     """() (EUR/kWh)/kW, eps."""
     return (newton.proximal * (problem.price_scale / problem.power_scale)).astype(problem.load.dtype)
 
@@ -95,11 +93,7 @@ def _positions(pieces: Pieces, base: Array, eps: Array) -> tuple[Response, Array
 
 def price_range(problem: SlotProblem) -> tuple[Array, Array, Array]:
     """Half the fee () of a trade, and the least and greatest prices (1 + R,), EUR/kWh."""
-    fee = problem.price_buy - problem.price_sell
-    if problem.market.kind == "pool":
-        # beyond b - s nobody trades, and a closed market (limit 0) is no different
-        open_ = jnp.max(problem.market.limit) > 0
-        fee = jnp.where(open_, jnp.minimum(jnp.max(problem.market.fee), fee), fee)
+    fee = problem.market.fee_of_all(problem.price_buy - problem.price_sell)
     rows = jnp.full(problem.row_offset.shape, problem.row_penalty)
     lowest = jnp.concatenate([(problem.price_sell + fee / 2)[None], -rows])
     return fee / 2, lowest, jnp.concatenate([(problem.price_buy - fee / 2)[None], rows])
@@ -132,10 +126,7 @@ def evaluate(problem: SlotProblem, setup: Setup, prices: Array, centre: Array) -
     power, slope = _injection_at(setup, shift + market_price)
     idle = (alone > sell) & (alone < buy)
     power, slope = jnp.where(idle, 0, power), jnp.where(idle, 0, slope)
-    rows = problem.row_offset
-    if problem.feeder is not None:
-        at_bus = bus_sum(problem.feeder, power)
-        rows = rows + jnp.matmul(problem.feeder.matrix, at_bus, precision=Precision.HIGHEST)
+    rows = row_values(problem, power)
     over, under = rows - setup.row_upper, rows - setup.row_lower
     outside = jnp.maximum(over, 0) + jnp.minimum(under, 0)
     row_gradient = jnp.where(prices[1:] > 0, over, jnp.where(prices[1:] < 0, under, outside))
@@ -143,7 +134,7 @@ def evaluate(problem: SlotProblem, setup: Setup, prices: Array, centre: Array) -
     return Point(prices, power, slope, market_price, rows, gradient)
 
 
-def allowed_loss(problem: SlotProblem, newton: Newton) -> Array:
+def allowed_loss(problem: SlotProblem, newton: Settings) -> Array:
     """() EUR/h that the answer may cost above the optimum when the iteration stops: half of the tolerance."""
     return 0.5 * newton.eps_gap * gap_scale(problem, jnp.zeros_like(problem.slot_hours)) / problem.slot_hours
 
@@ -164,7 +155,7 @@ def imbalance(problem: SlotProblem, setup: Setup, at: Point) -> tuple[Array, Arr
     return violation, slack + utility
 
 
-def promising(problem: SlotProblem, newton: Newton, setup: Setup, at: Point, centre: Array) -> Array:
+def promising(problem: SlotProblem, newton: Settings, setup: Setup, at: Point, centre: Array) -> Array:
     """() bool: whether what the pull to the centre costs is about small enough for a proof.
 
     With q an answer to the price without the pull, p costs at most eps |p - pbar| |p - q| more.

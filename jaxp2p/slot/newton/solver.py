@@ -23,22 +23,21 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._once import once_if
-from jaxp2p.model.types import Market
+from jaxp2p.model.markets import Market
+from jaxp2p.model.markets.pool import share_out
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.execute import SlotResult, finish
 from jaxp2p.slot.newton.dual import Point, Setup, allowed_loss, evaluate, imbalance, make_setup, promising
 from jaxp2p.slot.newton.rescue import rescued
-from jaxp2p.slot.newton.state import Newton, State, init
+from jaxp2p.slot.newton.state import Settings, State, init
 from jaxp2p.slot.newton.step import move, newton_step, next_caution
 from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import clamp
-from jaxp2p.slot.prox.trades import share_out
-from jaxp2p.slot.rows import nodal_surcharge, unavoidable
+from jaxp2p.slot.rows import nodal_surcharge, with_unavoidable
 from jaxp2p.slot.status import Status
 
 __all__ = [
-    "Newton",
     "Outcome",
     "Search",
     "State",
@@ -82,23 +81,20 @@ class Search(NamedTuple):
 
 def suits(market: Market, *, connection_limits: bool) -> bool:
     """Whether one pool price (or none) decides everything; known from the structure alone."""
-    return market.kind != "bilateral" and not market.limited and not connection_limits
+    return market.one_price and not market.limited and not connection_limits
 
 
-def solve(problem: SlotProblem, newton: Newton, state: State) -> Outcome:
+def solve(problem: SlotProblem, newton: Settings, state: State) -> Outcome:
     """Iterate from `state` until the slot is solved. `suits` must hold."""
     unfinished = lambda search: running(newton, search)
     advanced = lambda search: advance(problem, newton, search)
     return end(problem, newton, jax.lax.while_loop(unfinished, advanced, begin(problem, newton, state)))
 
 
-def begin(problem: SlotProblem, newton: Newton, state: State) -> Search:
+def begin(problem: SlotProblem, newton: Settings, state: State) -> Search:
     """Before the first iteration; `advance` while `running`, then `end`."""
     setup = make_setup(problem, newton)
-    row_price = state.row_price
-    if problem.feeder is not None:
-        known = unavoidable(problem)
-        row_price = jnp.where(known != 0, known, row_price)
+    row_price = with_unavoidable(problem, state.row_price)
     prices = clamp(jnp.concatenate([state.price[None], row_price]), setup.lowest, setup.highest)
     homes, none = jnp.zeros_like(problem.load), jnp.zeros_like(prices)
     unknown: Any = None  # until their shapes are known, below
@@ -123,12 +119,12 @@ def begin(problem: SlotProblem, newton: Newton, state: State) -> Search:
     return search._replace(answer=answer, result=result)
 
 
-def running(newton: Newton, search: Search) -> Array:
+def running(newton: Settings, search: Search) -> Array:
     """() bool: neither solved nor at the iteration limit."""
     return ~search.done & (search.iterations < newton.max_iter)
 
 
-def advance(problem: SlotProblem, newton: Newton, search: Search) -> Search:
+def advance(problem: SlotProblem, newton: Settings, search: Search) -> Search:
     """Iterations up to the next point that may be the solution, and the proof whether it is."""
     waiting = lambda search: ~search.balanced & (search.iterations < newton.max_iter)
     step = lambda search: iterate(problem, newton, search)
@@ -151,7 +147,7 @@ def advance(problem: SlotProblem, newton: Newton, search: Search) -> Search:
     )
 
 
-def iterate(problem: SlotProblem, newton: Newton, search: Search) -> Search:
+def iterate(problem: SlotProblem, newton: Settings, search: Search) -> Search:
     """One iteration: everybody's answer to the trial prices, then the next trial."""
     setup = search.setup
     at = evaluate(problem, setup, search.trial, search.centre)
@@ -182,19 +178,19 @@ def iterate(problem: SlotProblem, newton: Newton, search: Search) -> Search:
     )
 
 
-def _executed(problem: SlotProblem, newton: Newton, search: Search) -> tuple[Answer, SlotResult]:
+def _executed(problem: SlotProblem, newton: Settings, search: Search) -> tuple[Answer, SlotResult]:
     """What would be done here."""
     answer = polish(problem, _raw(problem, newton, search), search.setup.corners)
     return answer, finish(problem, answer)
 
 
-def proven(newton: Newton, result: SlotResult) -> Array:
+def proven(newton: Settings, result: SlotResult) -> Array:
     """() bool: a result within half of the tolerance."""
     ended = (result.status != Status.MAX_ITER) & (result.status != Status.NUMERICAL_ERROR)
     return ended & (result.gap <= 0.5 * newton.eps_gap * result.gap_scale)
 
 
-def _raw(problem: SlotProblem, newton: Newton, search: Search) -> Answer:
+def _raw(problem: SlotProblem, newton: Settings, search: Search) -> Answer:
     """Where the search stands, as an answer."""
     setup, at = search.setup, search.base
     moved = at.injection - search.centre
@@ -213,11 +209,11 @@ def _raw(problem: SlotProblem, newton: Newton, search: Search) -> Answer:
     )
 
 
-def end(problem: SlotProblem, newton: Newton, search: Search) -> Outcome:
+def end(problem: SlotProblem, newton: Settings, search: Search) -> Outcome:
     """What to execute: the last answer that was held against its certificate."""
     at, found = search.base, (search.answer, search.result)
     state = State(at.prices[0], at.prices[1:], at.injection)
-    if problem.feeder is not None:
+    if problem.feeder.rows:
         state, found = rescued(problem, newton, state, found, search.done)
     return Outcome(state, *found)
 

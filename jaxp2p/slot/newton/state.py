@@ -10,7 +10,7 @@ from jaxp2p.slot.problem import SlotProblem
 
 
 @record
-class Newton:
+class Settings:
     """Configuration. Leaves may be traced and batched; the rest is structure.
 
     A slot is solved when the gap of its executed dispatch is at most eps_gap of `slot.gap.gap_scale` and the

@@ -5,11 +5,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
-from jaxp2p._pytree import present
 from jaxp2p.slot.newton.dual import Point, Setup
-from jaxp2p.slot.newton.state import Newton
+from jaxp2p.slot.newton.state import Settings
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.feeder import bus_sum
 from jaxp2p.slot.prox.prosumer import clamp
 
 PASSES = 6  # of a Newton step whose parts may not pass their bounds
@@ -17,14 +15,14 @@ TIMID = 0.3  # share of the derivative along a step that is left after it
 LESS, MORE, LEAST_CAUTION = 0.25, 16, 1e-4
 
 
-def newton_step(problem: SlotProblem, setup: Setup, newton: Newton, at: Point, caution: Array) -> Array:
+def newton_step(problem: SlotProblem, setup: Setup, newton: Settings, at: Point, caution: Array) -> Array:
     """Damped Newton step (1 + R,) on the pool price and the rows that matter most."""
     damping = caution * setup.damping
     blocked = ((at.prices <= setup.lowest) & (at.gradient <= 0)) | (
         (at.prices >= setup.highest) & (at.gradient >= 0)
     )
-    rows = problem.row_offset.shape[0]
-    if rows == 0:
+    rows = problem.feeder.rows
+    if not rows:
         step = at.gradient / (jnp.sum(at.slope) + damping)
         return jnp.where(blocked, 0, step)
     idle = (at.prices[1:] == 0) & (at.gradient[1:] == 0)
@@ -34,10 +32,8 @@ def newton_step(problem: SlotProblem, setup: Setup, newton: Newton, at: Point, c
     weight = jnp.where(at_work, weight + jnp.finfo(weight.dtype).tiny, 0)
     weight, chosen = jax.lax.top_k(weight, min(rows, newton.rows_at_once))
     use = weight > 0
-    feeder = present(problem.feeder)
-    matrix = jnp.take(feeder.matrix, chosen, axis=0)
-    at_bus = bus_sum(feeder, at.slope)
-    weighted = matrix * at_bus[None, :]
+    matrix = jnp.take(problem.feeder.matrix, chosen, axis=0)
+    weighted = matrix * problem.feeder.bus_sum(at.slope)[None, :]
     cross = -jnp.sum(weighted, axis=1)
     inner = jnp.matmul(weighted, matrix.T, precision=Precision.HIGHEST)
     system = jnp.concatenate(

@@ -3,7 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.model.types import Market
+from jaxp2p.model.markets.base import Market
+from jaxp2p.model.markets.bilateral import Bilateral
+from jaxp2p.model.markets.nobody import NoMarket
+from jaxp2p.model.markets.pool import Pool
 
 _MOST_PAIRS = 10_000_000
 
@@ -28,23 +31,21 @@ def market_from_edges(
     partner[place, owner] = other
     fees[place, owner], limits[place, owner] = fee[number], limit[number]
     reverse[place, owner] = place.reshape(-1, 2)[:, ::-1].ravel() * size + other
-    return Market(
+    return Bilateral(
         partner=jnp.asarray(partner, jnp.int32),
         reverse=jnp.asarray(reverse, jnp.int32),
         fee=jnp.asarray(fees, dtype),
         limit=jnp.asarray(limits, dtype),
-        kind="bilateral",
     )
 
 
 def pool_market(size: int, *, fee: float, limit: float = np.inf, dtype: np.dtype) -> Market:
     """One common pool; fee in EUR per kWh traded, half to the seller and half to the buyer."""
-    return Market(
+    return Pool(
         partner=jnp.zeros((0, size), jnp.int32),
         reverse=jnp.zeros((0, size), jnp.int32),
         fee=jnp.full((1, size), fee, dtype),
         limit=jnp.full((1, size), limit, dtype),
-        kind="pool",
         limited=bool(np.isfinite(limit)),
     )
 
@@ -52,12 +53,11 @@ def pool_market(size: int, *, fee: float, limit: float = np.inf, dtype: np.dtype
 def no_market(size: int, *, dtype: np.dtype) -> Market:
     """Everybody trades with the utility only."""
     empty = jnp.zeros((0, size), jnp.int32)
-    return Market(
+    return NoMarket(
         partner=empty,
         reverse=empty,
         fee=jnp.zeros((0, size), dtype),
         limit=jnp.zeros((0, size), dtype),
-        kind="none",
         limited=False,
     )
 

@@ -1,0 +1,165 @@
+"""LinDistFlow: what injections do to the voltages and flows of a radial feeder.
+
+Baran and Wu's branch flow equations without losses: with r, x in p.u. per kW on the path from the slack,
+
+    v_n = v0^2 + 2 sum_m (R_nm p_m + X_nm q_m),      P_l = sum of p downstream of l,
+
+where R_nm adds the resistances that the paths of n and m share. Reactive power is fixed within a slot, so
+the rating |P + jQ| <= S is the exact interval |P| <= sqrt(S^2 - Q^2).
+"""
+
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.lax import Precision
+
+from jaxp2p._pytree import record, static
+from jaxp2p.model.devices.arrays import Values, namespace
+
+T = TypeVar("T")
+
+
+class Base(NamedTuple):
+    """What the network carries already, in one slot or in many."""
+
+    voltage: Values  # (..., B) p.u.^2
+    flow: Values  # (..., L) kW, positive towards the slack (injections downstream)
+    reactive: Values  # (..., L) kvar
+
+
+class State(NamedTuple):
+    """The network under given injections."""
+
+    voltage: Values  # (..., B) p.u.
+    flow: Values  # (..., L) kW, positive towards the slack
+
+
+@record
+class Network:
+    """Radial feeder with its law; bus 0 is the slack.
+
+    The methods take and give NumPy or JAX arrays, with any leading axes; `on_host` makes NumPy leaves.
+    """
+
+    resistance: Array  # (B, B) p.u. voltage squared per kW: the R of the formula; row and column 0 are 0
+    reactance: Array  # (B, B) p.u. voltage squared per kvar
+    downstream: Array  # (L, B) 1 where the bus lies downstream of the branch
+    slack_voltage: Array  # () p.u.
+    voltage_min: Array  # (B,) p.u.
+    voltage_max: Array  # (B,) p.u.
+    rating: Array  # (L,) kVA, inf when unrated
+    bus_ids: tuple[str, ...] = static(default=())
+    branch_ids: tuple[str, ...] = static(default=())
+    branch_kinds: tuple[str, ...] = static(default=())  # "line" or "transformer"
+
+    @property
+    def buses(self) -> int:
+        """B, the slack included."""
+        return self.voltage_min.shape[0]
+
+    @property
+    def branches(self) -> int:
+        """L."""
+        return self.rating.shape[0]
+
+    def at_buses(self, values: Values, bus: Values) -> Values:
+        """(..., B): the sums of values (..., N) over the homes at every bus; bus (N,) is where they are."""
+        sums = namespace(values).zeros((*values.shape[:-1], self.buses), values.dtype)
+        if isinstance(sums, np.ndarray):
+            np.add.at(sums.T, np.asarray(bus), values.T)
+            return sums
+        return sums.at[..., bus].add(values)
+
+    def base(self, active: Values, reactive: Values, *, slack_voltage: float) -> Base:
+        """What injections (..., B) kW and kvar make of a network in which nothing else happens."""
+        return Base(
+            voltage=slack_voltage**2 + self._rise(active, reactive),
+            flow=self._flow(active),
+            reactive=self._flow(reactive),
+        )
+
+    def moved(self, base: Base, active: Values) -> Base:
+        """The base values when (..., B) kW more are injected; loads count below zero."""
+        voltage, flow = base.voltage + self._rise(active), base.flow + self._flow(active)
+        return base._replace(voltage=voltage, flow=flow)
+
+    def state(self, base: Base, active: Values) -> State:
+        """Voltages and flows when (..., B) kW are injected beside what `base` holds."""
+        squared, flow, _ = self.moved(base, active)
+        xp = namespace(squared)
+        return State(xp.sqrt(xp.maximum(squared, 0)), flow)
+
+    def room(self, reactive: Values) -> Values:
+        """(..., L) kW that reactive flows (..., L) kvar leave in every branch; inf where it is unrated."""
+        xp = namespace(reactive, self.rating)
+        return xp.sqrt(xp.maximum(self._spread(self.rating, reactive) ** 2 - reactive**2, 0))
+
+    def loading(self, flow: Values, reactive: Values) -> Values:
+        """(..., L) apparent power as share of the rating; 0 where a branch is unrated."""
+        apparent = namespace(flow, reactive).sqrt(flow**2 + reactive**2)
+        return apparent / self._spread(self.rating, apparent)
+
+    def beyond(self, voltage: Values) -> Values:
+        """(..., B) p.u. by which voltages (..., B) p.u. are outside their limits."""
+        low, high = (self._spread(x, voltage) for x in (self.voltage_min, self.voltage_max))
+        xp = namespace(voltage, low)
+        return xp.maximum(xp.maximum(voltage - high, low - voltage), 0)
+
+    def overload(self, flow: Values, reactive: Values) -> Values:
+        """(..., L) kW of active flow beyond what the rating leaves beside the reactive flow."""
+        xp = namespace(flow, reactive)
+        return xp.maximum(xp.abs(flow) - self.room(reactive), 0)  # inf - finite is inf: unrated, none
+
+    def _rise(self, active: Values, reactive: Values | None = None) -> Values:
+        """(..., B) p.u.^2 that injections add to the squared voltages."""
+        moved = _times(active, self.resistance)
+        return 2 * (moved if reactive is None else moved + _times(reactive, self.reactance))
+
+    def _flow(self, power: Values) -> Values:
+        """(..., L): what flows through every branch, of injections (..., B)."""
+        return _times(power, self.downstream.T)
+
+    def _spread(self, limits: Values, like: Values) -> Values:
+        return limits.reshape((1,) * (like.ndim - 1) + limits.shape)
+
+
+def on_host(part: T) -> T:
+    """A record or tuple of arrays as NumPy arrays, its real numbers in float64."""
+    whole = lambda x: np.asarray(x, None if np.issubdtype(x.dtype, np.integer) else float)
+    return jax.tree.map(whole, part)
+
+
+def _times(power: Values, matrix: Values) -> Values:
+    if namespace(power, matrix) is np:
+        return power @ matrix
+    return jnp.matmul(power, matrix, precision=Precision.HIGHEST)
+
+
+def radial_matrices(
+    tail: np.ndarray, head: np.ndarray, resistance: np.ndarray, reactance: np.ndarray, buses: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """R, X (B, B) and downstream incidence (L, B) of a tree rooted at bus 0.
+
+    `tail`, `head` (L,) are the two ends of every branch in any order; the branches must form a spanning
+    tree (the validation of the tables sees to that). Impedances in any unit per kW; R and X inherit it.
+    """
+    neighbours: list[list[tuple[int, int]]] = [[] for _ in range(buses)]
+    for branch, (a, b) in enumerate(zip(tail, head, strict=True)):
+        neighbours[a].append((branch, b))
+        neighbours[b].append((branch, a))
+    path = np.zeros((buses, len(tail)), bool)  # branches between the slack and every bus
+    order, seen = [0], {0}
+    for bus in order:
+        for branch, other in neighbours[bus]:
+            if other not in seen:
+                seen.add(other)
+                order.append(other)
+                path[other] = path[bus]
+                path[other, branch] = True
+    if len(seen) != buses:
+        raise ValueError(f"{buses - len(seen)} of {buses} buses are not connected to the slack")
+    weights = path.astype(float)
+    return (weights * resistance) @ weights.T, (weights * reactance) @ weights.T, weights.T

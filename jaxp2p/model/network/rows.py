@@ -1,0 +1,210 @@
+"""The rows that the market must keep: limits of the network, over the buses that have a flexible home.
+
+A market without a network has a `NoRows`: the same methods, no rows. Nothing that it gives depends on
+anything, so a program with it is that of a market alone; only what would cost something to leave out asks
+whether there are any (`rows`, known from the structure).
+"""
+
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.lax import Precision
+
+from jaxp2p._pytree import record
+from jaxp2p.model.devices.arrays import Values, namespace
+from jaxp2p.model.network.law import Base, Network, on_host
+
+ALL_OF_IT = Precision.HIGHEST
+
+
+class Limits(NamedTuple):
+    """Value of every row when the flexible homes do nothing, and what it must lie between; (..., R) kW."""
+
+    offset: Values
+    lower: Values
+    upper: Values
+
+
+@record
+class Feeder:
+    """The network as the solver sees it.
+
+    Row r limits `offset_r + sum_n matrix[r, n] * (injection of the flexible homes at bus n)`; rows are
+    divided by their largest entry, so that a violation is in kW.
+    """
+
+    group: Array  # (N,) int32, index of the home's controllable bus (0 for homes that are not flexible)
+    flexible: Array  # (N,) 1 for a home that can change its injection, else 0
+    count: Array  # (G,) flexible homes per controllable bus
+    matrix: Array  # (R, G) kW per kW
+    scale: Array  # (R,) physical unit of the row per kW: p.u.^2 (voltage rows) or kW (branch rows)
+    voltage_bus: Array  # (Rv,) int32, bus of every voltage row (these come first)
+    flow_branch: Array  # (Rl,) int32, branch of every branch row
+
+    @property
+    def rows(self) -> int:
+        """R."""
+        return self.matrix.shape[-2]
+
+    def movers(self, able: Array) -> Array:
+        """(N,) bool: homes that base values leave out. The feeder knows, whatever devices homes have now."""
+        return self.flexible > 0
+
+    def of_movers(self, values: Array) -> Array:
+        """Values (N,) of the homes whose injection has a copy that the rows can move; 0 for others."""
+        return values * self.flexible
+
+    def bus_sum(self, values: Array) -> Array:
+        """Sum (G,) of values (N,) over the flexible homes of every controllable bus."""
+        return jax.ops.segment_sum(self.of_movers(values), self.group, self.count.shape[0])
+
+    def at_homes(self, values: Array, homes: int) -> Array:
+        """What stands at their bus (..., G), for every home (..., N); 0 for homes that are not flexible."""
+        there = jnp.take(values, self.group, axis=-1, mode="clip")
+        return there * jnp.broadcast_to(self.flexible, there.shape)
+
+    def values(self, at_bus: Array, offset: Array) -> Array:
+        """(R,) kW when the flexible homes of every controllable bus inject (G,) kW together."""
+        return jnp.matmul(self.matrix, at_bus, precision=ALL_OF_IT) + offset
+
+    def bus_price(self, row_price: Array) -> Array:
+        """What row prices (..., R) take off the market price at every controllable bus (..., G), EUR/kWh."""
+        return jnp.matmul(row_price, self.matrix, precision=ALL_OF_IT)
+
+    def response(self, homes: int) -> np.ndarray:
+        """(R, N) float64, on the host: kW in every row per kW that a home injects."""
+        own = on_host(self)
+        return np.asarray(own.matrix[:, own.group] * own.flexible)
+
+    def limits(self, network: Network, base: Base) -> Limits:
+        """Of one slot or of many, from its base values.
+
+        Voltage rows count from the slack's voltage: as a power, 1 p.u. would be so large that float32 lost
+        what the homes do.
+        """
+        volt, branch = self.voltage_bus, self.flow_branch
+        xp = namespace(*base, self.scale)
+        spread = lambda x: xp.broadcast_to(x, (*base.voltage.shape[:-1], *x.shape))
+        slack = network.slack_voltage**2
+        room = network.room(base.reactive)[..., branch]
+        lowest, highest = (
+            spread(limit[volt] ** 2 - slack) for limit in (network.voltage_min, network.voltage_max)
+        )
+        scale = spread(self.scale)
+        offset = xp.concatenate([base.voltage[..., volt] - slack, base.flow[..., branch]], -1) / scale
+        return Limits(
+            offset, xp.concatenate([lowest, -room], -1) / scale, xp.concatenate([highest, room], -1) / scale
+        )
+
+    def tolerance(self, kind: np.dtype, *, flow: float | Array, voltage: float | Array) -> Values:
+        """(R,) kW: what kW on a branch and p.u. on a voltage (about 1, so 2 of them squared) are in a row."""
+        xp = namespace(self.scale, flow, voltage)
+        volts, flows = self.voltage_bus.shape, self.flow_branch.shape
+        return xp.concatenate([xp.full(volts, 2 * voltage, kind), xp.full(flows, flow, kind)]) / self.scale
+
+    def excess(self, network: Network, voltage: Values, overload: Values) -> Values:
+        """(..., R) kW beyond the limits of the rows, of voltages (..., B) p.u. and overloads (..., L) kW."""
+        volts = voltage[..., self.voltage_bus]
+        xp = namespace(volts, overload)
+        spread = lambda x: xp.broadcast_to(x, (*voltage.shape[:-1], *x.shape))
+        low, high = (spread(limit[self.voltage_bus]) for limit in (network.voltage_min, network.voltage_max))
+        beyond = xp.maximum(xp.maximum(volts**2 - high**2, low**2 - volts**2), 0)
+        return xp.concatenate([beyond, overload[..., self.flow_branch]], -1) / spread(self.scale)
+
+    def names(self, network: Network) -> tuple[str, ...]:
+        """Of the rows: "voltage at bus BUS", "line ID", "transformer ID"."""
+        volts = [f"voltage at bus {network.bus_ids[b]}" for b in np.asarray(self.voltage_bus)]
+        kinds, branches = network.branch_kinds, network.branch_ids
+        flows = [f"{kinds[b]} {branches[b]}" for b in np.asarray(self.flow_branch)]
+        return tuple(volts + flows)
+
+
+@record
+class NoRows:
+    """A market without a network: a `Feeder` with no rows over no buses. It has no leaves."""
+
+    rows: ClassVar[int] = 0
+    count: ClassVar[np.ndarray] = np.zeros(0)
+    matrix: ClassVar[np.ndarray] = np.zeros((0, 0))
+    scale: ClassVar[np.ndarray] = np.zeros(0)
+    voltage_bus: ClassVar[np.ndarray] = np.zeros(0, np.int32)
+    flow_branch: ClassVar[np.ndarray] = np.zeros(0, np.int32)
+
+    def movers(self, able: Array) -> Array:
+        """(N,) bool: homes that base values leave out, those `able` to do something now."""
+        return able
+
+    def of_movers(self, values: Array) -> Array:
+        """Values (N,) as they are: every injection has a copy."""
+        return values
+
+    def bus_sum(self, values: Array) -> Array:
+        """(0,)."""
+        return jnp.zeros((0,), values.dtype)
+
+    def at_homes(self, values: Array, homes: int) -> Array:
+        """(..., N) zeros."""
+        return jnp.zeros((*values.shape[:-1], homes), values.dtype)
+
+    def values(self, at_bus: Array, offset: Array) -> Array:
+        """(0,)."""
+        return offset
+
+    def bus_price(self, row_price: Array) -> Array:
+        """(..., 0)."""
+        return row_price
+
+    def response(self, homes: int) -> np.ndarray:
+        """(0, N)."""
+        return np.zeros((0, homes))
+
+    def limits(self, network: Network, base: Base) -> Limits:
+        """(..., 0) each."""
+        none = base.flow[..., :0]
+        return Limits(none, none, none)
+
+    def tolerance(self, kind: np.dtype, *, flow: float | Array, voltage: float | Array) -> Values:
+        """(0,)."""
+        return np.zeros(0, kind)
+
+    def excess(self, network: Network, voltage: Values, overload: Values) -> Values:
+        """(..., 0)."""
+        return overload[..., :0]
+
+    def names(self, network: Network) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+
+def controllable_rows(
+    network: Network, bus: np.ndarray, flexible: np.ndarray, dtype: np.dtype
+) -> Feeder | NoRows:
+    """The rows of these homes, over the buses with a flexible home, scaled.
+
+    None where nothing between the homes and the slack could bind. bus (N,) int, flexible (N,) bool. Rows that
+    no flexible home can move are left out: nothing that the market decides could help them, and the run
+    reports their violations all the same.
+    """
+    buses, count = np.unique(bus[flexible], return_counts=True)
+    group = np.where(flexible, np.searchsorted(buses, bus), 0)
+    grid = on_host(network)
+    voltage_rows, flow_rows = 2 * grid.resistance[:, buses], grid.downstream[:, buses]
+    voltage_bus = np.flatnonzero(voltage_rows.max(1, initial=0) > 0)
+    flow_branch = np.flatnonzero(np.isfinite(grid.rating) & (flow_rows.max(1, initial=0) > 0))
+    rows = np.concatenate([voltage_rows[voltage_bus], flow_rows[flow_branch]])
+    if not len(rows):
+        return NoRows()
+    scale = np.abs(rows).max(1, initial=0)
+    matrix = rows / scale[:, None]
+    return Feeder(
+        group=jnp.asarray(group, jnp.int32),
+        flexible=jnp.asarray(flexible, dtype),
+        count=jnp.asarray(count, dtype),
+        matrix=jnp.asarray(matrix, dtype),
+        scale=jnp.asarray(scale, dtype),
+        voltage_bus=jnp.asarray(voltage_bus, jnp.int32),
+        flow_branch=jnp.asarray(flow_branch, jnp.int32),
+    )

@@ -1,0 +1,83 @@
+"""What a study keeps of a slot, from what was written down of it: sums over the community, and the worst."""
+
+from typing import NamedTuple
+
+from jaxp2p._pytree import present
+from jaxp2p.model.devices import Plugged
+from jaxp2p.model.devices.arrays import Values, namespace
+from jaxp2p.model.network import Base
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.types import Community
+from jaxp2p.model.utility import beyond_cost
+from jaxp2p.simulation.accounting import ROUNDING_KW
+from jaxp2p.simulation.grid import violated
+
+
+class Series(NamedTuple):
+    """What is kept of a scenario: sums over the community in every slot. Each (S, T)."""
+
+    cost_eur: Values  # utility, fees, wear, curtailment and discomfort
+    import_kw: Values  # from the utility
+    export_kw: Values  # to the utility
+    trade_kw: Values  # between members
+    stored_kwh: Values  # at the end of the slot, in batteries and in vehicles that are plugged in
+    unserved_kw: Values  # short of the load, beyond the connection limits
+    spilled_kw: Values  # generated beyond the connection limits
+    unserved_cost_eur: Values  # of both, see `jaxp2p.simulation.accounting`
+    violation_cost_eur: Values  # of the network rows that count as violated
+    price_eur_per_kwh: Values  # mean of the members' market prices
+    voltage_violation_pu: Values  # worst bus
+    line_violation_kw: Values  # worst branch
+    soc_violation_kwh: Values  # worst battery, or vehicle: also by how much one is below its floor
+    balance_error_kw: Values  # worst member
+    gap_eur: Values  # cost, storage value and penalties exceed the slot's optimum by no more
+    status: Values
+    iterations: Values
+
+
+class Circumstances(NamedTuple):
+    """What a slot, or many, (T,), were like."""
+
+    hours: Values  # () h
+    price_buy: Values  # () EUR/kWh
+    price_sell: Values  # () EUR/kWh
+    base: Base
+    plugged: Plugged | None
+    unserved_price: Values  # () EUR/kWh on top of the tariffs
+    row_price: Values  # () EUR/kWh
+
+
+def summarise(community: Community, slot: Circumstances, row: Trajectory) -> Series:
+    """Of one slot (N,) in the kernel, or of many (T, N) on the host: all NumPy (`on_host`), or all JAX."""
+    xp, homes, network = namespace(row.injection), community.prosumers, community.network
+    moved = xp.where(community.moving, row.injection, 0)
+    state = network.state(slot.base, network.at_buses(moved, homes.bus))
+    overload = network.overload(state.flow, slot.base.reactive)
+    real = xp.abs(row.unserved) > ROUNDING_KW
+    short, spilled = (xp.where(real, xp.maximum(sign * row.unserved, 0), 0).sum(-1) for sign in (1, -1))
+    undone = beyond_cost(slot.price_buy, slot.price_sell, slot.unserved_price, short, spilled)
+    stored, outside = row.energy.sum(-1), xp.max(homes.battery.beyond(row.energy), axis=-1, initial=0)
+    if slot.plugged is not None:
+        in_vehicles = present(row.vehicle_energy)
+        stored = stored + in_vehicles.sum((-2, -1))
+        outside = xp.maximum(outside, xp.max(slot.plugged.outside(in_vehicles), axis=(-2, -1)))
+    balance = row.injection - (row.sell - row.buy) - row.trade + row.unserved
+    return Series(
+        cost_eur=row.cost.sum(-1),
+        import_kw=row.buy.sum(-1),
+        export_kw=row.sell.sum(-1),
+        trade_kw=row.trade_volume.sum(-1) / 2,
+        stored_kwh=stored,
+        unserved_kw=short,
+        spilled_kw=spilled,
+        unserved_cost_eur=slot.hours * undone,
+        violation_cost_eur=slot.hours * slot.row_price * violated(community, state.voltage, overload),
+        price_eur_per_kwh=row.price_market.mean(-1),
+        voltage_violation_pu=xp.max(network.beyond(state.voltage), axis=-1),
+        line_violation_kw=xp.max(overload, axis=-1, initial=0),
+        soc_violation_kwh=outside,
+        balance_error_kw=xp.max(xp.abs(balance), axis=-1),
+        gap_eur=row.gap,
+        status=row.status,
+        iterations=row.iterations,
+    )
