@@ -467,8 +467,8 @@ STAYS = (
     _mutant(
         "price_of_a_stay",
         "report/stays.py",
-        "charge * np.asarray(trajectory.price_market, float)[:, None]",
-        "charge * np.asarray(trajectory.price_market, float)[:, None].mean(0)",
+        "charge * np.asarray(trajectory.market_price, float)[:, None]",
+        "charge * np.asarray(trajectory.market_price, float)[:, None].mean(0)",
         GARAGE,
         "the mean price of a stay is that of the window",
     ),
@@ -1646,8 +1646,8 @@ BETWEEN = (
     _mutant(
         "derivative_by_the_price",
         "simulation/costate.py",
-        "return x + jnp.sum(by_energy * moved, axis=1) + by_price * dprice.reshape(-1, *between, 1)",
-        "return x + jnp.sum(by_energy * moved, axis=1) - by_price * dprice.reshape(-1, *between, 1)",
+        "axis=1) + by_price * dprice.reshape(-1, *between, 1)",
+        "axis=1) - by_price * dprice.reshape(-1, *between, 1)",
         "tests/test_tuning.py::test_the_costate_has_the_derivative_of_slot_after_slot",
         "the sign with which the pool's price moves the homes",
     ),

@@ -87,7 +87,7 @@ def test_two_communities_mixed_up_are_refused_with_both_names():
     other = jp.build(jp.load_case("rural1", pv_share=1), days=0.1, market="pool")
     assert one.size == other.size and one.members == other.members
     with pytest.raises(ValueError, match=r"made for rural1 .* not for rural1") as mixed:
-        jp.simulate(one.community, other.horizon, None, None, None)
+        jp.simulate(replace(one, horizon=other.horizon))
     names = {one.community.mark, other.community.mark}
     assert len(names) == 2 and all(name in str(mixed.value) for name in names)
     mixed_case = replace(one, horizon=other.horizon)

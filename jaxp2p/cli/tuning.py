@@ -139,25 +139,9 @@ def _plan(options: Options, first: Any) -> tuple[Any, Any]:
     """When to tune on what, and how."""
     import pandas as pd
 
-    from jaxp2p.tuning.objective import Objective
     from jaxp2p.tuning.stages import Plan
-    from jaxp2p.tuning.train import Settings
+    from jaxp2p.tuning.train import make_settings
 
-    asked = [name.strip() for name in options.features.split(",") if name.strip()]
-    settings = Settings(
-        features=("one", *(name for name in asked if name != "one")),
-        knots=options.knots,
-        pieces=options.pieces,
-        steps=options.steps,
-        learning_rate=options.learning_rate,
-        batch=options.batch,
-        objective=Objective(
-            cvar_weight=options.cvar,
-            cvar_level=options.cvar_level,
-            peak_price=options.peak_price,
-            fairness_price=options.fairness_price,
-        ),
-    )
     plan = Plan(
         begin=first + pd.Timedelta(days=options.train_days),
         train_days=options.train_days,
@@ -168,7 +152,7 @@ def _plan(options: Options, first: Any) -> tuple[Any, Any]:
         sun=options.sun,
         model=options.scenario_model,
     )
-    return plan, settings
+    return plan, make_settings(options, options)
 
 
 def _remove(files: list[Path]) -> None:

@@ -185,6 +185,7 @@ def tuned_certificate(
     floor = value_at_empty(battery, price_min, price_max)
     slack = _rounding(cost_least, earn_most, floor)
 
+    tuned = jax.tree.map(jnp.asarray, tuned)  # weights put in by hand may be NumPy's
     slots = jnp.arange(DAYS_OF_WEEK * tuned.slots_per_day, dtype=jnp.int32)
 
     def check(number: Array) -> tuple[Array, Array]:

@@ -93,7 +93,7 @@ class Case:
         """
         if not 0 <= number < self.slots:
             raise IndexError(f"there is no slot {number} in {self.name}: they are 0 to {self.slots - 1}")
-        chosen = self._policy(policy)
+        chosen = self.policy(policy)
         row = jax.tree.map(lambda x: x[number], rows_of(self.horizon))
         start = self.community.prosumers.battery.energy_start
         stored = start if energy is None else jnp.broadcast_to(jnp.asarray(energy, start.dtype), start.shape)
@@ -105,7 +105,8 @@ class Case:
             in_vehicles = due if in_vehicles is None else jnp.asarray(in_vehicles, due.dtype)
         return slot_problem(self.community, penalties, chosen, row, stored, week, seen, in_vehicles)
 
-    def _policy(self, policy: str | AnyPolicy) -> AnyPolicy:
+    def policy(self, policy: str | AnyPolicy) -> AnyPolicy:
+        """The policy of a name, ValueError for an unknown one; anybody's own is given back as it is."""
         if not isinstance(policy, str):
             return policy
         known = self.policies()

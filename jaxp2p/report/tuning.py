@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from matplotlib.figure import Figure
 
 from jaxp2p.control.catalogue import COLOURS, OPTIMUM, TRADE_ONLY, TUNED
 from jaxp2p.control.tuned import TunedValue, remember, value_line
 from jaxp2p.model.types import Prosumers
-from jaxp2p.report.canvas import DPI
+from jaxp2p.report.canvas import DPI, canvas
 
 
 def draw_tuning(
@@ -32,6 +33,14 @@ def draw_tuning(
     _stored(axes[1, 1], stored, homes, value.slots_per_day)
     figure.savefig(path, dpi=DPI)
     plt.close(figure)
+
+
+def tuning_figure(value: TunedValue, homes: Prosumers, history: Mapping[str, Sequence]) -> Figure:
+    """The two panels that need no run: loss per step, and what stored energy is worth over the day."""
+    figure, [axes] = canvas(1, 2, size=(10, 3.6))
+    _loss(axes[0], history)
+    _worth(axes[1], value, homes)
+    return figure
 
 
 def _loss(axis, history: Mapping[str, Sequence]) -> None:

@@ -317,19 +317,21 @@ def check_history(policies: Sequence[str], horizon: Horizon, history: Horizon | 
 
 
 def tuned_policy(controller: TunedValue | None, horizon: Horizon) -> dict[str, Policy]:
-    """The policy of the controller by its name, nothing without one.
-
-    Raises ValueError for a controller that counts another number of slots per day than the horizon has.
-    """
+    """The policy of the controller by its name, nothing without one. Raises ValueError as `check_slots`."""
     if controller is None:
         return {}
-    hours, slots = float(horizon.slot_hours), controller.slots_per_day
+    check_slots(controller, float(horizon.slot_hours))
+    return {TUNED: follow(controller, horizon.load.dtype)}
+
+
+def check_slots(controller: TunedValue, hours: float) -> None:
+    """Raises ValueError for a controller that counts another number of slots per day than there are."""
+    slots = controller.slots_per_day
     if abs(slots * hours - 24) > 1e-4:
         raise ValueError(
             f"the controller is made for slots of {1440 / slots:g} min ({slots} per day), "
             f"these are slots of {60 * hours:g} min"
         )
-    return {TUNED: follow(controller, horizon.load.dtype)}
 
 
 def _online(community, horizon, policies, penalties, solver, slot_of_week, report, own):

@@ -57,6 +57,20 @@ def words_of(group: type) -> dict[str, str]:
     return {name: about.words or name for name, (_, about) in settings_of(group).items()}
 
 
+def out_of_range(chosen: Any) -> list[str]:
+    """A sentence for every setting of a dataclass that is below or above what it can be, or no choice."""
+    faults = []
+    for name, (_, about) in settings_of(type(chosen)).items():
+        value = getattr(chosen, name)
+        if about.choices and value not in about.choices:
+            faults.append(f"{name} is {value!r}: choose from {', '.join(about.choices)}")
+        if about.least is not None and not value >= about.least:
+            faults.append(f"{name} is {value:g}: it must be at least {about.least:g}")
+        if about.most is not None and not value <= about.most:
+            faults.append(f"{name} is {value:g}: it must be at most {about.most:g}")
+    return faults
+
+
 def pick(group: type, chosen: Any) -> dict[str, Any]:
     """The values that `chosen` has for the fields of `group`."""
     names = (field.name for field in dataclasses.fields(group))

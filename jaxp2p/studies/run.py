@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import jax
@@ -345,7 +346,8 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         row_price=float(study.penalties.row),
     )
     short, spilled = unserved_power(found.trajectory)
-    nothing, solved = np.zeros(study.slots), np.full(study.slots, int(Status.SOLVED))
+    nothing: Any = np.zeros(study.slots)
+    solved: Any = np.full(study.slots, int(Status.SOLVED))
     # its unserved with a sign in any case; it has no slots of its own that could be unsolved
     done = found.trajectory._replace(unserved=short - spilled, status=solved, gap=nothing, iterations=nothing)
     return summarise(whole, slots, done), float(whole.prosumers.battery.energy_start.sum())

@@ -25,10 +25,10 @@ class Plan(NamedTuple):
     """When to tune, and on what."""
 
     begin: pd.Timestamp  # of the first stage
-    train_days: int
+    train_days: float
     stages: int = 1
     every_days: int = 7  # from stage to stage
-    validation_days: int = Periods.validation_days  # the last days before a stage, kept for early stopping
+    validation_days: float = Periods.validation_days  # the last days before a stage, kept for early stopping
     groups: str = Training.groups
     scenarios: int = Training.scenarios
     sun: float = Training.sun  # how much brighter and darker the scenarios are, see `make_window`
@@ -49,6 +49,21 @@ class Stages(NamedTuple):
     histories: list[list[Progress]]
 
 
+class Days(NamedTuple):
+    """Some days."""
+
+    horizon: Horizon
+    slot: int  # number of the first slot, from midnight of a Monday
+
+
+class Past(NamedTuple):
+    """What a stage is tuned on."""
+
+    community: Community
+    train: Days
+    validation: Days | None = None
+
+
 def tune_stages(
     plan: Plan,
     data: Data,
@@ -58,39 +73,61 @@ def tune_stages(
     checkpoint: Path | None = None,
     told: Callable[[int, Progress], None] = lambda stage, progress: None,
 ) -> Stages:
-    """Tune every stage on the days before it; each but the first starts from the weights of the one before.
+    """Tune every stage on the days before it.
 
-    data gives the community and the horizon of any days. checkpoint: a file per stage, `.1` and so on added
-    to the name. Later stages take half the steps: they have less to learn. Raises ValueError as `tune` does,
-    for an unknown scenario model, and where no day is left to tune on.
+    data gives the community and the horizon of any days. For the rest see `tune_in_turn`. Raises ValueError
+    where no day is left to tune on.
     """
-    if plan.train_days - plan.validation_days < 1:
-        raise ValueError(
-            f"{plan.train_days} days less {plan.validation_days} for validation leave none to tune"
-        )
+    kept = plan.validation_days
+    if plan.train_days - kept < 1:
+        raise ValueError(f"{plan.train_days} days less {kept} for validation leave none to tune")
+
+    def past(number: int) -> Past:
+        first = plan.begins[number] - pd.Timedelta(days=plan.train_days)
+        middle = plan.begins[number] - pd.Timedelta(days=kept)
+        community, horizon = data(first, plan.train_days - kept)
+        slot = pd.Timedelta(hours=float(horizon.slot_hours))
+        later = Days(data(middle, kept)[1], slot_of_week(middle, slot)) if kept else None
+        return Past(community, Days(horizon, slot_of_week(first, slot)), later)
+
+    return tune_in_turn(
+        plan, past, terminal_price=terminal_price, settings=settings, checkpoint=checkpoint, told=told
+    )
+
+
+def tune_in_turn(
+    plan: Plan,
+    past: Callable[[int], Past],
+    *,
+    terminal_price: float,
+    settings: Settings,
+    checkpoint: Path | None = None,
+    told: Callable[[int, Progress], None] = lambda stage, progress: None,
+) -> Stages:
+    """Tune stage after stage on its past; each but the first starts from the weights of the one before.
+
+    Of the plan the days do not matter here. checkpoint: a file per stage, `.1` and so on added to the name.
+    Later stages take half the steps: they have less to learn. Raises ValueError as `tune` does, and for an
+    unknown scenario model.
+    """
     values: list[TunedValue] = []
     histories = []
     group, slot = np.zeros(0, int), pd.Timedelta(0)
-    for number, begin in enumerate(plan.begins):
-        first = begin - pd.Timedelta(days=plan.train_days)
-        community, horizon = data(first, plan.train_days - plan.validation_days)
-        slot = pd.Timedelta(hours=float(horizon.slot_hours))
+    for number in range(plan.stages):
+        community, train, later = past(number)
+        slot = pd.Timedelta(hours=float(train.horizon.slot_hours))
         group = group_members(community, plan.groups)
         window = make_window(
             community,
-            horizon,
-            slot=slot_of_week(first, slot),
+            train.horizon,
+            slot=train.slot,
             group=group,
             scenarios=plan.scenarios,
             sun=plan.sun,
-            model=parse_model(plan.model, horizon=horizon, community=community),
+            model=parse_model(plan.model, horizon=train.horizon, community=community),
             key=jax.random.key(plan.seed),
         )
-        validation = None
-        if plan.validation_days:
-            middle = begin - pd.Timedelta(days=plan.validation_days)
-            later = data(middle, plan.validation_days)[1]
-            validation = make_window(community, later, slot=slot_of_week(middle, slot), group=group)
+        validation = later and make_window(community, later.horizon, slot=later.slot, group=group)
         steps = settings.steps if number == 0 else max(settings.steps // 2, 1)
         found = tune(
             window,

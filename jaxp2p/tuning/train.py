@@ -29,7 +29,7 @@ from jaxp2p.control.tuned import FEATURES, STAGED, TunedValue
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
 from jaxp2p.model.trajectory import net_cost
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.settings.tuning import Training
+from jaxp2p.settings.tuning import Aims, Training
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.simulation.accounting import possible_saving
 from jaxp2p.slot.solvers import Solver, choose_solver
@@ -58,6 +58,26 @@ class Settings(NamedTuple):
     seed: int = 0  # of the choice of scenarios
     objective: Objective = Objective()
     solver: Solver | None = None  # of the slots; None: the one that suits the market
+
+
+def make_settings(training: Training, aims: Aims, *, seed: int = 0) -> Settings:
+    """What a user chose; the constant is always among the features."""
+    asked = [name.strip() for name in training.features.split(",") if name.strip()]
+    return Settings(
+        features=("one", *(name for name in asked if name != "one")),
+        knots=training.knots,
+        pieces=training.pieces,
+        steps=training.steps,
+        learning_rate=training.learning_rate,
+        batch=training.batch,
+        seed=seed,
+        objective=Objective(
+            cvar_weight=aims.cvar,
+            cvar_level=aims.cvar_level,
+            peak_price=aims.peak_price,
+            fairness_price=aims.fairness_price,
+        ),
+    )
 
 
 class Tuned(NamedTuple):
@@ -110,7 +130,7 @@ def tune(
 
     weights = {name: getattr(value, name) for name in WEIGHTS}
     run = Run(weights, OPTIMISER.init(weights), weights, np.inf, 0, 0, [])
-    inputs = (window.community, window.horizons, value)
+    inputs = (window.community, window.horizons, value, validation and validation.horizons)
     about = describe(settings, inputs, window.slot, terminal_price)
     if checkpoint is not None and checkpoint.exists():
         run = resume(checkpoint, about, run)

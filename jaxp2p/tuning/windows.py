@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxp2p.control.tuned import FEATURES, Memory, TunedValue, observe, raw_features, remember
+from jaxp2p.control.tuned import FEATURES, Memory, TunedValue, observe, raw_features, remember, value_line
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key
 from jaxp2p.settings.tuning import GROUPS
@@ -199,6 +199,23 @@ def start_value(
         mean=jnp.asarray(np.where(plain, 0, mean)[None], dtype),
         deviation=jnp.asarray(np.where(plain, 1, deviation)[None], dtype),
     )
+
+
+@jax.jit
+def worth(window: Window, value: TunedValue, charged: Array | float) -> Array:
+    """(T, N) EUR/kWh: lambda of every battery, `charged` of its room full, in the window as it was."""
+    homes, past = window.community.prosumers, window.horizon(0)
+    battery, own = homes.battery, replace(value, group=jnp.asarray(window.group, jnp.int32))
+    kept = battery.energy_min + charged * battery.room
+
+    def step(memory: Memory, row: tuple[Array, ...]) -> tuple[Memory, Array]:
+        number, *now = row
+        memory = observe(own, memory, past.slot_hours, *now)
+        return memory, value_line(own, memory, homes, kept, number)[0]
+
+    numbers = window.slot + jnp.arange(past.slots, dtype=jnp.int32)
+    rows = numbers, past.price_buy, past.load, past.pv, past.price_ahead
+    return jax.lax.scan(step, remember(own, battery), rows)[1]
 
 
 def _observed(horizon: Horizon) -> Array:
