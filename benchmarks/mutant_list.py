@@ -1614,8 +1614,8 @@ BETWEEN = (
     _mutant(
         "derivative_by_the_price",
         "simulation/costate.py",
-        "return x + by_energy * denergy + by_price * dprice[:, None]",
-        "return x + by_energy * denergy - by_price * dprice[:, None]",
+        "axis=1) + by_price * dprice.reshape(-1, *between, 1)",
+        "axis=1) - by_price * dprice.reshape(-1, *between, 1)",
         "tests/test_tuning.py::test_the_costate_has_the_derivative_of_slot_after_slot",
         "the sign with which the pool's price moves the homes",
     ),
