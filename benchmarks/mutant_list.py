@@ -467,8 +467,8 @@ STAYS = (
     _mutant(
         "price_of_a_stay",
         "report/stays.py",
-        "charge * np.asarray(trajectory.price_market, float)[:, None]",
-        "charge * np.asarray(trajectory.price_market, float)[:, None].mean(0)",
+        "charge * np.asarray(trajectory.market_price, float)[:, None]",
+        "charge * np.asarray(trajectory.market_price, float)[:, None].mean(0)",
         GARAGE,
         "the mean price of a stay is that of the window",
     ),

@@ -25,6 +25,7 @@ from jaxp2p.model.network import NoRows
 from jaxp2p.runs.runner import make_policies, penalties_of, policy_names
 from jaxp2p.runs.verification import compare, optimum
 from jaxp2p.simulation import costate
+from jaxp2p.simulation.accounting import end_value, usual_prices
 from jaxp2p.simulation.forward import Schedule, simulate, simulate_in_pieces
 from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.solvers import ADMM, choose_solver
@@ -318,3 +319,15 @@ def test_the_fast_derivative_of_a_run_knows_every_vehicle():
         size = float(jnp.abs(other[1][name]).max())
         assert float(jnp.abs(other[1][name][:, 1]).max()) > 1e-6  # the vehicles' own
         np.testing.assert_allclose(one[1][name], other[1][name], rtol=1e-5, atol=1e-5 * size)
+
+
+def test_energy_left_in_vehicles_has_its_worth_without_any_battery():
+    """(low + high) / 2 / eta_c + kappa, mean over the vehicles; low and high are the usual prices."""
+    case = driving("rural1", days=1, dtype="float64", vehicles=5, market="pool", seed=13)
+    homes = case.community.prosumers
+    bare = replace(case.community, prosumers=replace(homes, battery=homes.battery.without_power()))
+    low, high = usual_prices(case.horizon)
+    fleet, owned = homes.vehicles, np.asarray(homes.vehicles.owned)
+    each = (low + high) / 2 / np.asarray(fleet.charge_efficiency) + np.asarray(fleet.wear_cost)
+    assert end_value(bare, case.horizon) == pytest.approx(each[owned].mean(), rel=1e-9)
+    assert end_value(replace(bare, prosumers=replace(bare.prosumers, vehicles=None)), case.horizon) == 0

@@ -162,11 +162,11 @@ def test_prices_against_tariffs(village):
     kpis = figures(village, run)
     assert kpis["price_outside_tariffs"] < 1e-12
     assert kpis["price_min"] <= kpis["price_mean"] <= kpis["price_max"]
-    wild = run.price_market.copy()
+    wild = run.market_price.copy()
     wild[0, 0] = float(horizon.price_buy[0]) + 0.5
-    kpis = figures(village, run._replace(price_market=wild))
+    kpis = figures(village, run._replace(market_price=wild))
     assert kpis["price_outside_tariffs"] == pytest.approx(0.5)
-    unknown = figures(village, run._replace(price_market=np.full_like(wild, np.nan)))
+    unknown = figures(village, run._replace(market_price=np.full_like(wild, np.nan)))
     assert unknown["price_mean"] is None
 
 

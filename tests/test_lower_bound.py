@@ -217,7 +217,7 @@ def test_duals_of_perfect_foresight_prove_perfect_foresight(name):
     bound = lower_bound(community, horizon, storage_value=m, terminal_price=TERMINAL)
     np.testing.assert_allclose(bound.value_eur, cost, atol=2e-6)
     np.testing.assert_allclose(bound.value_eur, bound.slot_eur.sum() + bound.storage_eur, rtol=1e-12)
-    assert ((bound.market_price >= horizon.price_sell) & (bound.market_price <= horizon.price_buy)).all()
+    assert ((bound.pool_price >= horizon.price_sell) & (bound.pool_price <= horizon.price_buy)).all()
 
 
 @pytest.mark.parametrize("name", CASES)

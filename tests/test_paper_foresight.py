@@ -90,8 +90,8 @@ def test_perfect_foresight():
         "sell": [0, 0],
         "cost": [0.1607, 0.029],
         "payment": [0, 0],
-        "price_market": [0.10, 0.40],
-        "price_nodal": [0.10, 0.40],
+        "market_price": [0.10, 0.40],
+        "nodal_price": [0.10, 0.40],
         "unserved": [0, 0],
     }
     for name, values in expected.items():

@@ -441,7 +441,7 @@ def test_storage_duals_satisfy_the_optimality_conditions(name):
     found = solve(community, horizon, 0.1)
     run, battery = found.trajectory, community.prosumers.battery
     has, tol = np.asarray(battery.charge_max) > 0, 1e-5
-    nu, m = run.price_nodal[:, has], found.storage_duals[:, has]
+    nu, m = run.nodal_price[:, has], found.storage_duals[:, has]
     eta_c, eta_d, kappa, sigma, low, high, c_max, d_max = (
         np.asarray(a)[has]
         for a in (
@@ -467,13 +467,13 @@ def test_storage_duals_satisfy_the_optimality_conditions(name):
 def test_market_prices_lie_between_the_tariffs_and_split_the_fee():
     community, horizon = case(12, slots=24, fee=0.03)
     run = (found := solve(community, horizon)).trajectory
-    buy, sell, price = horizon.price_buy[:, None], horizon.price_sell[:, None], found.market_price[:, None]
-    assert np.all(run.price_market >= sell - 1e-6)
-    assert np.all(run.price_market <= buy + 1e-6)
-    np.testing.assert_allclose(np.where(run.trade > 1e-4, run.price_market - price + 0.015, 0), 0, atol=1e-5)
-    np.testing.assert_allclose(np.where(run.trade < -1e-4, run.price_market - price - 0.015, 0), 0, atol=1e-5)
-    np.testing.assert_allclose(np.where(run.buy > 1e-4, run.price_market - buy, 0), 0, atol=1e-5)
-    np.testing.assert_allclose(np.where(run.sell > 1e-4, run.price_market - sell, 0), 0, atol=1e-5)
+    buy, sell, price = horizon.price_buy[:, None], horizon.price_sell[:, None], found.pool_price[:, None]
+    assert np.all(run.market_price >= sell - 1e-6)
+    assert np.all(run.market_price <= buy + 1e-6)
+    np.testing.assert_allclose(np.where(run.trade > 1e-4, run.market_price - price + 0.015, 0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.where(run.trade < -1e-4, run.market_price - price - 0.015, 0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.where(run.buy > 1e-4, run.market_price - buy, 0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.where(run.sell > 1e-4, run.market_price - sell, 0), 0, atol=1e-5)
 
 
 def test_both_ways_at_once_only_where_energy_is_worth_less_than_nothing():
@@ -483,7 +483,7 @@ def test_both_ways_at_once_only_where_energy_is_worth_less_than_nothing():
     assert both.any()
     assert found.is_lower_bound
     assert found.simultaneous_kwh > 0
-    assert np.all(run.price_nodal[both] < 0)
+    assert np.all(run.nodal_price[both] < 0)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -68,8 +68,8 @@ def test_no_online_policy_beats_perfect_foresight(day):
 def test_market_prices_stay_within_the_tariffs(day):
     _, horizon, result = day
     t = result.trajectories["lyapunov"]
-    assert (t.price_market >= np.asarray(horizon.price_sell)[:, None] - 1e-6).all()
-    assert (t.price_market <= np.asarray(horizon.price_buy)[:, None] + 1e-6).all()
+    assert (t.market_price >= np.asarray(horizon.price_sell)[:, None] - 1e-6).all()
+    assert (t.market_price <= np.asarray(horizon.price_buy)[:, None] + 1e-6).all()
 
 
 def test_every_policy_runs_through_one_trace():

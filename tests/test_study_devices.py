@@ -125,7 +125,7 @@ def test_without_effects_a_scenario_is_a_simulation_of_the_horizon(market, count
     assert 0 <= wasted(batch) < 1
     for row in range(count):
         assert_alike(task, part(series, [row]), expected | {"iterations": run.iterations[None]})
-    price = run.price_market.mean(1)
+    price = run.market_price.mean(1)
     np.testing.assert_allclose(batch.series.price_eur_per_kwh, np.tile(price, (count, 1)), atol=1e-3)
 
 

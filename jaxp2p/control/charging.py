@@ -39,7 +39,9 @@ class Charging:
     high: Array  # (K, N) EUR per kWh in the cells, D_h: worth of a kWh where all the time left is needed
 
 
-def worth_range(plugged: Plugged | Vehicles, price_min: Array, price_max: Array) -> tuple[Array, Array]:
+def worth_range(
+    plugged: Plugged | Vehicles, price_min: Array | float, price_max: Array | float
+) -> tuple[Array, Array]:
     """(D_l, D_h), (K, N) EUR per kWh in the cells, for nodal prices () in [price_min, price_max]."""
     low, high = (price / plugged.charge_efficiency + plugged.wear_cost for price in (price_min, price_max))
     return low, high

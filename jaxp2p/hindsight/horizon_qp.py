@@ -31,7 +31,7 @@ class HorizonSolution(NamedTuple):
     discharge: np.ndarray  # (T, B, N)
     energy: np.ndarray  # (T, B, N) kWh at the end of the slot
     price: np.ndarray  # (T,) of a traded kWh
-    price_market: np.ndarray  # (T, N) mu_i, worth of one more kWh injected, before the network
+    market_price: np.ndarray  # (T, N) mu_i, worth of one more kWh injected, before the network
     storage_dual: np.ndarray  # (T, B, N) worth of a stored kWh
     row_dual: np.ndarray  # (T, R) y, positive at an upper limit
     solver: QPSolution
@@ -41,9 +41,9 @@ class HorizonSolution(NamedTuple):
         moved = self.discharge.sum(1) - self.charge.sum(1)
         return data.pv - self.curtail - data.load - self.shift + moved
 
-    def price_nodal(self, data: HorizonData) -> np.ndarray:
+    def nodal_price(self, data: HorizonData) -> np.ndarray:
         """nu (T, N), what the devices see."""
-        return self.price_market - self.row_dual @ data.response
+        return self.market_price - self.row_dual @ data.response
 
 
 def solve_horizon(
@@ -130,10 +130,10 @@ def solve_horizon(
     scale = dt * max(np.abs(data.price_buy).max(), np.abs(data.price_sell).max(), 1e-3)
     found = qp.solve(scale=scale, tolerance=tolerance, told=told)
     worth_export, worth_import, price = clearing.prices(found, data)
-    price_market = np.where(exports, worth_export[:, None], worth_import[:, None])
-    price_market -= found.dual(import_rows) / dt
-    price_market = np.where(own, -found.dual(own_rows) / dt, price_market)
-    price_market = np.where(members.fixed, worth_of_fixed(data, base, price), price_market)
+    market_price = np.where(exports, worth_export[:, None], worth_import[:, None])
+    market_price -= found.dual(import_rows) / dt
+    market_price = np.where(own, -found.dual(own_rows) / dt, market_price)
+    market_price = np.where(members.fixed, worth_of_fixed(data, base, price), market_price)
     row_dual = np.zeros(data.offset.shape)
     np.add.at(
         row_dual, (network_rows.slot, network_rows.row), network_rows.side * found.dual(limit_rows) / dt
@@ -145,7 +145,7 @@ def solve_horizon(
         discharge=found.value(discharge),
         energy=found.value(energy),
         price=price,
-        price_market=price_market,
+        market_price=market_price,
         storage_dual=found.dual(storage_rows),
         row_dual=row_dual,
         solver=found,

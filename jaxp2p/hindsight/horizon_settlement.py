@@ -55,10 +55,10 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
     are then netted, which needs the slot to be cleared again, since somebody has to curtail more. A slot
     that would become dearer keeps what the QP does: the energies of the QP leave more than PV to burn.
     """
-    price_nodal, storage = found.price_nodal(data), data.storage
+    nodal_price, storage = found.nodal_price(data), data.storage
     loss = 1 / storage.charge_efficiency - storage.discharge_efficiency
     overlap = storage.both(found.charge, found.discharge)
-    pays = price_nodal[:, None] * loss + 2 * storage.wear_cost < -CLEAR * _largest_price(data)
+    pays = nodal_price[:, None] * loss + 2 * storage.wear_cost < -CLEAR * _largest_price(data)
     paying = np.where(pays, overlap, 0.0)
     tied = ((overlap - paying) * loss).sum((1, 2)) > ROUNDING  # slots
     done = _execute(data, found, rows, paying)
@@ -89,8 +89,8 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
         "sell": done.sell,
         "cost": done.cost,
         "payment": data.slot_hours * found.price[:, None] * done.trade,
-        "price_market": found.price_market,
-        "price_nodal": price_nodal,
+        "market_price": found.market_price,
+        "nodal_price": nodal_price,
         "unserved": done.unserved,
         "gap": slots,
         "violation": worst,

@@ -64,7 +64,7 @@ class LowerBound(NamedTuple):
     slot_eur: Array  # (T,) EUR, dt D_t
     storage_eur: Array  # () EUR, the terms of the stored energy
     storage_value: Array  # (T, N) EUR/kWh, m
-    market_price: Array  # (T,) EUR/kWh, pi
+    pool_price: Array  # (T,) EUR/kWh, pi
     vehicle_value: Array | None = None  # (T, K, N) EUR/kWh, m of the vehicles
 
 
@@ -426,7 +426,7 @@ def best_lower_bound(
     first = bound(start)
     if index.size == 0 or steps == 0:
         return first
-    x = (first.market_price, jax.tree.map(lambda m: m[..., index], start))
+    x = (first.pool_price, jax.tree.map(lambda m: m[..., index], start))
     improved = _ascend(owners, surplus, deficit, horizon, terminal_price, *x, steps=steps, limited=limited)
     last = bound(jax.tree.map(lambda m, better: m.at[..., index].set(better), start, improved))
     return last if last.value_eur > first.value_eur else first

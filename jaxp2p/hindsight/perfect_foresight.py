@@ -51,7 +51,7 @@ class PerfectForesight(NamedTuple):
     trajectory: Trajectory  # numpy arrays; what describes iterations is 0
     storage_duals: np.ndarray  # (T, N) EUR/kWh, m_t: worth of a kWh stored at the end of slot t
     vehicle_duals: np.ndarray | None  # (T, K, N) EUR/kWh, the same in vehicles
-    market_price: np.ndarray  # (T,) EUR/kWh of a kWh traded (seller mu + fee/2, buyer mu - fee/2)
+    pool_price: np.ndarray  # (T,) EUR/kWh of a kWh traded (seller mu + fee/2, buyer mu - fee/2)
     row_duals: np.ndarray  # (T, R) EUR/kWh, positive at an upper limit, negative at a lower
     is_lower_bound: bool  # True: no dispatch of the real market need reach this cost
     simultaneous_kwh: float  # charged while discharging; 0: the batteries can do all this
@@ -130,7 +130,7 @@ def perfect_foresight(
         trajectory=settled.trajectory,
         storage_duals=worth[:, 0],
         vehicle_duals=None if data.vehicles is None else worth[:, 1:],
-        market_price=found.price,
+        pool_price=found.price,
         row_duals=found.row_dual,
         is_lower_bound=not exact_market or settled.simultaneous_kwh > 1e-6 or bool(missing.slot.size),
         simultaneous_kwh=settled.simultaneous_kwh,

@@ -34,8 +34,8 @@ MEMBER_SERIES = dict.fromkeys((*POWERS, "unserved"), "kW") | {
     "energy": "kWh",
     "cost": "EUR",
     "payment": "EUR",
-    "price_market": "EUR/kWh",
-    "price_nodal": "EUR/kWh",
+    "market_price": "EUR/kWh",
+    "nodal_price": "EUR/kWh",
 }
 VEHICLE_SERIES = {  # (T, K, N), where there are electric vehicles
     "vehicle_charge": "kW",

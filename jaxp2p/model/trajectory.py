@@ -24,8 +24,8 @@ class Trajectory(NamedTuple):
     sell: Array  # (T, N) to the utility
     cost: Array  # (T, N) f_i: utility, fees, wear, curtailment and discomfort, without payments between peers
     payment: Array  # (T, N) received from peers (negative: paid); sums to 0 over the members
-    price_market: Array  # (T, N) mu_i
-    price_nodal: Array  # (T, N) nu_i, what the devices saw
+    market_price: Array  # (T, N) mu_i
+    nodal_price: Array  # (T, N) nu_i, what the devices saw
     unserved: Array  # (T, N) kW beyond the exchange limits (0 without such limits)
     gap: Array  # (T,) EUR by which cost, storage value and penalties of the slot exceed its optimum at most
     violation: Array  # (T,) kW, worst network row (0: inside all limits)

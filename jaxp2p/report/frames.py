@@ -69,7 +69,7 @@ def slot_table(
     network = community.network
     total = lambda x: np.asarray(x, float).sum(1)
     transformer = np.array(network.branch_kinds or ("line",) * grid.loading.shape[1]) == "transformer"
-    price = np.asarray(t.price_market, float)
+    price = np.asarray(t.market_price, float)
     violated = np.asarray(t.violation, float) > 0
     rows = np.asarray(t.violation_row, int)
     short, spilled = unserved_power(trajectory)
@@ -130,8 +130,8 @@ def home_table(community: Community, trajectory: Trajectory, time: pd.Series) ->
         "sell": "kw",
         "cost": "eur",
         "payment": "eur",
-        "price_market": "eur_per_kwh",
-        "price_nodal": "eur_per_kwh",
+        "market_price": "eur_per_kwh",
+        "nodal_price": "eur_per_kwh",
     }
     columns: dict[str, Any] = {
         "time": np.repeat(time.to_numpy(), size),

@@ -306,7 +306,7 @@ def _exactness(run: _Run) -> dict[str, Any]:
 
 def _prices(run: _Run) -> dict[str, Any]:
     buy, sell = _f64(run.horizon.price_buy), _f64(run.horizon.price_sell)
-    price = run.price_market
+    price = run.market_price
     known = np.isfinite(price)
     if not known.any():
         return dict.fromkeys(("price_mean", "price_min", "price_max", "price_outside_tariffs")) | {

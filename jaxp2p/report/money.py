@@ -62,7 +62,7 @@ def local_price(data: PictureData) -> Figure:
     """Mean and range of the members' market price between the tariffs."""
     name = data.favourite()
     figure, [[axis]] = canvas(size=(11, 4.8))
-    price = np.asarray(data.trajectories[name].price_market, float)
+    price = np.asarray(data.trajectories[name].market_price, float)
     time = data.time.to_numpy()
     colour = COLOURS.get(name, "#0072B2")
     axis.fill_between(

@@ -72,7 +72,7 @@ def stays_of(community: Community, horizon: Horizon, trajectory: Trajectory) -> 
     start = np.where(came, arrived[home, seat, first], plugs.floor[first, seat, home])
     full = np.asarray(vehicles.charge_efficiency, float)[seat, home] * total(plugs.charge_max)
     charge = np.asarray(trajectory.vehicle_charge, float)
-    paid = total(charge * np.asarray(trajectory.price_market, float)[:, None])
+    paid = total(charge * np.asarray(trajectory.market_price, float)[:, None])
     energy = total(charge)
     return Stays(
         home=home,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxp2p.control.bounds import stored_value_range
+from jaxp2p.control.charging import worth_range
 from jaxp2p.model.devices import gained
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
@@ -140,13 +141,17 @@ def end_value(community: Community, horizon: Horizon) -> float:
 
         v = mean over the batteries of (low / eta_c + kappa + eta_d high - kappa) / 2
 
-    with low and high from `usual_prices`; 0 without batteries.
+    with low and high from `usual_prices`. Where there are vehicles only, the same mean of what a kWh bought
+    for them costs, (low + high) / 2 / eta_c + kappa; 0 where nothing is stored at all.
     """
-    battery = community.prosumers.battery
-    owners = np.asarray(battery.owned)
-    if not owners.any():
+    battery, vehicles = community.prosumers.battery, community.prosumers.vehicles
+    owners, prices = np.asarray(battery.owned), usual_prices(horizon)
+    if owners.any():
+        ends = stored_value_range(battery, *prices)
+    elif vehicles is not None:
+        owners, ends = np.asarray(vehicles.owned), worth_range(vehicles, *prices)
+    else:
         return 0.0
-    ends = stored_value_range(battery, *usual_prices(horizon))
     return float(np.mean([_f64(end)[owners] for end in ends]))
 
 

@@ -72,7 +72,7 @@ def summarise(community: Community, slot: Circumstances, row: Trajectory) -> Ser
         spilled_kw=spilled,
         unserved_cost_eur=slot.hours * undone,
         violation_cost_eur=slot.hours * slot.row_price * violated(community, state.voltage, overload),
-        price_eur_per_kwh=row.price_market.mean(-1),
+        price_eur_per_kwh=row.market_price.mean(-1),
         voltage_violation_pu=xp.max(network.beyond(state.voltage), axis=-1),
         line_violation_kw=xp.max(overload, axis=-1, initial=0),
         soc_violation_kwh=outside,
