@@ -131,7 +131,7 @@ def tune(
     return Tuned(
         case=case,
         controller=value,  # one stage holds whenever it is: as in its file
-        history=pd.DataFrame(flat(found.histories)),
+        history=pd.DataFrame(flat(found.histories)).astype({"validation_eur": float}),
         end_value=price,
         begins=tuple(found.begins),
         plan=plan,
@@ -146,7 +146,7 @@ class Tuned:
     case: Case  # the days that it was tuned on
     # for `run` and `study`; stages count from the week of the first one: for later cases save and load
     controller: TunedValue
-    history: pd.DataFrame  # one row per step: stage, step, loss, cost_eur, validation_eur, seconds
+    history: pd.DataFrame  # one row per step: stage, step, loss, cost_eur, validation_eur or NaN, seconds
     end_value: float  # EUR/kWh of energy stored at the end
     begins: tuple[pd.Timestamp, ...]  # from when on every stage is meant to run
     plan: Plan
