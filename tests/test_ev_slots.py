@@ -104,6 +104,7 @@ def keeps_every_limit(community, horizon, t, tolerance, name, most):
     assert met[leaves].all(), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("market", ["pool", "bilateral", "none"])
 def test_slots_with_vehicles_agree_with_an_independent_solver(market):
     """Cost and storage value within the pass rule of Clarabel's, and the stated gap holds."""
@@ -221,6 +222,7 @@ def test_the_names_of_policies_tell_whether_there_are_vehicles():
         jp.run(alone, policies=["charge_at_once"])
 
 
+@pytest.mark.slow
 def test_a_study_of_the_days_themselves_is_the_run():
     case = driving("rural1", days=1, dtype="float64", vehicles=12, market="pool", seed=7)
     names = ["no_storage", "charge_at_once", "lyapunov"]
@@ -233,6 +235,7 @@ def test_a_study_of_the_days_themselves_is_the_run():
         assert rows[rows["policy"] == name]["soc_violation_kwh"].max() < 1e-9
 
 
+@pytest.mark.slow
 def test_vehicles_follow_a_schedule_as_far_as_they_may():
     case = driving("rural1", days=1, dtype="float64", vehicles=12, market="pool", seed=8)
     community, horizon = case.community, case.horizon
@@ -250,6 +253,7 @@ def test_vehicles_follow_a_schedule_as_far_as_they_may():
             np.testing.assert_allclose(np.asarray(t.vehicle_charge)[inside], full[inside], atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [EXACT_NEWTON, EXACT])
 def test_derivatives_by_what_energy_is_worth(solver):
     """A run's cost against the worth of energy in vehicles: reverse mode and central differences."""
@@ -272,6 +276,7 @@ def test_derivatives_by_what_energy_is_worth(solver):
         np.testing.assert_allclose(found[k], expected, rtol=5e-4, atol=5e-4 * float(jnp.abs(found).max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [EXACT_NEWTON, EXACT])
 def test_derivatives_of_many_futures_at_once_are_those_of_each(solver):
     """Reverse mode through `jax.vmap` of runs."""
@@ -291,6 +296,7 @@ def test_derivatives_of_many_futures_at_once_are_those_of_each(solver):
     np.testing.assert_allclose(together, sum(one(at, sun) for sun in suns), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_fast_derivative_of_a_run_knows_every_vehicle():
     """`costate.simulate` against the derivative slot after slot: cost and energies by weights of a curve."""
     case = driving(
