@@ -240,6 +240,7 @@ def test_the_end_value_is_between_cost_and_earnings_and_nothing_without_batterie
     assert end_value(bare, horizon) == 0
 
 
+@pytest.mark.slow
 def test_the_end_value_can_be_chosen_and_is_the_same_everywhere(day):
     community, horizon = day[0], day[1].slice(0, 8)
     found = run(community, horizon, policies=("greedy",), terminal_price=0.31, lower_bound=False)

@@ -49,6 +49,7 @@ def test_names_that_the_console_does_not_have_are_spelt_out(encoding, folder, tm
         assert rb"\u65e5\u672c: -1.3 kW" in done.stderr
 
 
+@pytest.mark.slow
 def test_json_on_a_small_console_loses_nothing(folder, tmp_path):
     options = ["--market", "pool", "--policies", "no_storage", "--days", 0.25, "--no-pictures", "--json", "-"]
     done = command("run", folder, *options, cwd=tmp_path, encoding="cp1252")

@@ -73,7 +73,7 @@ def test_a_thousand_vehicles_leave_with_what_could_be_reached(dtype):
     most = reachable(case)
     assert int(np.sum(community.prosumers.vehicles.owned)) == 1000
     policies = make_policies(community, horizon)
-    chosen = {"wild": Wild()} | {name: policies[name] for name in ("greedy", "lyapunov", "cheapest_slots")}
+    chosen = {"wild": Wild()} | {name: policies[name] for name in ("greedy", "lyapunov")}
     for name, policy in chosen.items():
         t = simulate_in_pieces(community, horizon, penalties_of(horizon), policy, choose_solver(community))
         keeps_every_limit(community, horizon, t, PROMISE_KWH[dtype], name, most)
@@ -254,8 +254,7 @@ def test_vehicles_follow_a_schedule_as_far_as_they_may():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", [EXACT_NEWTON, EXACT])
-def test_derivatives_by_what_energy_is_worth(solver):
+def test_derivatives_by_what_energy_is_worth(solver=EXACT_NEWTON):
     """A run's cost against the worth of energy in vehicles: reverse mode and central differences."""
     case = driving("rural1", days=0.125, dtype="float64", vehicles=12, market="pool", seed=9, network=False)
     community, horizon, penalties = case.community, case.horizon, penalties_of(case.horizon)
@@ -277,9 +276,8 @@ def test_derivatives_by_what_energy_is_worth(solver):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", [EXACT_NEWTON, EXACT])
-def test_derivatives_of_many_futures_at_once_are_those_of_each(solver):
-    """Reverse mode through `jax.vmap` of runs."""
+def test_derivatives_of_many_futures_at_once_are_those_of_each(solver=EXACT):
+    """Reverse mode through `jax.vmap` of runs, by ADMM; `test_library_tuning` has it by Newton."""
     case = driving("rural1", days=0.0625, dtype="float64", vehicles=8, market="pool", seed=10, network=False)
     community, horizon, penalties = case.community, case.horizon, penalties_of(case.horizon)
     policy = make_policies(community, horizon)["lyapunov"]

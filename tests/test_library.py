@@ -122,6 +122,7 @@ def test_an_own_policy_with_a_memory_is_carried_out(case, result):
     np.testing.assert_array_equal(np.asarray(done.trade), 0)
 
 
+@pytest.mark.slow
 def test_an_own_policy_can_empty_no_battery_twice(case):
     @jp.record
     class Everything(jp.OwnPolicy):
@@ -137,6 +138,7 @@ def test_an_own_policy_can_empty_no_battery_twice(case):
     assert (np.asarray(ran.run.trajectories["everything"].charge) >= 0).all()
 
 
+@pytest.mark.slow
 def test_an_own_policy_in_a_study_is_the_same_as_in_a_run(case, result):
     study = jp.study(
         case, scenarios=1, model="none", policies=["no_storage", {"counting": Counting()}], foresight=0
@@ -164,6 +166,7 @@ def test_what_is_no_policy_is_refused(case, policies, why):
         jp.study(case, scenarios=1, model="none", policies=policies)
 
 
+@pytest.mark.slow
 def test_a_slot_alone_is_cleared_as_in_the_run(case, result):
     first = jp.clear(case.slot(0, policy="no_storage"))
     done = result.run.trajectories["no_storage"]
