@@ -254,7 +254,7 @@ def test_vehicles_follow_a_schedule_as_far_as_they_may():
 
 
 @pytest.mark.slow
-def test_derivatives_by_what_energy_is_worth(solver=EXACT_NEWTON):
+def test_derivatives_by_what_energy_is_worth():
     """A run's cost against the worth of energy in vehicles: reverse mode and central differences."""
     case = driving("rural1", days=0.125, dtype="float64", vehicles=12, market="pool", seed=9, network=False)
     community, horizon, penalties = case.community, case.horizon, penalties_of(case.horizon)
@@ -263,7 +263,7 @@ def test_derivatives_by_what_energy_is_worth(solver=EXACT_NEWTON):
     def cost(worth):
         low, high = policy.charging.low + worth[0], policy.charging.high + worth[1]
         chosen = replace(policy, charging=replace(policy.charging, low=low, high=high))
-        _, t = simulate(community, horizon, penalties, chosen, solver, adjoint="implicit")
+        _, t = simulate(community, horizon, penalties, chosen, EXACT_NEWTON, adjoint="implicit")
         return jnp.sum(t.cost) + jnp.sum(t.vehicle_energy[-1]) * 0.2
 
     at, step = jnp.array([0.02, -0.03]), 1e-5
@@ -276,7 +276,7 @@ def test_derivatives_by_what_energy_is_worth(solver=EXACT_NEWTON):
 
 
 @pytest.mark.slow
-def test_derivatives_of_many_futures_at_once_are_those_of_each(solver=EXACT):
+def test_derivatives_of_many_futures_at_once_are_those_of_each():
     """Reverse mode through `jax.vmap` of runs, by ADMM; `test_library_tuning` has it by Newton."""
     case = driving("rural1", days=0.0625, dtype="float64", vehicles=8, market="pool", seed=10, network=False)
     community, horizon, penalties = case.community, case.horizon, penalties_of(case.horizon)
@@ -285,13 +285,13 @@ def test_derivatives_of_many_futures_at_once_are_those_of_each(solver=EXACT):
     def cost(worth, sun):
         chosen = replace(policy, charging=replace(policy.charging, low=policy.charging.low + worth))
         bright = replace(horizon, pv=sun * horizon.pv)
-        _, t = simulate(community, bright, penalties, chosen, solver, adjoint="implicit")
+        _, t = simulate(community, bright, penalties, chosen, ADMM(), adjoint="implicit")
         return jnp.sum(t.cost)
 
     suns, at = jnp.array([1.0, 0.7]), jnp.array(0.01)
     together = jax.jit(jax.grad(lambda x: jnp.sum(jax.vmap(lambda sun: cost(x, sun))(suns))))(at)
     one = jax.jit(jax.grad(cost))
-    np.testing.assert_allclose(together, sum(one(at, sun) for sun in suns), rtol=1e-8)
+    np.testing.assert_allclose(together, sum(one(at, sun) for sun in suns), rtol=1e-6)
 
 
 @pytest.mark.slow
