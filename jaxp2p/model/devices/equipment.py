@@ -82,4 +82,6 @@ class Equipment(NamedTuple):
 
 def _stacked(values: Any) -> Array:
     """Rows (N,) and blocks of rows (K, N), one below the other."""
+    if all(x.ndim == 1 for x in values):
+        return jnp.stack(values)
     return jnp.concatenate([jnp.atleast_2d(x) for x in values])
