@@ -73,7 +73,7 @@ def test_a_thousand_vehicles_leave_with_what_could_be_reached(dtype):
     most = reachable(case)
     assert int(np.sum(community.prosumers.vehicles.owned)) == 1000
     policies = make_policies(community, horizon)
-    chosen = {"wild": Wild()} | {name: policies[name] for name in ("greedy", "lyapunov")}
+    chosen = {"wild": Wild()} | {name: policies[name] for name in ("lyapunov",)}
     for name, policy in chosen.items():
         t = simulate_in_pieces(community, horizon, penalties_of(horizon), policy, choose_solver(community))
         keeps_every_limit(community, horizon, t, PROMISE_KWH[dtype], name, most)
@@ -273,25 +273,6 @@ def test_derivatives_by_what_energy_is_worth():
         move = step * jnp.eye(2)[k]
         expected = (run(at + move) - run(at - move)) / (2 * step)
         np.testing.assert_allclose(found[k], expected, rtol=5e-4, atol=5e-4 * float(jnp.abs(found).max()))
-
-
-@pytest.mark.slow
-def test_derivatives_of_many_futures_at_once_are_those_of_each():
-    """Reverse mode through `jax.vmap` of runs, by ADMM; `test_library_tuning` has it by Newton."""
-    case = driving("rural1", days=0.0625, dtype="float64", vehicles=8, market="pool", seed=10, network=False)
-    community, horizon, penalties = case.community, case.horizon, penalties_of(case.horizon)
-    policy = make_policies(community, horizon)["lyapunov"]
-
-    def cost(worth, sun):
-        chosen = replace(policy, charging=replace(policy.charging, low=policy.charging.low + worth))
-        bright = replace(horizon, pv=sun * horizon.pv)
-        _, t = simulate(community, bright, penalties, chosen, ADMM(), adjoint="implicit")
-        return jnp.sum(t.cost)
-
-    suns, at = jnp.array([1.0, 0.7]), jnp.array(0.01)
-    together = jax.jit(jax.grad(lambda x: jnp.sum(jax.vmap(lambda sun: cost(x, sun))(suns))))(at)
-    one = jax.jit(jax.grad(cost))
-    np.testing.assert_allclose(together, sum(one(at, sun) for sun in suns), rtol=1e-6)
 
 
 @pytest.mark.slow
