@@ -991,8 +991,8 @@ CONTROL = (
     _mutant(
         "least_cost_of_storing",
         "model/devices/battery.py",
-        "return price / self.charge_efficiency + self.wear_cost",
-        "return price / self.charge_efficiency - self.wear_cost",
+        "return price / battery.charge_efficiency + battery.wear_cost",
+        "return price / battery.charge_efficiency - battery.wear_cost",
         "tests/test_bounds.py",
         "wear makes storing cheaper",
     ),

@@ -30,6 +30,7 @@ from jaxp2p.simulation.forward import Schedule, simulate, simulate_in_pieces
 from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.solvers import ADMM, choose_solver
 from jaxp2p.slot.status import Status
+from jaxp2p.studies.devices import pad_community
 from jaxp2p.tuning.windows import Window, group_members, start_value
 from tests.fleets import driving, reachable
 
@@ -316,3 +317,16 @@ def test_energy_left_in_vehicles_has_its_worth_without_any_battery():
     each = (low + high) / 2 / np.asarray(fleet.charge_efficiency) + np.asarray(fleet.wear_cost)
     assert end_value(bare, case.horizon) == pytest.approx(each[owned].mean(), rel=1e-9)
     assert end_value(replace(bare, prosumers=replace(bare.prosumers, vehicles=None)), case.horizon) == 0
+
+
+def test_empty_members_have_no_vehicles_and_change_nothing():
+    case = driving("rural1", days=0.25, dtype="float64", vehicles=9, seats=2, market="pool", seed=14)
+    padded, longer = pad_community(case.community, case.horizon, 10)
+    assert padded.size == 30 and longer.plugs.floor.shape[1:] == (2, 30)
+    found = []
+    for community, horizon in ((case.community, case.horizon), (padded, longer)):
+        policy, penalties = make_policies(community, horizon)["charge_at_once"], penalties_of(horizon)
+        found.append(simulate_in_pieces(community, horizon, penalties, policy, EXACT_NEWTON))
+    one, other = found
+    np.testing.assert_allclose(other.vehicle_energy[..., : case.size], one.vehicle_energy, atol=1e-9)
+    np.testing.assert_allclose(np.sum(other.cost), np.sum(one.cost), rtol=1e-6)

@@ -18,6 +18,7 @@ from jax import Array
 from jaxp2p._pytree import record
 from jaxp2p.control.rules import community_meter
 from jaxp2p.model.devices import Plugged, Plugs, Vehicles
+from jaxp2p.model.devices.battery import charge_value
 
 BY_WORTH, AT_ONCE, ON_OWN_SURPLUS, ON_SURPLUS, IN_CHEAPEST_SLOTS = 0, 1, 2, 3, 4  # what moves the vehicles
 RULES = {  # as the catalogue calls them
@@ -43,8 +44,7 @@ def worth_range(
     plugged: Plugged | Vehicles, price_min: Array | float, price_max: Array | float
 ) -> tuple[Array, Array]:
     """(D_l, D_h), (K, N) EUR per kWh in the cells, for nodal prices () in [price_min, price_max]."""
-    low, high = (price / plugged.charge_efficiency + plugged.wear_cost for price in (price_min, price_max))
-    return low, high
+    return charge_value(plugged, price_min), charge_value(plugged, price_max)
 
 
 def by_worth(vehicles: Vehicles, price_min: Array, price_max: Array) -> Charging:

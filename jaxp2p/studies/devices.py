@@ -21,8 +21,9 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxp2p.control.charging import Charging
 from jaxp2p.control.policy import Policy
-from jaxp2p.model.devices import Battery
+from jaxp2p.model.devices import Battery, Vehicles
 from jaxp2p.model.types import Community, Feeder, Horizon, Market, Prosumers
 from jaxp2p.studies.engine import AXIS as SCENARIO
 
@@ -42,8 +43,10 @@ MEMBERS: dict[type, dict[str, float]] = {
     },
     Market: {"partner": 0, "reverse": 0, "fee": 0.0, "limit": 0.0},  # the first two: see `_padded_graph`
     Feeder: {"group": 0, "flexible": 0.0},
-    Horizon: {"load": 0.0, "pv": 0.0},
+    Vehicles: {"capacity": 0.0, "charge_efficiency": 1.0, "discharge_efficiency": 1.0, "wear_cost": 0.0},
+    Horizon: {"load": 0.0, "pv": 0.0, "plugs": 0.0},
     Policy: {"theta": 0.0, "inverse_v": 0.0, "rest_value": 0.0},
+    Charging: {"low": 0.0, "high": 0.0},
 }
 
 T = TypeVar("T")
@@ -159,7 +162,7 @@ def _over_members(
         if is_dataclass(value):
             new[field.name] = _over_members(value, change, other)
         elif field.name in mine:
-            new[field.name] = change(value, mine[field.name])
+            new[field.name] = jax.tree.map(lambda leaf, fill=mine[field.name]: change(leaf, fill), value)
         elif isinstance(value, Array):
             new[field.name] = other(value)
     return replace(record, **new)  # type: ignore[type-var]

@@ -31,6 +31,7 @@ from jax.sharding import PartitionSpec as P
 from jaxp2p._pytree import record, static
 from jaxp2p.control.policy import AnyPolicy, Penalties, observe, remember
 from jaxp2p.control.tuned import Memory
+from jaxp2p.model.network import Base
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
 from jaxp2p.simulation.step import Posed, Stored, at_start, execute, pose
@@ -78,7 +79,7 @@ class _Lane(NamedTuple):
     carry: Any  # of the scenario model
     problem: dict[str, Array | None]  # of the slot, what is not SHARED
     posed: Posed  # the rest of it
-    circumstances: Circumstances
+    grid: Base  # of this slot
     search: solvers.Search
     slot: Array  # () int32
     row: Array  # () int32, of the scenario in the batch; -1 before the first, and beyond the batch at its end
@@ -99,7 +100,7 @@ class _Opened(NamedTuple):
 
     carry: Any
     posed: Posed
-    circumstances: Circumstances
+    grid: Base
 
 
 def _open(task: Task, carry: Any, stored: Stored | None, memory: Memory | None, slot: Array) -> _Opened:
@@ -111,16 +112,7 @@ def _open(task: Task, carry: Any, stored: Stored | None, memory: Memory | None, 
     memory = observe(task.policy, memory, drawn.slot)
     of_week = task.first_slot_of_week + slot
     posed = pose(community, task.penalties, task.policy, drawn.slot, now, of_week, memory)
-    circumstances = Circumstances(
-        hours=drawn.slot.slot_hours,
-        price_buy=drawn.slot.price_buy,
-        price_sell=drawn.slot.price_sell,
-        base=drawn.slot.grid_base,
-        plugged=posed.plugged,
-        unserved_price=task.penalties.unserved,
-        row_price=task.penalties.row,
-    )
-    return _Opened(carry, posed, circumstances)
+    return _Opened(carry, posed, drawn.slot.grid_base)
 
 
 def pick_tree(condition: Array, one: Any, other: Any) -> Any:
@@ -149,7 +141,7 @@ def _lane(task: Task, opened: _Opened, begin: solvers.State, slot: Array, row: A
         carry=opened.carry,
         problem=_pack(problem),
         posed=opened.posed._replace(problem=nothing),
-        circumstances=opened.circumstances,
+        grid=opened.grid,
         search=solvers.begin(problem, task.solver, begin),
         slot=slot,
         row=row,
@@ -163,7 +155,16 @@ def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tupl
     community = task.model.community(task.community, lane.carry)
     posed = lane.posed._replace(problem=problem)
     done = execute(community, posed, outcome)
-    kept = summarise(community, lane.circumstances, record_slot(problem, *done))
+    circumstances = Circumstances(
+        hours=problem.slot_hours,
+        price_buy=problem.price_buy,
+        price_sell=problem.price_sell,
+        base=lane.grid,
+        plugged=posed.plugged,
+        unserved_price=task.penalties.unserved,
+        row_price=task.penalties.row,
+    )
+    kept = summarise(community, circumstances, record_slot(problem, *done))
     ended = lane.slot + 1 >= task.slots
     fresh = task.model.start(task.community, task.horizon, scenario_key(task.key, next_number))
     nothing = jnp.zeros_like(lane.slot)

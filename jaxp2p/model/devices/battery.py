@@ -158,7 +158,7 @@ class Battery:
 
     def charge_value(self, price: Values) -> Values:
         """EUR per kWh in the cells, what one bought at a nodal price costs: the inverse of `charge_price`."""
-        return price / self.charge_efficiency + self.wear_cost
+        return charge_value(self, price)
 
     def discharge_value(self, price: Values) -> Values:
         """EUR per kWh in the cells, what one sold at it earns: the inverse of `discharge_price`."""
@@ -212,6 +212,11 @@ def throughput(battery: Any, charge: Values, discharge: Values) -> Values:
 def charge_price(battery: Any, value: Values) -> Values:
     """EUR/kWh, the nodal price below which a battery or a `Storage` charges, a stored kWh worth `value`."""
     return battery.charge_efficiency * (value - battery.wear_cost)
+
+
+def charge_value(battery: Any, price: Values) -> Values:
+    """EUR per kWh in the cells, what one bought at a nodal price costs: the inverse of `charge_price`."""
+    return price / battery.charge_efficiency + battery.wear_cost
 
 
 def discharge_price(battery: Any, value: Values, weight: Values) -> Values:
