@@ -50,6 +50,10 @@ BUSES = {  # the slack is not the first row
     "background_profile": ["park", "", ""],
     "background_kw": [0.6, 0, 0.25],
     "background_kvar": [0.1, 0, 0],
+    "background_z_share": [0.25, 0, 0],
+    "background_i_share": [0.5, 0, 0],
+    "shunt_kw": [0.0, 0, 0.15],
+    "shunt_kvar": [0.0, 0, -0.35],
 }
 LINES = {  # one of them from the far end to the near one
     "line_id": ["L", "T"],
@@ -59,6 +63,9 @@ LINES = {  # one of them from the far end to the near one
     "r_ohm": [0.48, 0.2],
     "x_ohm": [0.32, 0.08],
     "s_max_kva": [40.0, 63],
+    "b_us": [2.0, -1.5],
+    "g_us": [0.0, 3.5],
+    "ratio": [1.0, 0.975],
 }
 PROFILES = {"house": [0.4, 0.9], "flat": [0.5, 1], "coil": [0.3, 0.7], "sun": [0.2, 0.8], "park": [1.0, 2]}
 PRICES = {"buy_eur_per_kwh": [0.30, 0.36], "sell_eur_per_kwh": [0.07, 0.08]}

@@ -234,6 +234,32 @@ SCHEMA: dict[str, tuple[Column, ...]] = {
             "multiplies the background profile, positive = consumption",
             default=0.0,
         ),
+        _number(
+            "background_z_share",
+            "-",
+            "share of the background load that goes with the square of the voltage (constant impedance)",
+            default=0.0,
+            minimum=0.0,
+            maximum=1.0,
+        ),
+        _number(
+            "background_i_share",
+            "-",
+            "share of the background load that goes with the voltage (constant current); with "
+            "background_z_share at most 1",
+            default=0.0,
+            minimum=0.0,
+            maximum=1.0,
+        ),
+        _number(
+            "shunt_kw", "kW", "what a shunt at the bus consumes at 1 p.u., whatever the time", default=0.0
+        ),
+        _number(
+            "shunt_kvar",
+            "kvar",
+            "the same, reactive: positive = inductive, negative = a capacitor",
+            default=0.0,
+        ),
     ),
     "lines": (
         _name("line_id", "name of the branch, unique"),
@@ -262,6 +288,29 @@ SCHEMA: dict[str, tuple[Column, ...]] = {
             above=0.0,
             infinite=True,
             default_text="unrated",
+        ),
+        _number(
+            "b_us",
+            "uS",
+            "shunt susceptance of the whole branch, half of it at either end: the charging of a cable "
+            "(positive), the magnetising of a transformer (negative); at the voltage of r_ohm",
+            default=0.0,
+        ),
+        _number(
+            "g_us",
+            "uS",
+            "shunt conductance of the whole branch, half of it at either end: the iron losses of a "
+            "transformer; at the voltage of r_ohm",
+            default=0.0,
+            minimum=0.0,
+        ),
+        _number(
+            "ratio",
+            "-",
+            "of a transformer: off-nominal turns ratio, voltage at from_bus over voltage at to_bus in p.u. "
+            "when nothing flows",
+            default=1.0,
+            above=0.0,
         ),
     ),
     "profiles": (
