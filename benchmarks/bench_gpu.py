@@ -182,7 +182,7 @@ def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -
     from jaxp2p.slot.solvers import ADMM, Newton
 
     problem = one_problem(task)
-    shared = {name: getattr(problem, name) for name in ("market", "feeder")}
+    shared = {"coupling": problem.coupling}
     factor = jnp.linspace(0.5, 1.5, scenarios)
     moving = {n: v for n, v in problem.__dict__.items() if n not in shared}
     unpack = lambda leaves: type(problem)(**leaves, **shared)
@@ -270,7 +270,7 @@ def judge_ours(task, *, slots: int, sample: int, scenarios: int = 1, budget: flo
 
     problems, points, _ = record(replace(task, slots=slots), np.arange(scenarios))
     chosen = spread_out(sample, len(problems))
-    names = [n for n in problems[0].__dataclass_fields__ if n not in ("market", "feeder")]
+    names = [n for n in problems[0].__dataclass_fields__ if n != "coupling"]
     # pickled as numpy: the other process must not meet this one's device
     plain = lambda record: {n: v if isinstance(v, str | bool) else np.asarray(v) for n, v in record.items()}
     market, feeder = problems[0].market, problems[0].feeder
@@ -313,7 +313,7 @@ def reference(source: str, target: str) -> None:
     from jaxp2p.model.markets import KINDS
     from jaxp2p.model.types import Feeder
     from jaxp2p.slot import solvers
-    from jaxp2p.slot.problem import SlotProblem
+    from jaxp2p.slot.problem import Coupling, SlotProblem
     from jaxp2p.slot.solvers import ADMM, Newton, scale_tolerances
 
     job = pickle.loads(Path(source).read_bytes())
@@ -322,8 +322,8 @@ def reference(source: str, target: str) -> None:
     market, feeder = dict(job["market"]), job["feeder"]
     kind = KINDS[str(market.pop("kind"))]
     market |= {"limited": bool(market["limited"])}
-    shared = {"market": kind(**arrays(market)), "feeder": Feeder(**arrays(feeder))}
-    pool = shared["market"].pooled
+    shared = Coupling(market=kind(**arrays(market)), feeder=Feeder(**arrays(feeder)))
+    pool = shared.market.pooled
     solver = scale_tolerances(Newton(max_iter=3000) if pool else ADMM(max_iter=30_000), 1 / 30)
 
     @jax.jit
@@ -333,11 +333,11 @@ def reference(source: str, target: str) -> None:
 
     found = []
     for leaves in job["problems"]:
-        problem = SlotProblem(**arrays(leaves), **shared)
+        problem = SlotProblem(**arrays(leaves), coupling=shared)
         d = solve(problem).dispatch
         names = ("injection", "pv_used", "charge", "discharge", "trades", "buy", "sell")
         point = {n: np.asarray(getattr(d, n), float) for n in names}
-        found.append(objective(host(problem), np.asarray(shared["market"].fee, float), point))
+        found.append(objective(host(problem), np.asarray(shared.market.fee, float), point))
         Path(target).write_bytes(pickle.dumps(found))
 
 

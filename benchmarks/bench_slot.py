@@ -143,7 +143,7 @@ def run_ours(case, *, solver, repeats: int = REPEATS):
                 samples.setdefault(t, []).append((1e3 * wall, 1e3 * cpu))
                 results[t] = result
         if mode == "warm":
-            moving = [n for n in problems[0].__dataclass_fields__ if n not in ("market", "feeder")]
+            moving = [n for n in problems[0].__dataclass_fields__ if n != "coupling"]
             have = [n for n in moving if getattr(problems[0], n) is not None]
             stacked = {n: jnp.stack([getattr(p, n) for p in problems]) for n in have}
 

@@ -21,7 +21,7 @@ LIMITS = ("buy_max", "sell_max", "unserved_price")
 def moved(problem, name, along):
     """The problem with a leaf moved: a load with its limits, the fee in the market it stands in."""
     if name == "fee":
-        return replace(problem, market=replace(problem.market, fee=problem.market.fee + along))
+        return problem.coupled(market=replace(problem.market, fee=problem.market.fee + along))
     both = ("load", "load_min", "load_max") if name == "load" else (name,)
     return replace(problem, **{n: getattr(problem, n) + along for n in both})
 

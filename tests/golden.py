@@ -20,7 +20,7 @@ from slot_judge import Optimum
 
 from jaxp2p.model.markets import KINDS
 from jaxp2p.model.network import Feeder, NoRows
-from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.problem import Coupling, SlotProblem
 
 FOLDER = Path(__file__).parent / "reference"
 LOWER = ("row_lower",)  # here no limit is minus infinity
@@ -56,8 +56,10 @@ def problem_of(record: dict, dtype: str) -> SlotProblem:
     kind = market.pop("kind")
     return SlotProblem(
         **_arrays(fields, dtype),
-        market=KINDS[kind](**{name: _per_trade(x, homes) for name, x in _arrays(market, dtype).items()}),
-        feeder=NoRows() if feeder is None else Feeder(**_arrays(feeder, dtype)),
+        coupling=Coupling(
+            market=KINDS[kind](**{name: _per_trade(x, homes) for name, x in _arrays(market, dtype).items()}),
+            feeder=NoRows() if feeder is None else Feeder(**_arrays(feeder, dtype)),
+        ),
     )
 
 
@@ -69,8 +71,8 @@ def stacked(records: list[dict], dtype: str) -> SlotProblem:
 def plain(problem: SlotProblem) -> dict:
     """The inverse of `problem_of`: six digits, so that the file can be read."""
     fields = dict(problem.__dict__)
-    feeder = fields["feeder"]
-    market = problem.market
+    coupling = fields.pop("coupling")
+    market, feeder = coupling.market, coupling.feeder
     fields["market"] = {name: _plain(x) for name, x in market.__dict__.items()} | {"kind": market.kind}
     fields["feeder"] = {name: _plain(x) for name, x in feeder.__dict__.items()} or None
     return {name: x if isinstance(x, dict) else _plain(x) for name, x in fields.items()}

@@ -19,7 +19,7 @@ from slot_recipes import RECIPES
 from jaxp2p.model.markets import complete_graph, market_from_edges, no_market, pool_market, regular_graph
 from jaxp2p.model.network import Base, NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Market, Network
-from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.problem import Coupling, SlotProblem
 
 COMPLETE = 10**6  # partners: everybody with everybody
 
@@ -265,8 +265,7 @@ def _assemble(s: SimpleNamespace, layout: Layout, dtype: np.dtype) -> SlotProble
         unserved_price=array(2 * row_penalty if s.unserved is None else s.unserved)
         if layout.limited
         else None,
-        market=_market(s, layout, dtype),
-        feeder=feeder,
+        coupling=Coupling(market=_market(s, layout, dtype), feeder=feeder),
         row_offset=array(rows[0]),
         row_lower=array(rows[1]),
         row_upper=array(rows[2]),

@@ -7,7 +7,7 @@ from jaxp2p.model.markets import Pool
 from jaxp2p.model.types import Feeder
 from jaxp2p.slot import execute
 from jaxp2p.slot.gap import Gap
-from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.problem import Coupling, SlotProblem
 
 row = lambda *values: jnp.array(values, float)
 
@@ -52,8 +52,7 @@ def problem() -> SlotProblem:
         buy_max=row(jnp.inf, 0.9, jnp.inf),
         sell_max=row(1.2, jnp.inf, jnp.inf),
         unserved_price=jnp.array(10.0),
-        market=market,
-        feeder=feeder,
+        coupling=Coupling(market=market, feeder=feeder),
         row_offset=row(0.2, -0.3),
         row_lower=row(-4, -3),
         row_upper=row(0.5, 0.9),

@@ -6,7 +6,7 @@ import numpy as np
 from jaxp2p.model.markets import market_from_edges, no_market, pool_market, regular_graph
 from jaxp2p.model.network import Base, NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Network
-from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.problem import Coupling, SlotProblem
 
 
 def random_network(rng: np.random.Generator, buses: int, dtype) -> Network:
@@ -134,8 +134,7 @@ def random_slot(
         buy_max=array(load * rng.uniform(0.3, 3)) if limited else None,
         sell_max=array(np.full(homes, 3.0)) if limited else None,
         unserved_price=array(2.0) if limited else None,
-        market=trade,
-        feeder=feeder,
+        coupling=Coupling(market=trade, feeder=feeder),
         row_offset=rows[0],
         row_lower=rows[1],
         row_upper=rows[2],

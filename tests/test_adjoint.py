@@ -44,7 +44,7 @@ def slot(market, seed):
     """A slot with a binding network, and a fee for every trade: without one the trades are not unique."""
     problem = random_slot(seed, dtype=jnp.float64, homes=HOMES, market=market, binding=True)
     fee = jnp.where(problem.market.limit > 0, 0.02, 0.0)
-    return replace(problem, market=replace(problem.market, fee=fee))
+    return problem.coupled(market=replace(problem.market, fee=fee))
 
 
 def nothing(problem):
@@ -58,9 +58,8 @@ def changed(problem, change):
     moved = {n: getattr(problem, n) + change[n] for n in NAMES if n not in ("fee", "load", *POSITIVE)}
     moved |= {n: getattr(problem, n) * (1 + change[n]) for n in POSITIVE if n != "fee"}
     moved |= {n: getattr(problem, n) + change["load"] for n in ("load", "load_min", "load_max")}
-    return replace(
-        problem, **moved, market=replace(problem.market, fee=problem.market.fee * (1 + change["fee"]))
-    )
+    market = replace(problem.market, fee=problem.market.fee * (1 + change["fee"]))
+    return replace(problem.coupled(market=market), **moved)
 
 
 def objective(problem, answer):

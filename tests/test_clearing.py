@@ -55,14 +55,14 @@ def test_limits_that_one_price_does_not_honour_are_refused():
     one_closed = replace(problem.market, limit=problem.market.limit.at[0, 0].set(0))
     for market in (capped, marked, values, one_closed):
         with pytest.raises(ValueError, match="limits on trades"):
-            clear_pool(replace(problem, market=market))
+            clear_pool(problem.coupled(market=market))
     homes = jnp.full_like(problem.load, 2.0)
     limits = {"buy_max": homes, "sell_max": homes, "unserved_price": jnp.asarray(2.0)}
     for some in ({"buy_max": homes}, {"sell_max": homes}, limits):
         with pytest.raises(ValueError, match="limits on connections"):
             clear_pool(replace(problem, **some))
     with pytest.raises(ValueError, match="limits on trades and limits on connections"):
-        clear_pool(replace(problem, market=capped, **limits))
+        clear_pool(replace(problem.coupled(market=capped), **limits))
     with pytest.raises(ValueError, match="not a network"):
         clear_pool(random_slot(0, market="pool", binding=True))
 
@@ -70,7 +70,7 @@ def test_limits_that_one_price_does_not_honour_are_refused():
 def test_a_closed_pool_is_cleared_without_trades():
     problem = pool(1)
     market = replace(problem.market, limit=jnp.zeros_like(problem.market.limit))
-    closed = replace(problem, market=market)
+    closed = problem.coupled(market=market)
     best = optimum(closed)
     assert abs(float(clear_pool(closed).value) - best.objective) < 1e-6 * max(1, abs(best.objective))
     assert float(clear_pool(closed).value) > float(clear_pool(problem).value) + 1e-6

@@ -30,7 +30,7 @@ TIGHT = ADMM(
 def alone(seed, market):
     problem = random_slot(seed, dtype=jnp.float64, homes=8, market=market, binding=False)
     none = {n: jnp.zeros(0) for n in ("row_offset", "row_upper", "row_lower")}
-    return replace(problem, feeder=NoRows(), **none)
+    return replace(problem.coupled(feeder=NoRows()), **none)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_history_of_solve_fixed_ends_where_solve_does():
 def test_fees_below_zero_do_not_hang():
     """Tables refuse them; a gradient may step there. A circle pays for ever and no price is consistent."""
     problem = random_slot(11, homes=8, market="bilateral", binding=False)
-    problem = replace(problem, market=replace(problem.market, fee=problem.market.fee - 0.05))
+    problem = problem.coupled(market=replace(problem.market, fee=problem.market.fee - 0.05))
     result = solve(problem, ADMM(max_iter=100))
     assert result.iterations <= 100
     assert bool(jnp.all(jnp.isfinite(result.dispatch.injection)))

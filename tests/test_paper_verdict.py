@@ -111,7 +111,7 @@ def test_trades_whose_fee_no_price_difference_pays_are_closed():
         posed = problem()
         market = replace(posed.market, fee=jnp.full((1, 3), fee))
         price = None if limit is None else posed.unserved_price
-        posed = replace(posed, market=market, buy_max=limit, sell_max=limit, unserved_price=price)
+        posed = replace(posed.coupled(market=market), buy_max=limit, sell_max=limit, unserved_price=price)
         close(posed.trade_limit, np.full((1, 3), expected))
 
 

@@ -51,8 +51,7 @@ def test_sampling_keeps_the_starts(slots):
 def test_the_gradient_is_that_of_finite_differences(slots):
     row = lambda tree: jax.tree.map(lambda x: x[4], tree)
     start, rule = row(slots.start), constant_rule(FIXED, jnp.float64)
-    shared = {"market": slots.problem.market, "feeder": slots.problem.feeder}
-    problem = replace(row(replace(slots.problem, market=None, feeder=None)), **shared)
+    problem = replace(row(replace(slots.problem, coupling=None)), coupling=slots.problem.coupling)
     loss = jax.jit(lambda w: residual_loss(problem, replace(rule, weights=w), start, 10))
     gradient, step = jax.grad(loss)(rule.weights), 1e-6
     for i, j in ((0, 0), (1, 0), (0, 2), (1, 3)):

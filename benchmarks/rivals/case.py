@@ -122,8 +122,7 @@ def make_case(homes: int, market: str, *, seed: int = 0, length: int = SLOTS, ad
     problems, outcomes = [], []
     for t in range(horizon.slots):
         state, (problem, outcome, _) = clear(state, take(t))
-        constant = {"market": community.market, "feeder": community.feeder}
-        problems.append(type(problem)(**{**problem.__dict__, **constant}))
+        problems.append(problem.coupled(market=community.market, feeder=community.feeder))
         outcomes.append(jax.tree.map(np.asarray, outcome))
     return Case(community, problems, outcomes)
 

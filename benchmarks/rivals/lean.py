@@ -55,8 +55,8 @@ class Layout(NamedTuple):
 
 
 def host(problem: SlotProblem) -> dict:
-    """The leaves of a problem as float64 numpy arrays, market and feeder left out."""
-    names = [n for n in problem.__dataclass_fields__ if n not in ("market", "feeder")]
+    """The leaves of a problem as float64 numpy arrays, the coupling left out."""
+    names = [n for n in problem.__dataclass_fields__ if n != "coupling"]
     values = {n: getattr(problem, n) for n in names}
     return {n: None if v is None else np.asarray(v, float) for n, v in values.items()}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.control.bounds import lyapunov_parameters
-from jaxp2p.control.policy import lyapunov, suggest_penalties
+from jaxp2p.control.policy import coupling, lyapunov, suggest_penalties
 from jaxp2p.data.cases import load_case, window
 from jaxp2p.data.tables import Tables
 from jaxp2p.model.build import build_community, build_horizon
@@ -127,24 +127,23 @@ def record(task: engine.Task, numbers: np.ndarray) -> tuple[list[SlotProblem], l
     @jax.jit
     def run(numbers):
         def slot(lane, _):
-            problem = engine._unpack(task, lane.problem)
+            problem = engine.problem_of(task, lane)
             advance = partial(solvers.advance, problem, task.solver)
             search = jax.lax.while_loop(partial(solvers.running, task.solver), advance, lane.search)
             outcome = solvers.end(problem, task.solver, search)
             d = solvers.executed(problem, outcome).dispatch
             none = jnp.zeros((), jnp.int32)
             following, kept = engine._close(task, lane._replace(search=search), none, none)
-            return following, (lane.problem, {n: getattr(d, n) for n in names}, kept.cost_eur)
+            return following, (lane.posed.problem, {n: getattr(d, n) for n in names}, kept.cost_eur)
 
         one = lambda number: jax.lax.scan(slot, engine._start(task, number, number), length=task.slots)[1]
         return jax.lax.map(one, numbers)
 
-    packed, done, cost = jax.tree.map(np.asarray, run(jnp.asarray(numbers, jnp.int32)))
+    posed, done, cost = jax.tree.map(np.asarray, run(jnp.asarray(numbers, jnp.int32)))
     problems, points = [], []
-    market, feeder = task.community.market, task.community.feeder
+    shared = coupling(task.community, task.policy)
     for s in range(len(numbers)):
         for t in range(task.slots):
-            leaves = {k: None if v is None else v[s, t] for k, v in packed.items()}
-            problems.append(SlotProblem(**leaves, market=market, feeder=feeder))
+            problems.append(replace(jax.tree.map(lambda x: x[s, t], posed), coupling=shared))  # noqa: B023
             points.append({n: x[s, t].astype(float) for n, x in done.items()})
     return problems, points, cost

@@ -23,7 +23,7 @@ from jaxp2p.control.tuned import Memory, TunedValue
 from jaxp2p.model.devices import Fleet, Plugged, Plugs, Storage, Vehicles
 from jaxp2p.model.network import Base
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.problem import Coupling, SlotProblem
 
 BY_VALUE = 0  # what moves the batteries; from 1 on the rules of `control.rules`, in their order
 
@@ -360,6 +360,13 @@ def _decide_charging(
     return Decision(chosen, value, policy.exact * slope)
 
 
+def coupling(community: Community, policy: AnyPolicy) -> Coupling:
+    """What all slots of a community share under a policy; one that does not trade has its trades closed."""
+    market = community.market
+    limit = jnp.where(jnp.asarray(policy.trade) > 0, market.limit, 0)
+    return Coupling(market=replace(market, limit=limit), feeder=community.feeder)
+
+
 def slot_problem(
     community: Community,
     penalties: Penalties,
@@ -390,8 +397,6 @@ def slot_problem(
     else:
         decision = _decide(policy, community, slot, energy, slot_of_week, memory, charging)
     rows = community.feeder.limits(community.network, slot.grid_base)
-    market = community.market
-    limit = jnp.where(jnp.asarray(policy.trade) > 0, market.limit, 0)
     return SlotProblem(
         slot_hours=dt,
         price_buy=slot.price_buy,
@@ -411,8 +416,7 @@ def slot_problem(
         buy_max=homes.buy_max if homes.limited else None,
         sell_max=homes.sell_max if homes.limited else None,
         unserved_price=penalties.unserved if homes.limited else None,
-        market=type(market)(**{**market.__dict__, "limit": limit}),
-        feeder=community.feeder,
+        coupling=coupling(community, policy),
         row_offset=rows[0],
         row_lower=rows[1],
         row_upper=rows[2],

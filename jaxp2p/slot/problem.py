@@ -1,5 +1,8 @@
 """`SlotProblem`: the one object between a controller, which builds it, and a solver, which sees only it."""
 
+from dataclasses import replace
+from typing import Any
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -24,8 +27,16 @@ STORAGE = (  # fields of a `Storage` that a slot has under the same names
 
 
 @record
+class Coupling:
+    """What stands between the homes, the same in all slots of a community: without it each is alone."""
+
+    market: Market
+    feeder: Feeder | NoRows = NoRows()
+
+
+@record
 class SlotProblem:
-    """One slot of the whole community.
+    """One slot of the whole community: what this slot brings, and the `coupling` that all slots share.
 
     minimise over loads l, PV use g, charge c, discharge d, utility exchange, trades e
 
@@ -59,13 +70,26 @@ class SlotProblem:
     buy_max: Array | None  # (N,) kW; None: unlimited, like sell_max
     sell_max: Array | None  # (N,) kW
     unserved_price: Array | None  # () EUR/kWh beyond the tariffs
-    market: Market
-    feeder: Feeder | NoRows = NoRows()
+    coupling: Coupling
     row_offset: Array  # (R,) kW
     row_lower: Array  # (R,) kW
     row_upper: Array  # (R,) kW
     row_penalty: Array  # () EUR/kWh
     vehicles: Fleet | None = None
+
+    @property
+    def market(self) -> Market:
+        """Who trades with whom, at which fees."""
+        return self.coupling.market
+
+    @property
+    def feeder(self) -> Feeder | NoRows:
+        """The rows of the network."""
+        return self.coupling.feeder
+
+    def coupled(self, **parts: Any) -> "SlotProblem":
+        """The same slot with another market or feeder."""
+        return replace(self, coupling=replace(self.coupling, **parts))
 
     @property
     def tariff(self) -> Tariff:

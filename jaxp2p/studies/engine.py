@@ -29,7 +29,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from jaxp2p._pytree import record, static
-from jaxp2p.control.policy import AnyPolicy, Penalties, observe, remember
+from jaxp2p.control.policy import AnyPolicy, Penalties, coupling, observe, remember
 from jaxp2p.control.tuned import Memory
 from jaxp2p.model.network import Base
 from jaxp2p.model.types import Community, Horizon
@@ -37,11 +37,10 @@ from jaxp2p.scenarios.model import ScenarioModel, scenario_key
 from jaxp2p.simulation.step import Posed, Stored, at_start, execute, pose
 from jaxp2p.simulation.step import record as record_slot
 from jaxp2p.slot import solvers
-from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.problem import Coupling, SlotProblem
 from jaxp2p.slot.solvers import Solver
 from jaxp2p.studies.summary import Circumstances, Series, summarise
 
-SHARED = ("market", "feeder")  # parts of a slot that all scenarios have in common
 TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished theirs
 CORE_LANES = 32  # lanes that stay in the cache of a core
 SMALL = 64  # homes below which a core does more with CORE_LANES scenarios at a time than with one
@@ -77,22 +76,16 @@ class _Lane(NamedTuple):
     """One scenario under way."""
 
     carry: Any  # of the scenario model
-    problem: dict[str, Array | None]  # of the slot, what is not SHARED
-    posed: Posed  # the rest of it
+    posed: Posed  # without the coupling, which all lanes share
     grid: Base  # of this slot
     search: solvers.Search
     slot: Array  # () int32
     row: Array  # () int32, of the scenario in the batch; -1 before the first, and beyond the batch at its end
 
 
-def _pack(problem: SlotProblem) -> dict[str, Any]:
-    return {name: value for name, value in problem.__dict__.items() if name not in SHARED}
-
-
-def _unpack(task: Task, packed: dict[str, Any]) -> SlotProblem:
-    market = task.community.market
-    limit = jnp.where(jnp.asarray(task.policy.trade) > 0, market.limit, 0)
-    return SlotProblem(**packed, market=replace(market, limit=limit), feeder=task.community.feeder)
+def problem_of(task: Task, lane: _Lane) -> SlotProblem:
+    """The slot that a lane is at."""
+    return replace(lane.posed.problem, coupling=coupling(task.community, task.policy))
 
 
 class _Opened(NamedTuple):
@@ -136,11 +129,11 @@ def _start(task: Task, row: Array, number: Array) -> _Lane:
 
 
 def _lane(task: Task, opened: _Opened, begin: solvers.State, slot: Array, row: Array) -> _Lane:
-    problem, nothing = opened.posed.problem, cast(SlotProblem, None)  # packed beside it
+    problem = opened.posed.problem
+    apart = replace(problem, coupling=cast(Coupling, None))
     return _Lane(
         carry=opened.carry,
-        problem=_pack(problem),
-        posed=opened.posed._replace(problem=nothing),
+        posed=opened.posed._replace(problem=apart),
         grid=opened.grid,
         search=solvers.begin(problem, task.solver, begin),
         slot=slot,
@@ -150,7 +143,7 @@ def _lane(task: Task, opened: _Opened, begin: solvers.State, slot: Array, row: A
 
 def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tuple[_Lane, Series]:
     """Execute the slot that the lane has solved, and open the next one, if need be of the next scenario."""
-    problem = _unpack(task, lane.problem)
+    problem = problem_of(task, lane)
     outcome = solvers.end(problem, task.solver, lane.search)
     community = task.model.community(task.community, lane.carry)
     posed = lane.posed._replace(problem=problem)
@@ -209,7 +202,7 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
         return (state.row < count) & ~busy(state)
 
     def step(lane: _Lane) -> _Lane:
-        search = solvers.advance(_unpack(task, lane.problem), task.solver, lane.search)
+        search = solvers.advance(problem_of(task, lane), task.solver, lane.search)
         return lane._replace(search=search)
 
     def go_on(carry) -> Array:
@@ -267,7 +260,7 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
     padded = jnp.take(numbers, jnp.arange(groups * width), mode="clip").reshape(groups, width)
 
     def one(lane: _Lane) -> tuple[_Lane, Series]:
-        problem = _unpack(task, lane.problem)
+        problem = problem_of(task, lane)
         running = partial(solvers.running, task.solver)
         search = jax.lax.while_loop(running, partial(solvers.advance, problem, task.solver), lane.search)
         nothing = jnp.zeros((), jnp.int32)

@@ -33,7 +33,6 @@ from jaxp2p.slot.admm.residuals import Residuals
 from jaxp2p.slot.admm.solver import State, init, solve, solve_fixed, warm
 from jaxp2p.slot.problem import SlotProblem
 
-SHARED = ("market", "feeder")  # the same in all slots of a community
 NAMES = ("rho", "rho_injection")
 Row = dict[str, Any]  # arrays by field of the SlotProblem
 FEATURES = ("surplus", "binding rows", "price level", "price spread", "storage")
@@ -128,7 +127,7 @@ def iterations_needed(slots: Sample, rule: PenaltyRule) -> np.ndarray:
 
 def _axis(problem: SlotProblem, name: str) -> int | None:
     """0 for a field with an axis of slots, None for one that all slots share (or that is absent)."""
-    return None if name in SHARED or getattr(problem, name) is None else 0
+    return None if name == "coupling" or getattr(problem, name) is None else 0
 
 
 def _split(problem: SlotProblem) -> tuple[SlotProblem, Row]:

@@ -2,23 +2,24 @@
 
 from typing import ClassVar
 
-from jax import Array
-
 from jaxp2p._pytree import record
 from jaxp2p.model.types import Market
+from jaxp2p.slot.method import Adjoint, Method, Steps
 from jaxp2p.slot.newton import adjoint, solver
-from jaxp2p.slot.newton.solver import Outcome, Search, State
+from jaxp2p.slot.newton.solver import State
 from jaxp2p.slot.newton.state import Settings
 from jaxp2p.slot.problem import SlotProblem
 
 
 @record
-class Newton(Settings):
+class Newton(Settings, Method):
     """See `slot.solvers.Solver` for the methods and `Settings` for the numbers."""
 
     needs: ClassVar[str] = "the market pool or none, and no limits on trades or connections"
     cheap: ClassVar[bool] = True
     by_price: ClassVar[bool] = True
+    steps: ClassVar[Steps] = solver
+    adjoint: ClassVar[Adjoint] = adjoint
 
     @staticmethod
     def suits(market: Market, *, connection_limits: bool) -> bool:
@@ -29,21 +30,3 @@ class Newton(Settings):
 
     def warm(self, problem: SlotProblem, state: State) -> State:
         return state
-
-    def solve(self, problem: SlotProblem, state: State) -> Outcome:
-        return solver.solve(problem, self, state)
-
-    def differentiable(self, problem: SlotProblem, state: State) -> Outcome:
-        return adjoint.solve(problem, self, state)
-
-    def begin(self, problem: SlotProblem, state: State) -> Search:
-        return solver.begin(problem, self, state)
-
-    def running(self, search: Search) -> Array:
-        return solver.running(self, search)
-
-    def advance(self, problem: SlotProblem, search: Search) -> Search:
-        return solver.advance(problem, self, search)
-
-    def end(self, problem: SlotProblem, search: Search) -> Outcome:
-        return solver.end(problem, self, search)
