@@ -26,7 +26,8 @@ from jaxp2p.runs.runner import make_policies, penalties_of, policy_names
 from jaxp2p.runs.verification import compare, optimum
 from jaxp2p.simulation import costate
 from jaxp2p.simulation.accounting import end_value, usual_prices
-from jaxp2p.simulation.forward import Schedule, simulate, simulate_in_pieces
+from jaxp2p.simulation.forward import Schedule, simulate, simulate_in_pieces, slots
+from jaxp2p.simulation.step import at_start, pose
 from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.solvers import ADMM, choose_solver
 from jaxp2p.slot.status import Status
@@ -323,10 +324,22 @@ def test_empty_members_have_no_vehicles_and_change_nothing():
     case = driving("rural1", days=0.25, dtype="float64", vehicles=9, seats=2, market="pool", seed=14)
     padded, longer = pad_community(case.community, case.horizon, 10)
     assert padded.size == 30 and longer.plugs.floor.shape[1:] == (2, 30)
-    found = []
-    for community, horizon in ((case.community, case.horizon), (padded, longer)):
-        policy, penalties = make_policies(community, horizon)["charge_at_once"], penalties_of(horizon)
-        found.append(simulate_in_pieces(community, horizon, penalties, policy, EXACT_NEWTON))
-    one, other = found
-    np.testing.assert_allclose(other.vehicle_energy[..., : case.size], one.vehicle_energy, atol=1e-9)
-    np.testing.assert_allclose(np.sum(other.cost), np.sum(one.cost), rtol=1e-6)
+    parts = [(case.community, case.horizon), (padded, longer)]
+    policies = [make_policies(*part)["charge_at_once"] for part in parts]
+
+    @jax.jit
+    def posed(part, policy, t):
+        community, horizon = part
+        slot = jax.tree.map(lambda x: x[t], slots(horizon))
+        now, penalties = at_start(community, slot), penalties_of(horizon)
+        problem = pose(community, penalties, policy, slot, now, t, None).problem
+        ramps = problem.devices.ramps()
+        return (problem.base, *ramps), jnp.sum(problem.vehicles.storage.charge_min)
+
+    for t in range(0, case.horizon.slots, 4):
+        (one, charged), (other, _) = map(posed, parts, policies, [jnp.asarray(t)] * 2)
+        for mine, theirs in zip(one, other, strict=True):
+            np.testing.assert_array_equal(theirs[..., : case.size], mine)
+        base, _, _, gain = other
+        assert not np.any(base[case.size :]) and not np.any(gain[:, case.size :])  # whatever the price
+        assert charged > 0
