@@ -86,7 +86,9 @@ def test_a_state_is_the_definition_on_the_host_and_in_the_kernel(case):
     for grid, kind in ((on_host(network), np.asarray), (network, jnp.asarray)):
         base = grid.base(kind(p), kind(q), slack_voltage=1.02)
         state = grid.state(base, kind(more))
-        assert all(isinstance(part, np.ndarray) == (kind is np.asarray) for part in (*base, *state))
+        assert all(
+            isinstance(part, np.ndarray) == (kind is np.asarray) for part in jax.tree.leaves((base, state))
+        )
         np.testing.assert_allclose(state.voltage, np.sqrt(squared), rtol=1e-12)
         np.testing.assert_allclose(state.flow, (p + more) @ below.T, rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(base.reactive, q @ below.T, rtol=1e-9, atol=1e-9)

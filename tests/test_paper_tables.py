@@ -159,21 +159,35 @@ def test_every_series_of_the_horizon(community, tables):
     # with the network: the background, and B, who decides nothing; reactive power of everybody.
     # kW at n2: -0.6 - 3 * 0.5 = -2.1, then -1.2 - 3 = -4.2; at n1 -0.25
     # kvar at n2: -0.1 - 0.25 = -0.35, then -0.2 - 0.5 = -0.7; at n1 -0.4 * 0.3 = -0.12, then -0.28
-    # v^2 at n1: 1.0404 - 2 (0.00125 * 2.35 + 0.0005 * 0.47), then of 4.45 and 0.98; at n2:
-    # 1.0404 - 2 (0.00125 * 0.25 + 0.00425 * 2.1 + 0.0005 * 0.12 + 0.0025 * 0.35), and so on
+    # the linear law has the shunts at 1 p.u. besides, 1 uS at 160 ohm is 0.00016 kVA: half of L's charging is
+    # 0.00016 kvar at n2 and n1; T: -0.00012 kvar and 0.00028 kW at n1, where the shunt takes 0.15, -0.35
+    # n2: -2.1, -0.34984, then -4.2, -0.69984; n1: -0.40028, 0.23004, then -0.40028, 0.07004
+    # behind the ratio 0.975 v^2 starts from 1.0404 / 0.975^2; n1: -2 (0.00125 * 2.50028 + 0.0005 * 0.1198),
+    # then of 4.60028 and 0.6298; n2: -2 (0.00125 * 0.40028 + 0.00425 * 2.1 - 0.0005 * 0.23004 +
+    # 0.0025 * 0.34984), and so on
+    idle = 1.0404 / 0.975**2
     expected = {
         "slot_hours": 0.5,
         "load": [[1.5, 0.8], [3, 1.8]],
         "pv": [[0, 1.2], [0, 4.8]],
         "price_buy": [0.30, 0.36],
         "price_sell": [0.07, 0.08],
-        "voltage_base": [[1.0404, 1.020055, 1.034055], [1.0404, 1.000295, 1.028295]],
-        "flow_base": [[-2.1, -2.35], [-4.2, -4.45]],
-        "flow_reactive": [[-0.35, -0.47], [-0.7, -0.98]],
+        "voltage_base": [
+            [1.0404, idle - 0.02036986, idle - 0.0063705],
+            [1.0404, idle - 0.04012986, idle - 0.0121305],
+        ],
+        "flow_base": [[-2.1, -2.50028], [-4.2, -4.60028]],
+        "flow_reactive": [[-0.34984, -0.1198], [-0.69984, -0.6298]],
+        "active_base": [[0, -2.1, -0.25], [0, -4.2, -0.25]],
+        "reactive_base": [[0, -0.35, -0.12], [0, -0.7, -0.28]],
         # lowest and highest of what is known, and the mean, less 0.30; then nothing more is known
         "price_ahead": [[0, 0.06, 0.03], [0, 0, 0]],
     }
-    assert set(horizon.__dict__) == {*expected, "plugs", "mark"} and horizon.plugs is None
+    assert set(horizon.__dict__) == {*expected, "dependent_base", "plugs", "mark"} and horizon.plugs is None
+    # half of n2's background goes with the voltage, a quarter with its square
+    parts = [[-0.3, -0.6], [-0.05, -0.1], [-0.15, -0.3], [-0.025, -0.05]]
+    for found, at_n2 in zip(horizon.dependent_base, parts, strict=True):
+        close(found, [[0, at_n2[0], 0], [0, at_n2[1], 0]])
     for name, values in expected.items():
         np.testing.assert_allclose(getattr(horizon, name), values, rtol=1e-12, atol=1e-12, err_msg=name)
 

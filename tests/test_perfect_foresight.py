@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import clarabel
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from jaxp2p.hindsight.horizon_qp import solve_horizon
 from jaxp2p.hindsight.horizon_settlement import row_excess
 from jaxp2p.hindsight.perfect_foresight import horizon_data, perfect_foresight
 from jaxp2p.model.markets import KINDS
-from jaxp2p.model.network import Base, NoRows
+from jaxp2p.model.network import NoRows
 from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Network, Prosumers
 
 pytestmark = pytest.mark.slow
@@ -426,7 +427,7 @@ def test_network_binds_and_its_prices_are_complementary():
 def test_row_limits_agree_with_the_network_module():
     community, horizon = case(10, network=True)
     data, _ = horizon_data(community, horizon, terminal_price=0.0, row_penalty=1.0, unserved_price=1.0)
-    base = Base(*map(jnp.asarray, horizon.grid_base))  # as the kernel has it
+    base = jax.tree.map(jnp.asarray, horizon.grid_base)  # as the kernel has it
     expected = community.feeder.limits(community.network, base)
     for ours, theirs in zip((data.offset, data.lower, data.upper), expected, strict=True):
         np.testing.assert_allclose(ours, np.asarray(theirs), rtol=1e-6)

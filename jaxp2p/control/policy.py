@@ -21,7 +21,7 @@ from jaxp2p.control.charging import RULES as CHARGING
 from jaxp2p.control.rules import RULES
 from jaxp2p.control.tuned import Memory, TunedValue
 from jaxp2p.model.devices import Fleet, Plugged, Plugs, Storage, Vehicles
-from jaxp2p.model.network import Base
+from jaxp2p.model.network import Base, VoltageDependent
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.slot.problem import Coupling, SlotProblem
 
@@ -125,12 +125,22 @@ class Slot(NamedTuple):
     flow_base: Array  # (L,) kW
     flow_reactive: Array  # (L,) kvar
     price_ahead: Array  # (3,) EUR/kWh
+    active_base: Array | None = None  # (B,) kW
+    reactive_base: Array | None = None  # (B,) kvar
+    dependent_base: VoltageDependent | None = None  # (B,)
     plugs: Plugs | None = None  # (K, N)
 
     @property
     def grid_base(self) -> Base:
         """What the network carries without the flexible homes."""
-        return Base(self.voltage_base, self.flow_base, self.flow_reactive)
+        return Base(
+            self.voltage_base,
+            self.flow_base,
+            self.flow_reactive,
+            self.active_base,
+            self.reactive_base,
+            self.dependent_base,
+        )
 
 
 class Penalties(NamedTuple):

@@ -4,6 +4,9 @@ With the admittances y_k = 1 / (r_k + j x_k) the branches together have the impe
 branch k carries the share |y_k| / |sum y| of the current. The pair is full when the first of them is:
 
     s_max = min_k s_max_k |sum y| / |y_k|,   the sum of the ratings where the branches are alike.
+
+Shunt admittances add up. Transformers of unlike turns ratios drive a current around between them: no one
+branch is that, and they are refused.
 """
 
 from __future__ import annotations
@@ -11,7 +14,37 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from jaxp2p.data.faults import Fault
+from jaxp2p.data.faults import Fault, row_faults
+
+SHUNTS = ("g_us", "b_us")
+ALIKE = 1e-9  # ratios this close are one
+
+
+def ratio_faults(lines: pd.DataFrame) -> list[Fault]:
+    """A turns ratio where there is no transformer, and parallel transformers of unlike ratios."""
+    names, kind = lines["line_id"].to_numpy(), lines["kind"].to_numpy()
+    start, end, ratio = (lines[column].to_numpy() for column in ("from_bus", "to_bus", "ratio"))
+    faults = row_faults(
+        "lines",
+        "ratio",
+        (ratio != 1) & (kind != "transformer"),
+        lambda i: f"{names[i]}: a {kind[i] or 'branch'} has no turns ratio, {ratio[i]:g} must be 1",
+    )
+    first: dict[tuple[str, str], int] = {}
+    unlike = np.zeros(len(lines), bool)
+    outward = np.array([a <= b for a, b in zip(start, end, strict=True)], bool)
+    seen = np.where(outward, ratio, 1 / ratio)  # in one direction
+    for i, (a, b) in enumerate(zip(start, end, strict=True)):
+        unlike[i] = abs(seen[i] / seen[first.setdefault((min(a, b), max(a, b)), i)] - 1) > ALIKE
+    return faults + row_faults(
+        "lines",
+        "ratio",
+        unlike,
+        lambda i: (
+            f"{names[i]}: turns ratio {ratio[i]:g} beside another in parallel, "
+            f"{names[first[min(start[i], end[i]), max(start[i], end[i])]]}: a current would go around"
+        ),
+    )
 
 
 def repeated_pairs(start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -43,8 +76,9 @@ def merge_parallel(lines: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
         first, name = group[0], " + ".join(lines["line_id"].iloc[group])
         kinds = set(lines["kind"].iloc[group])
         kind = "transformer" if "transformer" in kinds else "line"
-        columns = ["line_id", "kind", "r_ohm", "x_ohm", "s_max_kva"]
-        merged.loc[first, columns] = [name, kind, impedance.real, impedance.imag, rating]
+        shunts = [float(lines[column].iloc[group].sum()) for column in SHUNTS]
+        columns = ["line_id", "kind", "r_ohm", "x_ohm", "s_max_kva", *SHUNTS]
+        merged.loc[first, columns] = [name, kind, impedance.real, impedance.imag, rating, *shunts]
         rated = f"{rating:,.4g} kVA" if np.isfinite(rating) else "unrated"
         text = (
             f'{name} between "{start[first]}" and "{end[first]}" lie in parallel and count as one {kind}: '

@@ -22,7 +22,17 @@ from jaxp2p.model.markets import (
     regular_graph,
 )
 from jaxp2p.model.match import mark_of
-from jaxp2p.model.network import Network, NoRows, controllable_rows, on_host, radial_matrices
+from jaxp2p.model.network import (
+    Network,
+    NoRows,
+    Pi,
+    VoltageDependent,
+    controllable_rows,
+    on_host,
+    radial_matrices,
+    tree_of,
+    voltage_scale,
+)
 from jaxp2p.model.types import Community, Horizon, Market, Prosumers
 from jaxp2p.settings.model import DEFAULT_FEE, GRAPHS, MARKETS, Trading
 
@@ -127,9 +137,13 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
     reactive = scaled(profiles, homes["reactive_profile"], homes["load_kvar"])
     _, reactive_at_bus = _member_series(reactive, bus, None, buses=len(bus_ids))
     buses = tables.buses.set_index("bus_id").loc[list(bus_ids)]
+    taken = [
+        -scaled(profiles, buses["background_profile"], buses[column], absent=1.0).rows()
+        for column in ("background_kw", "background_kvar")
+    ]
     active_base, reactive_base = (
-        -scaled(profiles, buses["background_profile"], buses[column], absent=1.0).rows() - members
-        for column, members in (("background_kw", load_at_bus), ("background_kvar", reactive_at_bus))
+        background - members
+        for background, members in zip(taken, (load_at_bus, reactive_at_bus), strict=True)
     )
     slack = float(buses["v_set_pu"].iloc[0])
     base = on_host(community.network).base(active_base, reactive_base, slack_voltage=slack)
@@ -144,6 +158,9 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         voltage_base=array(base.voltage),
         flow_base=array(base.flow),
         flow_reactive=array(base.reactive),
+        active_base=array(active_base),
+        reactive_base=array(reactive_base),
+        dependent_base=_dependent(buses, taken[0], taken[1], kind),
         price_ahead=array(published_prices(zoned_time(tables), buy)),
         plugs=_plugs(stays, vehicles, profiles["time"], buy, kind),
         mark=community.mark,
@@ -287,22 +304,43 @@ def _network(tables: Tables, bus_ids: tuple[str, ...], kind: np.dtype) -> Networ
     tail, head = (lines[end].map(number).to_numpy(int) for end in ("from_bus", "to_bus"))
     volts = buses["vn_kv"].to_numpy(float)
     base = np.minimum(volts[tail], volts[head]) ** 2 * 1000  # kV^2 to ohm per p.u. and kW
-    resistance, reactance, downstream = radial_matrices(
-        tail, head, lines["r_ohm"].to_numpy(float) / base, lines["x_ohm"].to_numpy(float) / base, len(bus_ids)
+    column = lambda name: lines[name].to_numpy(float)
+    pi = Pi(
+        tail,
+        head,
+        (column("r_ohm") + 1j * column("x_ohm")) / base,
+        (column("g_us") + 1j * column("b_us")) * base / 1e6,
+        column("ratio"),
     )
+    shunt = buses["shunt_kw"].to_numpy(float) - 1j * buses["shunt_kvar"].to_numpy(float)
+    by_current = (lines["kind"] == "line").to_numpy(float)
+    scale, behind = voltage_scale(pi, len(bus_ids))
+    seen = pi.impedance / behind**2
+    resistance, reactance, downstream = radial_matrices(tail, head, seen.real, seen.imag, len(bus_ids))
     array = lambda x: jnp.asarray(x, kind)
     return Network(
-        resistance=array(resistance),
-        reactance=array(reactance),
+        resistance=array(scale[:, None] ** 2 * resistance),
+        reactance=array(scale[:, None] ** 2 * reactance),
         downstream=array(downstream),
         slack_voltage=array(buses["v_set_pu"].iloc[0]),
         voltage_min=array(buses["v_min_pu"].to_numpy(float)),
         voltage_max=array(buses["v_max_pu"].to_numpy(float)),
-        rating=array(lines["s_max_kva"].to_numpy(float)),
+        rating=array(column("s_max_kva")),
+        tree=tree_of(pi, shunt, by_current, kind),
         bus_ids=bus_ids,
         branch_ids=tuple(lines["line_id"]),
         branch_kinds=tuple(lines["kind"]),
     )
+
+
+def _dependent(
+    buses: pd.DataFrame, active: np.ndarray, reactive: np.ndarray, kind: np.dtype
+) -> VoltageDependent | None:
+    """The parts of the background (T, B) that go with the voltage; None without."""
+    shares = [buses[f"background_{part}_share"].to_numpy(float) for part in ("i", "z")]
+    if not any(share.any() for share in shares):
+        return None
+    return VoltageDependent(*(jnp.asarray(s * power, kind) for s in shares for power in (active, reactive)))
 
 
 def _market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, kind) -> Market:

@@ -8,9 +8,10 @@ where that range is outside a limit, no market and no control can keep it.
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
-from jaxp2p.model.network import Base, on_host
+from jaxp2p.model.network import on_host
 from jaxp2p.model.types import Community, Horizon
 
 VOLTAGE_TOLERANCE = 1e-4  # p.u.
@@ -58,7 +59,7 @@ def impossible_limits(community: Community, horizon: Horizon) -> list[Impossible
 
     for start in range(0, size, rows):
         block = slice(start, start + rows)
-        base = on_host(Base(*(x[block] for x in horizon.grid_base)))
+        base = on_host(jax.tree.map(lambda x, block=block: x[block], horizon.grid_base))
         bottom, top = (grid.state(base, power) for power in _injections(community, horizon, block))
         # a limit is broken from below by the largest voltage there can be, and from above by the least
         add("v_max_pu", start, bottom.voltage - grid.voltage_max, VOLTAGE_TOLERANCE)

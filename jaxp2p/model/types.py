@@ -12,7 +12,7 @@ from jax import Array
 from jaxp2p._pytree import record, static
 from jaxp2p.model.devices import Battery, Plugs, Vehicles
 from jaxp2p.model.markets import Market
-from jaxp2p.model.network import Base, Feeder, Network, NoRows
+from jaxp2p.model.network import Base, Feeder, Network, NoRows, VoltageDependent
 
 
 @record
@@ -68,8 +68,8 @@ class Community:
 class Horizon:
     """What nature and the tariffs bring in T consecutive slots (known slot by slot, never ahead).
 
-    The three `base` arrays are what the network carries without the flexible homes: loads of homes that
-    have nothing to decide, background loads, and all reactive power.
+    The `base` arrays are what the network carries without the flexible homes: loads of homes that have
+    nothing to decide, background loads, and all reactive power.
     """
 
     slot_hours: Array  # () h, dt
@@ -81,6 +81,9 @@ class Horizon:
     flow_base: Array  # (T, L) kW, positive towards the slack (injections downstream)
     flow_reactive: Array  # (T, L) kvar
     price_ahead: Array  # (T, 3) EUR/kWh, what a day-ahead market has published, see `data.day_ahead`
+    active_base: Array | None = None  # (T, B) kW injected, for the AC flow; None: made by hand
+    reactive_base: Array | None = None  # (T, B) kvar
+    dependent_base: VoltageDependent | None = None  # (T, B), parts of both that go with the voltage
     plugs: Plugs | None = None  # (T, K, N) when vehicles are plugged in; where the community has vehicles
     mark: str = static(default="")  # of the Community that it was made for
 
@@ -92,7 +95,14 @@ class Horizon:
     @property
     def grid_base(self) -> Base:
         """What the network carries without the flexible homes."""
-        return Base(self.voltage_base, self.flow_base, self.flow_reactive)
+        return Base(
+            self.voltage_base,
+            self.flow_base,
+            self.flow_reactive,
+            self.active_base,
+            self.reactive_base,
+            self.dependent_base,
+        )
 
     def slice(self, start: int, stop: int) -> "Horizon":
         """Slots start to stop as a horizon of its own."""

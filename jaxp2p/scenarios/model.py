@@ -124,7 +124,7 @@ class ScenarioModel:
             row = effect.row(horizon, key, row)
         source = Slot(
             slot_hours=horizon.slot_hours,
-            **{name: getattr(horizon, name)[row] for name in OF_THE_DAY},
+            **jax.tree.map(lambda x: x[row], {name: getattr(horizon, name) for name in OF_THE_DAY}),
             plugs=jax.tree.map(lambda x: x[t], horizon.plugs),
         )
         present = community.prosumers.battery.owned
@@ -208,4 +208,4 @@ def _with_base_load(community: Community, slot: Slot, more: Array) -> Slot:
     """The slot when homes that the base values hold take `more` (N,) kW."""
     network = community.network
     moved = network.moved(slot.grid_base, -network.at_buses(more, community.prosumers.bus))
-    return slot._replace(voltage_base=moved.voltage, flow_base=moved.flow)
+    return slot._replace(voltage_base=moved.voltage, flow_base=moved.flow, active_base=moved.active_bus)

@@ -21,7 +21,15 @@ EXTENSIVE = ("energy_min", "energy_max", "energy_start", "charge_max", "discharg
 def without_network(community: Community, horizon: Horizon) -> tuple[Community, Horizon]:
     """The same homes and slots where the grid has no limits."""
     nobody = jnp.zeros((horizon.slots, 0), horizon.load.dtype)
-    bare = replace(horizon, voltage_base=nobody, flow_base=nobody, flow_reactive=nobody)
+    bare = replace(
+        horizon,
+        voltage_base=nobody,
+        flow_base=nobody,
+        flow_reactive=nobody,
+        active_base=None,
+        reactive_base=None,
+        dependent_base=None,
+    )
     return community.without_network(), bare
 
 

@@ -1,20 +1,31 @@
-"""The network, in one room: its law (what injections do) and the rows that a market must keep.
+"""The network, in one room: its laws (what injections do, linear and AC) and the rows of a market.
 
 Nobody else states either. `simulation`, `studies`, `scenarios`, `hindsight` and the reports ask the `Network`
 for a state and the `Feeder` for rows; solvers see rows only.
 """
 
-from jaxp2p.model.network.law import Base, Network, State, on_host, radial_matrices
+from jaxp2p.model.network.law import Base, Network, State, VoltageDependent, on_host, radial_matrices
+from jaxp2p.model.network.power_flow import Flow, FlowStatus, power_flow, sensitivities
 from jaxp2p.model.network.rows import Feeder, Limits, NoRows, controllable_rows
+from jaxp2p.model.network.tree import Pi, Tree, tree_of, voltage_scale
 
 __all__ = [
     "Base",
     "Feeder",
+    "Flow",
+    "FlowStatus",
     "Limits",
     "Network",
     "NoRows",
+    "Pi",
     "State",
+    "Tree",
+    "VoltageDependent",
     "controllable_rows",
     "on_host",
+    "power_flow",
     "radial_matrices",
+    "sensitivities",
+    "tree_of",
+    "voltage_scale",
 ]

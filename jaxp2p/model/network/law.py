@@ -6,6 +6,11 @@ Baran and Wu's branch flow equations without losses: with r, x in p.u. per kW on
 
 where R_nm adds the resistances that the paths of n and m share. Reactive power is fixed within a slot, so
 the rating |P + jQ| <= S is the exact interval |P| <= sqrt(S^2 - Q^2).
+
+Shunts and loads that go with the voltage count as constant power, with what they take at 1 p.u. A transformer
+off its nominal ratio scales all that is behind it (`tree.py`): with k_n the voltage of bus n over that of the
+slack when nothing flows, v_n = k_n^2 (v0^2 + ...) with impedances as the slack sees them. `power_flow` is the
+AC power flow of the same network.
 """
 
 from typing import NamedTuple, TypeVar
@@ -18,8 +23,18 @@ from jax.lax import Precision
 
 from jaxp2p._pytree import record, static
 from jaxp2p.model.devices.arrays import Values, namespace
+from jaxp2p.model.network.tree import Tree, rooted
 
 T = TypeVar("T")
+
+
+class VoltageDependent(NamedTuple):
+    """Parts of what is injected, at 1 p.u.; they go with |v| (constant current) and |v|^2 (impedance)."""
+
+    current_active: Values  # (..., B) kW
+    current_reactive: Values  # (..., B) kvar
+    impedance_active: Values  # (..., B) kW
+    impedance_reactive: Values  # (..., B) kvar
 
 
 class Base(NamedTuple):
@@ -28,6 +43,9 @@ class Base(NamedTuple):
     voltage: Values  # (..., B) p.u.^2
     flow: Values  # (..., L) kW, positive towards the slack (injections downstream)
     reactive: Values  # (..., L) kvar
+    active_bus: Values | None = None  # (..., B) kW injected, at 1 p.u.; without the shunts of the network
+    reactive_bus: Values | None = None  # (..., B) kvar
+    dependent: VoltageDependent | None = None  # parts of both; None: no load goes with the voltage
 
 
 class State(NamedTuple):
@@ -44,13 +62,15 @@ class Network:
     The methods take and give NumPy or JAX arrays, with any leading axes; `on_host` makes NumPy leaves.
     """
 
-    resistance: Array  # (B, B) p.u. voltage squared per kW: the R of the formula; row and column 0 are 0
+    resistance: Array  # (B, B) p.u. voltage squared per kW: the R of the formula; row and column 0 are 0;
+    # rows: whose voltage, columns: where injected; symmetric without off-nominal ratios
     reactance: Array  # (B, B) p.u. voltage squared per kvar
     downstream: Array  # (L, B) 1 where the bus lies downstream of the branch
     slack_voltage: Array  # () p.u.
     voltage_min: Array  # (B,) p.u.
     voltage_max: Array  # (B,) p.u.
     rating: Array  # (L,) kVA, inf when unrated
+    tree: Tree | None = None  # for the AC power flow
     bus_ids: tuple[str, ...] = static(default=())
     branch_ids: tuple[str, ...] = static(default=())
     branch_kinds: tuple[str, ...] = static(default=())  # "line" or "transformer"
@@ -75,20 +95,23 @@ class Network:
 
     def base(self, active: Values, reactive: Values, *, slack_voltage: float) -> Base:
         """What injections (..., B) kW and kvar make of a network in which nothing else happens."""
-        return Base(
-            voltage=slack_voltage**2 + self._rise(active, reactive),
-            flow=self._flow(active),
-            reactive=self._flow(reactive),
-        )
+        p, q, idle = active, reactive, slack_voltage**2
+        if self.tree is not None:
+            idle = self._spread(idle * self.tree.scale**2, active)
+            if self.tree.shunted:
+                conductance, susceptance = self.tree.shunt / self.tree.scale**2
+                p, q = p - self._spread(conductance, p), q + self._spread(susceptance, q)
+        return Base(idle + self._rise(p, q), self._flow(p), self._flow(q), active, reactive)
 
     def moved(self, base: Base, active: Values) -> Base:
         """The base values when (..., B) kW more are injected; loads count below zero."""
         voltage, flow = base.voltage + self._rise(active), base.flow + self._flow(active)
-        return base._replace(voltage=voltage, flow=flow)
+        at_bus = None if base.active_bus is None else base.active_bus + active
+        return base._replace(voltage=voltage, flow=flow, active_bus=at_bus)
 
     def state(self, base: Base, active: Values) -> State:
         """Voltages and flows when (..., B) kW are injected beside what `base` holds."""
-        squared, flow, _ = self.moved(base, active)
+        squared, flow = self.moved(base, active)[:2]
         xp = namespace(squared)
         return State(xp.sqrt(xp.maximum(squared, 0)), flow)
 
@@ -115,8 +138,8 @@ class Network:
 
     def _rise(self, active: Values, reactive: Values | None = None) -> Values:
         """(..., B) p.u.^2 that injections add to the squared voltages."""
-        moved = _times(active, self.resistance)
-        return 2 * (moved if reactive is None else moved + _times(reactive, self.reactance))
+        moved = _times(active, self.resistance.T)
+        return 2 * (moved if reactive is None else moved + _times(reactive, self.reactance.T))
 
     def _flow(self, power: Values) -> Values:
         """(..., L): what flows through every branch, of injections (..., B)."""
@@ -146,20 +169,10 @@ def radial_matrices(
     `tail`, `head` (L,) are the two ends of every branch in any order; the branches must form a spanning
     tree (the validation of the tables sees to that). Impedances in any unit per kW; R and X inherit it.
     """
-    neighbours: list[list[tuple[int, int]]] = [[] for _ in range(buses)]
-    for branch, (a, b) in enumerate(zip(tail, head, strict=True)):
-        neighbours[a].append((branch, b))
-        neighbours[b].append((branch, a))
+    near, far, order = rooted(tail, head, buses)
     path = np.zeros((buses, len(tail)), bool)  # branches between the slack and every bus
-    order, seen = [0], {0}
-    for bus in order:
-        for branch, other in neighbours[bus]:
-            if other not in seen:
-                seen.add(other)
-                order.append(other)
-                path[other] = path[bus]
-                path[other, branch] = True
-    if len(seen) != buses:
-        raise ValueError(f"{buses - len(seen)} of {buses} buses are not connected to the slack")
+    for branch in order:
+        path[far[branch]] = path[near[branch]]
+        path[far[branch], branch] = True
     weights = path.astype(float)
     return (weights * resistance) @ weights.T, (weights * reactance) @ weights.T, weights.T
