@@ -2,8 +2,8 @@
 
 Z_nm adds the impedances that the paths of n and m from the slack share. Up to some hundred buses a product
 with Z is the fastest there is. A larger tree is cut into blocks of few buses; the buses of a block hang on
-one bus of another block, its post. With the Z of every block alone, and the currents of whole blocks entering at
-their posts, the product is exact:
+one bus of another block, its post. With the Z of every block alone, and the currents of whole blocks entering
+at their posts, the product is exact:
 
     u = u0 + P^T diag(Z_k) P i,   (P i)_n = i_n + what all the blocks behind post n inject.
 """

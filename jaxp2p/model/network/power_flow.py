@@ -5,9 +5,9 @@ With Z the impedance of the tree and u the scaled voltages (`tree.py`), the flow
     u = v0 + Z i(u),    i(u) = conj(s(|v|) / u) - y u,    s(|v|) = s + s_I (|v| - 1) + s_Z (|v|^2 - 1),
 
 found by iterating it from the currents of the flat start or of an earlier flow (the Z-bus method; Chen et
-al., Distribution system power flow analysis, a rigid approach, IEEE Transactions on Power Delivery 6, 1991). For
-one load it converges up to the nose of its curve, at the rate |Z s| / |u|^2. Where it does not (feeding and
-loading buses of unlike cos phi), currents that move half-way do, wherever the Jacobian is not yet singular.
+al., Distribution system power flow analysis, a rigid approach, IEEE Transactions on Power Delivery 6, 1991).
+For one load it converges up to the nose of its curve, at the rate |Z s| / |u|^2. Where it does not (feeding
+and loading buses of unlike cos phi), currents that move half-way do, as long as the Jacobian is regular.
 """
 
 import enum
@@ -108,7 +108,8 @@ def power_flow(
 
     dependent: parts of the injections that go with the voltage. start: an earlier flow of the same shape,
     whose voltages are begun with. tolerance: of the residual in kVA; by default what moves no voltage by more
-    than 2e-7 p.u. in float32 and 1e-11 in float64, or what rounding leaves of the injections, if that is more.
+    than 2e-7 p.u. in float32 and 1e-11 in float64, or what rounding leaves of the injections where that is
+    more.
 
     Loading is that of the worse end: of a line by current, over the current s_max_kva / (sqrt(3) vn_kv); of a
     transformer by apparent power, over s_max_kva.

@@ -2,9 +2,9 @@
 
 A branch is an ideal transformer at `from_bus` (of a line: none) and behind it a pi: the series impedance,
 half of its shunt admittance at either end (as in MATPOWER and power-grid-model). In a tree the ideal
-transformers go away by scaling. Let k_n be the voltage of bus n over that of the slack when nothing flows and there are no
-shunts, and m_l the same behind the ideal transformer of branch l. In the voltages u = v / k and the currents
-k i, which leave every power as it is, the branch is its pi alone, with z / m^2 and m^2 y.
+transformers go away by scaling. Let k_n be the voltage of bus n over that of the slack when nothing flows and
+there are no shunts, and m_l the same behind the ideal transformer of branch l. In the voltages u = v / k and
+the currents k i, which leave every power as it is, the branch is its pi alone, with z / m^2 and m^2 y.
 """
 
 from typing import NamedTuple
