@@ -298,25 +298,32 @@ def _plugs(
     return jax.tree.map(jnp.asarray, plugs)
 
 
-def _network(tables: Tables, bus_ids: tuple[str, ...], kind: np.dtype) -> Network:
+def branches_of(tables: Tables, bus_ids: tuple[str, ...]) -> tuple[Pi, np.ndarray]:
+    """The branches of checked tables, and the shunts at these buses, complex, kVA at 1 p.u."""
     number = {name: i for i, name in enumerate(bus_ids)}
     buses, lines = tables.buses.set_index("bus_id").loc[list(bus_ids)], tables.lines
     tail, head = (lines[end].map(number).to_numpy(int) for end in ("from_bus", "to_bus"))
     volts = buses["vn_kv"].to_numpy(float)
     base = np.minimum(volts[tail], volts[head]) ** 2 * 1000  # kV^2 to ohm per p.u. and kW
     column = lambda name: lines[name].to_numpy(float)
-    pi = Pi(
+    branches = Pi(
         tail,
         head,
         (column("r_ohm") + 1j * column("x_ohm")) / base,
         (column("g_us") + 1j * column("b_us")) * base / 1e6,
         column("ratio"),
     )
-    shunt = buses["shunt_kw"].to_numpy(float) - 1j * buses["shunt_kvar"].to_numpy(float)
-    by_current = (lines["kind"] == "line").to_numpy(float)
+    return branches, buses["shunt_kw"].to_numpy(float) - 1j * buses["shunt_kvar"].to_numpy(float)
+
+
+def _network(tables: Tables, bus_ids: tuple[str, ...], kind: np.dtype) -> Network:
+    buses, lines = tables.buses.set_index("bus_id").loc[list(bus_ids)], tables.lines
+    pi, shunt = branches_of(tables, bus_ids)
     scale, behind = voltage_scale(pi, len(bus_ids))
     seen = pi.impedance / behind**2
-    resistance, reactance, downstream = radial_matrices(tail, head, seen.real, seen.imag, len(bus_ids))
+    resistance, reactance, downstream = radial_matrices(
+        pi.from_bus, pi.to_bus, seen.real, seen.imag, len(bus_ids)
+    )
     array = lambda x: jnp.asarray(x, kind)
     return Network(
         resistance=array(scale[:, None] ** 2 * resistance),
@@ -325,8 +332,8 @@ def _network(tables: Tables, bus_ids: tuple[str, ...], kind: np.dtype) -> Networ
         slack_voltage=array(buses["v_set_pu"].iloc[0]),
         voltage_min=array(buses["v_min_pu"].to_numpy(float)),
         voltage_max=array(buses["v_max_pu"].to_numpy(float)),
-        rating=array(column("s_max_kva")),
-        tree=tree_of(pi, shunt, by_current, kind),
+        rating=array(lines["s_max_kva"].to_numpy(float)),
+        tree=tree_of(pi, shunt, (lines["kind"] == "line").to_numpy(float), kind),
         bus_ids=bus_ids,
         branch_ids=tuple(lines["line_id"]),
         branch_kinds=tuple(lines["kind"]),

@@ -5,7 +5,7 @@ for a state and the `Feeder` for rows; solvers see rows only.
 """
 
 from jaxp2p.model.network.law import Base, Network, State, VoltageDependent, on_host, radial_matrices
-from jaxp2p.model.network.power_flow import Flow, FlowStatus, power_flow, sensitivities
+from jaxp2p.model.network.power_flow import Flow, FlowStatus, power_flow, power_flows, sensitivities
 from jaxp2p.model.network.rows import Feeder, Limits, NoRows, controllable_rows
 from jaxp2p.model.network.tree import Pi, Tree, tree_of, voltage_scale
 
@@ -24,6 +24,7 @@ __all__ = [
     "controllable_rows",
     "on_host",
     "power_flow",
+    "power_flows",
     "radial_matrices",
     "sensitivities",
     "tree_of",

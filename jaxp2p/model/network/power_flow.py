@@ -133,6 +133,22 @@ def power_flow(
     return _flow(network, loads, at_slack, voltage, info, shape)
 
 
+def power_flows(
+    network: Network, active: Array, reactive: Array, *, at_a_time: int = 512, **options: Any
+) -> Flow:
+    """The flows of very many injections (S, B), `at_a_time` of them together, so that they stay in a cache.
+
+    options: of `power_flow`, but for `start`, with arrays (S, B) of the parts that go with the voltage.
+    """
+    count = active.shape[0]
+    width = min(at_a_time, max(count, 1))
+    dependent = options.pop("dependent", None)
+    split = lambda x: jnp.pad(x, ((0, -count % width), (0, 0))).reshape(-1, width, x.shape[-1])
+    parts = jax.tree.map(split, (active, reactive, dependent))
+    one = lambda part: power_flow(network, part[0], part[1], dependent=part[2], **options)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], jax.lax.map(one, parts))
+
+
 def sensitivities(
     rows: Callable[[Flow], Array], network: Network, active: Array, reactive: Array, **options: Any
 ) -> tuple[Array, Array, Array]:
@@ -300,14 +316,16 @@ def _implicit(
         return again[0] - voltage[0], again[1] - voltage[1]
 
     def solve(_, __):
-        return _search(tree, loads, slack, begun, tolerance, max_iter, jax.lax.while_loop)
+        found, info = _search(tree, loads, slack, begun, tolerance, max_iter, jax.lax.while_loop)
+        return found, tuple(x.astype(slack.dtype) for x in info)  # derivatives of integers are not taken
 
     def tangent(linear, wanted):
         richardson = lambda product, right: _richardson(product, right, max_iter)
         return jax.lax.custom_linear_solve(linear, wanted, richardson, richardson)
 
     zeros = (jnp.zeros_like(loads.active), jnp.zeros_like(loads.active))
-    return jax.lax.custom_root(apart, zeros, solve, tangent, has_aux=True)
+    voltage, (residual, *counts) = jax.lax.custom_root(apart, zeros, solve, tangent, has_aux=True)
+    return voltage, (residual, *(x.astype(jnp.int32) for x in counts))
 
 
 def _richardson(product: Callable, right: tuple[Array, Array], max_iter: int) -> tuple[Array, Array]:
