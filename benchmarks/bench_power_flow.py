@@ -5,14 +5,14 @@
     python benchmarks/bench_power_flow.py --cases FILE    reference cases for the tests, as data
     ... --trees N (of --right), --out FILE: append the lines to FILE instead of printing them
 
---right: random trees of 2 to 10,000 buses (ratios, shunts, charging, loads that go with the voltage; light load
-and up to near the nose; r/x from 0.2 to 20) and the embedded cases. Flows of the kernel up to 256 buses, of the
-same code in NumPy beyond, which needs no compilation for every tree. A family is a line: the largest difference
-of complex voltages in p.u. and of losses and branch flows as share of the largest flow, float64 and float32.
+--right: random trees of 2 to 10,000 buses (ratios, shunts, charging, loads that go with the voltage; light and
+heavy load; r/x from 0.2 to 20) and the embedded cases. Flows of the kernel up to 256 buses, of the same code in
+NumPy beyond, which needs no compilation for every tree. A family is a line: the largest difference of complex
+voltages in p.u., and of losses and branch flows as share of the largest flow, float64 and float32.
 
---fast: both take the same injections in turns; times are the best of several, `voltages` without and `all` with
-flows, losses and loading. power-grid-model: the fastest of its methods that is exact, on all cores, tolerance
-1e-8 p.u., voltages as the only output. `single_us`: one flow after another inside `lax.scan`.
+--fast: both take the same injections in turns; times are the best of several, `voltages` without and `all`
+with flows, losses and loading. power-grid-model: the fastest of its methods that is exact, on all cores, with
+a tolerance of 1e-8 p.u. and voltages as the only output. `single`: one flow after another in `lax.scan`.
 """
 
 import argparse
@@ -26,14 +26,14 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from rivals import power_flow as rivals
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+from rivals import power_flow as rivals  # noqa: E402
 
-from jaxp2p.data import CASES, load_case, window
-from jaxp2p.model.build import branches_of, build_community, build_horizon
-from jaxp2p.model.network import (
+from jaxp2p.data import CASES, load_case, window  # noqa: E402
+from jaxp2p.model.build import branches_of, build_community, build_horizon  # noqa: E402
+from jaxp2p.model.network import (  # noqa: E402
     FlowStatus,
     Network,
     Pi,

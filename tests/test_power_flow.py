@@ -1,4 +1,4 @@
-"""AC power flow: closed forms, two programs of others (as data), its nose, its methods and its derivatives."""
+"""AC power flow: closed forms, two programs of others (as data), its nose, methods and derivatives."""
 
 import json
 from pathlib import Path

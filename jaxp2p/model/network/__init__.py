@@ -5,9 +5,10 @@ for a state and the `Feeder` for rows; solvers see rows only.
 """
 
 from jaxp2p.model.network.law import Base, Network, State, VoltageDependent, on_host, radial_matrices
-from jaxp2p.model.network.power_flow import Flow, FlowStatus, power_flow, power_flows, sensitivities
+from jaxp2p.model.network.power_flow import Flow, power_flow, power_flows, sensitivities
 from jaxp2p.model.network.rows import Feeder, Limits, NoRows, controllable_rows
 from jaxp2p.model.network.tree import Pi, Tree, tree_of, voltage_scale
+from jaxp2p.model.network.z_bus import FlowStatus
 
 __all__ = [
     "Base",

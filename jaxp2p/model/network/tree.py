@@ -34,7 +34,7 @@ class Tree:
     near: Array  # (L,) int32, the end of every branch that is nearer to the slack
     far: Array  # (L,) int32, its other end
     scale: Array  # (B,) k
-    resistance: Array  # (L,) p.u. per kVA, scaled
+    series: Array  # (2, L) r and x, p.u. per kVA, scaled
     charging: Array  # (2, L) g and b of the whole branch, scaled
     shunt: Array  # (2, B) g and b of all that is at a bus: its shunts and the halves of its branches, scaled
     by_current: Array  # (L,) 1 where the loading counts the current: lines; 0 counts the apparent power
@@ -66,7 +66,7 @@ def tree_of(
         near=jnp.asarray(near, jnp.int32),
         far=jnp.asarray(far, jnp.int32),
         scale=array(scale),
-        resistance=array(z.real),
+        series=array(pair(z)),
         charging=array(pair(y)),
         shunt=array(pair(total)),
         by_current=array(by_current),
