@@ -67,7 +67,7 @@ def random_case():
 
 
 def closed(load: complex, slack: float = 1.0) -> tuple[float, float]:
-    """Voltage and losses behind one impedance: v^4 - 2 h v^2 + |z s|^2 = 0 with h = v0^2 / 2 - (r p + x q)."""
+    """Voltage and losses behind Z: v^4 - 2 h v^2 + |z s|^2 = 0 with h = v0^2 / 2 - (r p + x q)."""
     half = slack**2 / 2 - (Z.real * load.real + Z.imag * load.imag)
     square = half + np.sqrt(half**2 - abs(Z * load) ** 2)
     return np.sqrt(square), Z.real * abs(load) ** 2 / square

@@ -417,9 +417,11 @@ def test_lines_are_missed_where_there_are_several_buses(tmp_path):
 
 def test_parallel_branches_are_merged_and_said():
     tables = village()
-    twin = tables.lines.iloc[[1]].assign(line_id="L2", from_bus="B2", to_bus="B1")
-    done = check(tables.replace(lines=pd.concat([tables.lines, twin])))
+    lines = tables.lines.assign(b_us=[0.0, 4.0], g_us=0.5)
+    twin = lines.iloc[[1]].assign(line_id="L2", from_bus="B2", to_bus="B1", b_us=3.0)
+    done = check(tables.replace(lines=pd.concat([lines, twin])))
     merged = done.lines.iloc[1]
+    assert (merged["b_us"], merged["g_us"]) == (7.0, 1.0)
     assert merged["line_id"] == "L1 + L2"
     assert (merged["r_ohm"], merged["x_ohm"], merged["s_max_kva"]) == pytest.approx((0.015, 0.005, 200.0))
     assert "L1 + L2" in texts(done.remarks) and "200 kVA" in texts(done.remarks)

@@ -93,7 +93,7 @@ def grid_model_flow(
 def random_tree(
     rng: np.random.Generator, buses: int, *, spread: int, plain: bool = False
 ) -> tuple[Pi, np.ndarray]:
-    """A tree of branches in both directions with high or low r/x; every bus hangs on one of `spread` before it."""
+    """Branches in both directions, r/x high or low; every bus hangs on one of the `spread` before it."""
     near = np.array([rng.integers(max(0, h - spread), h) for h in range(1, buses)])
     far = np.arange(1, buses)
     flip = rng.random(buses - 1) < 0.5
@@ -153,8 +153,8 @@ def pandapower_voltage(
     net = pp.create_empty_network(f_hz=50.0, sn_mva=0.1)
     buses = [pp.create_bus(net, VOLTS / 1000) for _ in shunt]
     pp.create_ext_grid(net, buses[0], vm_pu=slack)
-    for l, (a, b) in enumerate(zip(pi.from_bus.tolist(), pi.to_bus.tolist(), strict=True)):
-        z, y = pi.impedance[l] * OHM, pi.admittance[l] / OHM
+    for at, (a, b) in enumerate(zip(pi.from_bus.tolist(), pi.to_bus.tolist(), strict=True)):
+        z, y = pi.impedance[at] * OHM, pi.admittance[at] / OHM
         pp.create_line_from_parameters(
             net,
             buses[a],
@@ -175,7 +175,7 @@ def pandapower_voltage(
 
 
 def pandapower_case() -> dict[str, Any]:
-    """A transformer with tap and iron losses, three cables, a capacitor and ZIP loads: our tables, its answer."""
+    """A transformer with tap and iron losses, cables, a capacitor, ZIP loads: our tables, its answer."""
     import pandapower as pp
 
     net = pp.create_empty_network(f_hz=50.0)

@@ -1,7 +1,7 @@
 """The fixed point of the currents of a feeder, `u = v0 + Z i(u)`: how it is found, and its derivatives.
 
-`power_flow.py` has the formulas and what the voltages mean. All values here are scaled (`tree.py`) and laid out
-as the impedance has them (`impedance.py`): with the buses of a flow along the last axis, or in blocks.
+`power_flow.py` has the formulas and what the voltages mean. All values here are scaled (`tree.py`) and laid
+out as the impedance has them (`impedance.py`): with the buses of a flow along the last axis, or in blocks.
 """
 
 import enum
