@@ -170,7 +170,7 @@ def pandapower_voltage(
         pp.create_sgen(net, buses[bus], p_mw=p / 1000, q_mvar=q / 1000)
         if s:
             pp.create_shunt(net, buses[bus], p_mw=s.real / 1000, q_mvar=-s.imag / 1000)
-    pp.runpp(net, algorithm="nr", tolerance_mva=1e-12, init="flat", numba=False)
+    pp.runpp(net, algorithm="nr", tolerance_mva=1e-9, init="flat", max_iteration=30, numba=False)
     return net.res_bus.vm_pu.to_numpy() * np.exp(1j * np.deg2rad(net.res_bus.va_degree.to_numpy()))
 
 
