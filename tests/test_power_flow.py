@@ -162,6 +162,22 @@ def test_tables_give_the_flow_of_pandapower():
     np.testing.assert_allclose(flow.import_reactive[0], expected["import_kvar"], rtol=1e-6)
 
 
+def test_a_single_bus_and_a_branch_without_impedance_have_a_flow():
+    none = np.zeros(0, int)
+    alone = Pi(none, none, np.zeros(0, complex), np.zeros(0, complex), np.ones(0))
+    flow = power_flow(
+        on_host(network_of(alone, np.array([1 - 2j]), slack=1.1)), np.array([3.0]), np.array([1.0])
+    )
+    assert flow.status == FlowStatus.SOLVED and flow.losses == 0 and flow.loading.shape == (0,)
+    np.testing.assert_allclose([flow.import_active, flow.import_reactive], [1.21 - 3, 2 * 1.21 - 1])
+    ends, nothing = (np.array([0, 1]), np.array([1, 2])), np.zeros(2, complex)
+    grid = network_of(Pi(*ends, np.array([0, Z]), nothing, np.ones(2)), np.zeros(3, complex))
+    flow = power_flow(on_host(grid), np.array([0, -50.0, -300]), np.array([0, 0, -100.0]))
+    volts, losses = closed(300 + 100j)
+    np.testing.assert_allclose(flow.voltage, [1, 1, volts], rtol=1e-9)
+    np.testing.assert_allclose([flow.losses, flow.import_active], [losses, 350 + losses], rtol=1e-8)
+
+
 @pytest.mark.parametrize("kind", ["float32", "float64"])
 def test_beyond_the_nose_a_flow_says_so_and_stays_finite(kind):
     """Unity cos phi: half the determinant of the quadratic is 0 at p = v0^2 / (2 (r + |z|)) = 555.6 kW."""
