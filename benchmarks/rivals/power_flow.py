@@ -64,6 +64,8 @@ def grid_model_flow(
     active: np.ndarray,
     reactive: np.ndarray,
     dependent: VoltageDependent | None = None,
+    *,
+    tolerance: float = 1e-12,
 ) -> dict[str, np.ndarray]:
     """Complex voltages (S, B), kVA into every branch at both of its ends (S, L), and at the source (S,)."""
     from power_grid_model import CalculationMethod
@@ -78,7 +80,7 @@ def grid_model_flow(
     out = model.calculate_power_flow(
         update_data={"sym_load": load_update(ids, powers)},
         calculation_method=CalculationMethod.newton_raphson,
-        error_tolerance=1e-12,
+        error_tolerance=tolerance,
         max_iterations=100,
     )
     node, branch, source = out["node"], out["generic_branch"], out["source"]
