@@ -34,6 +34,8 @@ from jaxp2p.model.network.z_bus import (
     while_on_host,
 )
 
+IN_CACHE = 65_536  # numbers of one array of many flows
+
 
 class Flow(NamedTuple):
     """The feeder in AC. What is at a branch has the sign of `Base`: positive towards the slack.
@@ -106,14 +108,16 @@ def power_flow(
 
 
 def power_flows(
-    network: Network, active: Array, reactive: Array, *, at_a_time: int = 512, **options: Any
+    network: Network, active: Array, reactive: Array, *, at_a_time: int | None = None, **options: Any
 ) -> Flow:
     """The flows of very many injections (S, B), `at_a_time` of them together, so that they stay in a cache.
 
-    options: of `power_flow`, but for `start`, with arrays (S, B) of the parts that go with the voltage.
+    at_a_time: by default 512, and fewer from 128 buses on. options: of `power_flow`, but for `start`, with
+    arrays (S, B) of the parts that go with the voltage.
     """
     count = active.shape[0]
-    width = min(at_a_time, max(count, 1))
+    fitting = max(32, min(512, IN_CACHE // active.shape[1]))
+    width = min(at_a_time or fitting, max(count, 1))
     dependent = options.pop("dependent", None)
     split = lambda x: jnp.pad(x, ((0, -count % width), (0, 0))).reshape(-1, width, x.shape[-1])
     parts = jax.tree.map(split, (active, reactive, dependent))
