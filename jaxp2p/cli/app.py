@@ -191,19 +191,25 @@ def export(source: Source, options: inspecting.ExportOptions) -> None:
     app,
     exits=(0, 2, 4, 130),
     name="import",
-    short="Write a SimBench grid as files to run and to edit.",
-    layout=("list_sources", Window, Changes, Chance),
+    short="Write a grid of another tool as files to run and to edit.",
+    layout=("list_sources", "members", "head", Window, Changes, Chance),
     without=("homes", "accept", "time_zone"),
 )
 def import_(source: Source, options: importing.Options) -> None:
     """Write a grid of another data set as tables that can be edited and run.
 
-    Sources are the SimBench codes of radial grids with one head: low voltage (1-LV), medium voltage (1-MV)
-    and both (1-MVLV). Two packages are needed, and no internet once they are there: pip install ".[grid]"
+    Sources are the SimBench codes of radial grids with one head, low voltage (1-LV), medium voltage (1-MV)
+    and both (1-MVLV); radial pandapower nets, as files (.json, .xlsx, .p; only open a .p that you trust) or
+    those that pandapower ships; MATPOWER cases (.m, .mat); and input of power-grid-model (.json). SimBench
+    and pandapower need packages, and no internet once they are there: pip install ".[grid]"
+
+    Ring mains with open switches are taken as operated. What is left out is said, and kept in case.json.
 
     \b
     jaxp2p import --list
     jaxp2p import 1-LV-urban6--2-sw my-town --days 28
+    jaxp2p import pandapower:networks.create_cigre_network_mv cigre --members 200
+    jaxp2p import case69.m my-feeder --members 0.3 --pv-share 0.5
     jaxp2p run my-town
     """
     importing.import_tables(source, options)

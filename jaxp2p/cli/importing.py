@@ -16,7 +16,25 @@ from jaxp2p.settings.source import Changes
 class Options(NewTables):
     """What `jaxp2p import` is told that other commands are not, or not so."""
 
-    name: str | None = argument(None, "A SimBench code, such as 1-LV-rural3--2-sw.", "SOURCE")
+    name: str | None = argument(
+        None,
+        "A SimBench code such as 1-LV-rural3--2-sw, a file of pandapower, MATPOWER or power-grid-model, or "
+        "pandapower:networks.NAME.",
+        "SOURCE",
+    )
+    members: float | None = setting(
+        None,
+        "Homes to be made where the source has no profiles: their number, or below 1 the share of the loads "
+        "that they take the place of.",
+        unit="NUMBER|SHARE",
+        least=0,
+        otherwise="half of the loads, at most 300 homes",
+    )
+    head: str | None = setting(
+        None,
+        "Of several connections to a grid above, the one whose part is taken: its name or that of its bus.",
+        unit="NAME",
+    )
     list_sources: bool = setting(False, "List what can be imported, and stop.", spelling=("--list",))
     price: str = again(Changes, "price", default="tou", otherwise=None)
 
@@ -44,11 +62,21 @@ def import_tables(source: Source, options: Options) -> None:
     require_free(folder)  # before the work, not after it
     with user_input():
         try:
-            whole = import_source(source.name, price=source.price or "tou", seed=source.seed)
+            whole = import_source(
+                options.name,
+                price=source.price or "tou",
+                seed=source.seed,
+                members=options.members,
+                head=options.head,
+                pv_share=source.pv_share,
+                battery_share=source.battery_share,
+            )
         except ImportError as error:
             _missing(error)
         tables = choose_days(check(changed(whole, replace(source, price=None))), source)
         write_tables(tables, folder, format=format)  # type: ignore[arg-type]
+    for text in tables.meta.get("changes", ()):
+        typer.echo(f"note: {text}", err=True)
     homes, stays = tables.prosumers, tables.ev_sessions
     typer.echo(
         f"{tables.meta['name']}: {len(homes)} members on {len(tables.buses)} buses, "

@@ -5,13 +5,21 @@ from __future__ import annotations
 import difflib
 from datetime import date, datetime
 
-import numpy as np
 import pandas as pd
 
 from jaxp2p.data.embed import read_profiles, read_small
 from jaxp2p.data.frames import complete_frame
 from jaxp2p.data.plausibility import whole_of
-from jaxp2p.data.populate import HOUSEHOLDS, PV_PROFILES, densify, generate_homes
+from jaxp2p.data.populate import (
+    FEEDER_MEMBERS,
+    FEEDER_PROFILE,
+    HOUSEHOLDS,
+    PV_PROFILES,
+    densify,
+    feeder_profile,
+    generate_homes,
+    in_place_of_loads,
+)
 from jaxp2p.data.prices import make_prices
 from jaxp2p.data.stamp import is_checked, stamped
 from jaxp2p.data.stays import of_window
@@ -27,9 +35,6 @@ CASES = {
 DEFAULT_START = "2016-07-04"  # the Monday of a summer week, used where the data have it
 
 IEEE33_PV_SHARE, IEEE33_BATTERY_SHARE = 0.4, 0.3
-_HOMES_SHARE_MAX = 0.8  # of the nominal feeder load; more homes than that become smaller ones
-_FEEDER_PROFILE = "feeder"
-_FEEDER_MEMBERS = ("H0-A", "H0-B", "H0-C", "H0-G", "H0-L", "G4-A", "G6-A", "L1-A", "L2-A")
 
 
 def load_case(
@@ -106,32 +111,11 @@ def _populated_feeder(
     nominal = buses["background_kw"].astype(float).to_numpy()
     prosumers = generate_homes(buses["bus_id"].tolist(), nominal, count, seed=seed)
     reactive = [f"{name}_q" for name in HOUSEHOLDS]
-    series = read_profiles(
-        meta, list(dict.fromkeys([*HOUSEHOLDS, *reactive, *PV_PROFILES, *_FEEDER_MEMBERS]))
-    )
-    feeder = series[list(_FEEDER_MEMBERS)].mean(axis=1)
-    peak_slot = sum(
-        series[name] * prosumers.loc[prosumers["load_profile"] == name, "load_kw"].sum()
-        for name in HOUSEHOLDS
-    ).idxmax()
-    drawn = prosumers["load_kw"] * prosumers["load_profile"].map(
-        series.loc[peak_slot, list(HOUSEHOLDS)].to_dict()
-    )
-    at_bus = drawn.groupby(prosumers["bus_id"]).sum().reindex(buses["bus_id"], fill_value=0.0).to_numpy(float)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shrink = np.nan_to_num(np.minimum(1.0, _HOMES_SHARE_MAX * nominal / at_bus), nan=1.0)
-    factor = prosumers["bus_id"].map(dict(zip(buses["bus_id"], shrink, strict=True)))
-    prosumers = prosumers.assign(
-        load_kw=(prosumers["load_kw"] * factor).round(4), load_kvar=(prosumers["load_kvar"] * factor).round(4)
-    )
-    left = np.divide(nominal - shrink * at_bus, nominal, out=np.zeros_like(nominal), where=nominal > 0)
-    buses = buses.assign(
-        background_profile=_FEEDER_PROFILE,
-        background_kw=(nominal * left).round(4),
-        background_kvar=(buses["background_kvar"].astype(float) * left).round(4),
-    )
+    series = read_profiles(meta, list(dict.fromkeys([*HOUSEHOLDS, *reactive, *PV_PROFILES, *FEEDER_MEMBERS])))
+    buses, prosumers = in_place_of_loads(buses, prosumers, series)
     used = ["time", *HOUSEHOLDS, *reactive, *PV_PROFILES]
-    profiles = series[used].assign(**{_FEEDER_PROFILE: (feeder / feeder.max()).round(6)})
+    profiles = series[used].assign(**{FEEDER_PROFILE: feeder_profile(series)})
+    buses = buses.assign(background_profile=FEEDER_PROFILE)
     return {**frames, "buses": buses, "prosumers": prosumers}, profiles
 
 

@@ -13,6 +13,15 @@ HOUSEHOLDS = ("H0-A", "H0-B", "H0-C", "H0-G", "H0-L")
 
 PV_PROFILES = ("PV1", "PV3", "PV4", "PV5", "PV6", "PV7", "PV8")
 
+FEEDER_PROFILE = "feeder"
+"""Name of the profile of what is not a member's."""
+
+FEEDER_MEMBERS = (*HOUSEHOLDS, "G4-A", "G6-A", "L1-A", "L2-A")
+"""SimBench profiles of households, businesses and farms whose mean, over its peak, is that profile."""
+
+HOMES_SHARE_MAX = 0.8
+"""Of the nominal load of a bus; more homes than that become smaller ones."""
+
 PV_MIN_KW, PV_MAX_KW = 2.0, 30.0
 BATTERY_MIN_KWH, BATTERY_MAX_KWH = 3.0, 60.0
 
@@ -39,6 +48,40 @@ def generate_homes(bus_ids: list[str], weights: np.ndarray, count: int, *, seed:
             "load_kvar": (0.4 * kw).round(4),
         }
     )
+
+
+def feeder_profile(series: pd.DataFrame) -> pd.Series:
+    """The profile of the background, with a peak of 1."""
+    feeder = series[list(FEEDER_MEMBERS)].mean(axis=1)
+    return (feeder / feeder.max()).round(6)
+
+
+def in_place_of_loads(
+    buses: pd.DataFrame, homes: pd.DataFrame, series: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Buses and homes when the homes take the place of a part of the nominal loads, which are background.
+
+    The homes of a bus replace as much of it as they draw at the peak of the community together, so the peak
+    of the feeder stays at about its nominal one. `series` holds the profiles in `HOUSEHOLDS`.
+    """
+    nominal = buses["background_kw"].astype(float).to_numpy()
+    peak_slot = sum(
+        series[name] * homes.loc[homes["load_profile"] == name, "load_kw"].sum() for name in HOUSEHOLDS
+    ).idxmax()
+    drawn = homes["load_kw"] * homes["load_profile"].map(series.loc[peak_slot, list(HOUSEHOLDS)].to_dict())
+    at_bus = drawn.groupby(homes["bus_id"]).sum().reindex(buses["bus_id"], fill_value=0.0).to_numpy(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shrink = np.nan_to_num(np.minimum(1.0, HOMES_SHARE_MAX * nominal / at_bus), nan=1.0)
+    factor = homes["bus_id"].map(dict(zip(buses["bus_id"], shrink, strict=True)))
+    homes = homes.assign(
+        load_kw=(homes["load_kw"] * factor).round(4), load_kvar=(homes["load_kvar"] * factor).round(4)
+    )
+    left = np.divide(nominal - shrink * at_bus, nominal, out=np.zeros_like(nominal), where=nominal > 0)
+    buses = buses.assign(
+        background_kw=(nominal * left).round(4),
+        background_kvar=(buses["background_kvar"].astype(float) * left).round(4),
+    )
+    return buses, homes
 
 
 def densify(

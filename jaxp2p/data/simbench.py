@@ -9,12 +9,11 @@
   no line leads to one, as between a wind park at 20 kV and the homes at 0.4 kV, it is a member without load.
   In a medium-voltage grid a member is a whole low-voltage grid, as SimBench gives its equivalent.
 - The storage efficiency is taken as each way; batteries start half full.
-- Lines are a series impedance (cable capacitance is left out). Open lines are left out, buses joined by a
-  closed bus-bus switch are one bus, parallel branches between the same two buses are one.
-- A transformer is a series impedance referred to its low-voltage side (magnetising current, iron losses and
-  phase shift left out). At the head its tap position moves the voltage set there, v_set = vm_pu / turns
-  ratio; elsewhere it must be nominal. (pandapower 3 leaves the tap of these data out, because they lack the
-  newer field `tap_changer_type`; `tap=False` does the same.)
+- Lines, transformers and shunts are those of `jaxp2p.data.grids`: charging, iron losses and taps are kept,
+  open lines are left out, joined buses are one, parallel branches between the same two buses are one.
+  Positions of taps count (pandapower 3 leaves those of these data out, because they lack the newer field
+  `tap_changer_type`; `tap=False` does the same). The ratio of the transformers at the head is part of the
+  voltage set there.
 - Time is standard time throughout (UTC+1): row k of the profiles is k steps after the first.
 """
 
@@ -24,11 +23,11 @@ import difflib
 import warnings
 from typing import Any
 
+from jaxp2p.data.grids.pandapower_net import read_net
+from jaxp2p.data.grids.radial import check_imported, radial_feeder
 from jaxp2p.data.prices import make_prices
-from jaxp2p.data.simbench_grid import read_grid
 from jaxp2p.data.simbench_members import read_members, read_profiles
 from jaxp2p.data.tables import Tables
-from jaxp2p.data.validation import check
 
 META = {
     "source": "SimBench dataset, https://simbench.de, through the Python package simbench",
@@ -41,7 +40,7 @@ META = {
         "the storage efficiency is taken as each way; batteries start half full",
         "the transformer tap and turns ratio are part of v_set_pu at the slack bus, "
         "whose voltage limits are 0.9 and 1.1 p.u.",
-        "cable capacitance, magnetising current, iron losses and phase shift are left out",
+        "phase shift is left out",
         "time is standard time (UTC+1) in the whole year",
     ],
 }
@@ -96,33 +95,45 @@ def import_simbench(code: str, *, tap: bool = True, price: str = "tou", seed: in
         return tables_from_net(net, code, price=price, seed=seed)
 
 
-def tables_from_net(net: Any, code: str, *, price: str = "tou", seed: int = 0) -> Tables:
+def has_profiles(net: Any) -> bool:
+    """Whether a pandapower net has time series as those of SimBench, found by the name of a profile."""
+    profiles, load = net.get("profiles"), net["load"]
+    if not isinstance(profiles, dict) or "load" not in profiles or "profile" not in load or not len(load):
+        return False
+    known = set(profiles["load"].columns)
+    return all(f"{name}_pload" in known and f"{name}_qload" in known for name in load["profile"])
+
+
+def tables_from_net(
+    net: Any, code: str, *, price: str = "tou", seed: int = 0, meta: dict[str, Any] | None = None
+) -> Tables:
     """The tables of a pandapower net with SimBench profiles; see the rules at the top of the module.
+
+    meta: what else there is to say of it, where it is no grid of SimBench.
 
     Raises ValueError and InputError as `import_simbench` does.
     """
-    grid = read_grid(net, code)
-    if not net.load["in_service"].any():
+    grid = read_net(net, code, untyped_taps=True)
+    feeder = radial_feeder(grid, loads=False)
+    if not net["load"]["in_service"].any():
         raise ValueError(f"{code} has no loads, so there are no members")
-    prosumers, mixed = read_members(net, grid.bus_name, grid.lines)
+    prosumers, mixed = read_members(net, feeder.bus_name, feeder.lines)
     profiles = read_profiles(net, prosumers, mixed)
-    meta = {
-        "name": code,
-        "description": f"SimBench grid {code}, a year of 15-minute profiles",
-        **META,
-        "synthetic": [f"prices ({price}, seed {seed})"],
-    }
-    if grid.merged_branches:
-        merged = "; ".join(grid.merged_branches)
-        meta["rules"] = [*META["rules"], f"parallel branches are one branch: {merged}"]
-    prices = make_prices(profiles["time"], price, seed=seed)
-    return check(
+    about = (
+        {"description": f"SimBench grid {code}, a year of 15-minute profiles", **META}
+        if meta is None
+        else meta
+    )
+    tables = check_imported(
         Tables(
             prosumers=prosumers,
-            buses=grid.buses,
-            lines=grid.lines,
+            buses=feeder.buses,
+            lines=feeder.lines,
             profiles=profiles,
-            prices=prices,
-            meta=meta,
+            prices=make_prices(profiles["time"], price, seed=seed),
+            meta={"name": code, **about, "synthetic": [f"prices ({price}, seed {seed})"]},
         )
     )
+    merged = [remark.message for remark in tables.remarks if remark.name == "parallel_lines"]
+    changes = [*grid.notes, *(f"parallel branches: {text}" for text in merged)]
+    return tables.replace(meta={**tables.meta, "changes": changes})

@@ -6,22 +6,23 @@ The rule of ownership stands in `jaxp2p.data.simbench`.
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxp2p.data.simbench_grid import number
+from jaxp2p.data.grids.pandapower_net import cell
 
 SECONDARY = ("APLS", "HLS", "Air", "Soil")
 """Load profiles of charging points and heat pumps; PV and batteries go to a home beside them first."""
 
 
 def read_members(
-    net: Any, bus_name: dict[int, str], lines: pd.DataFrame
+    net: Any, bus_name: Mapping[Any, str], lines: pd.DataFrame
 ) -> tuple[pd.DataFrame, dict[str, list]]:
     """The members, and for every profile made from others (several plants) the list of (profile, kW)."""
-    loads = net.load.loc[net.load["in_service"]]
+    loads = net.load.loc[net.load["in_service"] & net.load["bus"].isin(list(bus_name))]
     repeated = loads["name"].duplicated(keep=False)
     series = net.profiles["load"]
     rows = []
@@ -63,7 +64,7 @@ def read_members(
         power = round(1000 * abs(unit["p_mw"]) * unit["scaling"], 6)
         for column, value in {
             "battery_kwh": 1000 * unit["max_e_mwh"],
-            "battery_min_kwh": 1000 * number(unit["min_e_mwh"]),
+            "battery_min_kwh": 1000 * cell(unit, "min_e_mwh", 0.0),
             "battery_charge_kw": power,
             "battery_discharge_kw": power,
         }.items():
@@ -74,7 +75,7 @@ def read_members(
         owner |= {
             "charge_efficiency": efficiency,
             "discharge_efficiency": efficiency,
-            "self_discharge_per_day": round(number(unit["self-discharge_percent_per_day"]) / 100, 9),
+            "self_discharge_per_day": round(cell(unit, "self-discharge_percent_per_day", 0.0) / 100, 9),
         }
     frame = pd.DataFrame(rows)
     for column in frame.columns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,18 @@ def _read_buses(grid: Grid, case: dict[str, Any]) -> dict[int, float]:
     numbers = [int(row["BUS_I"]) if math.isfinite(row["BUS_I"]) else -1 for row in rows]
     given = case.get("bus_name")
     names = unique_names(given if given and len(given) == len(rows) else numbers, numbers)
-    for number in {n for n in numbers if numbers.count(n) > 1}:
-        grid.fault("mpc.bus", "BUS_I", f"the number {number} stands in {numbers.count(number)} rows")
+    for number, times in Counter(numbers).items():
+        if times > 1:
+            grid.fault("mpc.bus", "BUS_I", f"the number {number} stands in {times} rows")
     level, alone = {}, []
     for name, number, row in zip(names, numbers, rows, strict=True):
         if not _finite(grid, "bus", name, row, "BUS_I", "BUS_TYPE", "PD", "QD", "GS", "BS", "BASE_KV"):
             continue
         level[number] = row["BASE_KV"]
         if row["BASE_KV"] <= 0:
-            grid.fault("mpc.bus", "BASE_KV", f"{name}: {row['BASE_KV']:g} must be above 0, else there are no ohms")
+            grid.fault(
+                "mpc.bus", "BASE_KV", f"{name}: {row['BASE_KV']:g} must be above 0, else there are no ohms"
+            )
             continue
         if row["BUS_TYPE"] == ISOLATED:
             alone.append(name)

@@ -1,7 +1,7 @@
 """MATPOWER case files: the matrices of `mpc` as arrays, from a .m file or a .mat file.
 
-A .m file is a program. Read are assignments of numbers and matrices to fields of `mpc`, and of what cases of the
-distribution kind end with: names for numbers, and columns scaled by them, such as
+A .m file is a program. Read are assignments of numbers and matrices to fields of `mpc`, and of what cases of
+the distribution kind end with: names for numbers, and columns scaled by them, such as
 
     Sbase = mpc.baseMVA * 1e6;
     mpc.branch(:, [BR_R BR_X]) = mpc.branch(:, [BR_R BR_X]) / (Vbase^2 / Sbase);
@@ -21,18 +21,49 @@ from typing import Any
 import numpy as np
 
 COLUMNS = {
-    "bus": "BUS_I BUS_TYPE PD QD GS BS BUS_AREA VM VA BASE_KV ZONE VMAX VMIN".split(),
-    "gen": "GEN_BUS PG QG QMAX QMIN VG MBASE GEN_STATUS PMAX PMIN".split(),
-    "branch": "F_BUS T_BUS BR_R BR_X BR_B RATE_A RATE_B RATE_C TAP SHIFT BR_STATUS ANGMIN ANGMAX".split(),
+    "bus": [
+        "BUS_I",
+        "BUS_TYPE",
+        "PD",
+        "QD",
+        "GS",
+        "BS",
+        "BUS_AREA",
+        "VM",
+        "VA",
+        "BASE_KV",
+        "ZONE",
+        "VMAX",
+        "VMIN",
+    ],
+    "gen": ["GEN_BUS", "PG", "QG", "QMAX", "QMIN", "VG", "MBASE", "GEN_STATUS", "PMAX", "PMIN"],
+    "branch": [
+        "F_BUS",
+        "T_BUS",
+        "BR_R",
+        "BR_X",
+        "BR_B",
+        "RATE_A",
+        "RATE_B",
+        "RATE_C",
+        "TAP",
+        "SHIFT",
+        "BR_STATUS",
+        "ANGMIN",
+        "ANGMAX",
+    ],
 }
 """Names of the columns in MATPOWER's manual, in their order."""
 
 PLACE = {name: i for names in COLUMNS.values() for i, name in enumerate(names)}
 
-_IGNORED = re.compile(r"function\b|\[[^\]]*\]\s*=\s*(idx_\w+|define_constants)\b|define_constants$|return$|end$")
+_IGNORED = re.compile(
+    r"function\b|\[[^\]]*\]\s*=\s*(idx_\w+|define_constants)\b|define_constants$|return$|end$"
+)
 _FIELD = re.compile(r"mpc\.(\w+)\s*=\s*(.*)", re.DOTALL)
 _SCALED = re.compile(
-    r"mpc\.(\w+)\(:,\s*(\[[^\]]*\]|\w+)\)\s*=\s*mpc\.(\w+)\(:,\s*(\[[^\]]*\]|\w+)\)\s*(?:(\*|/)\s*(.*))?$", re.DOTALL
+    r"mpc\.(\w+)\(:,\s*(\[[^\]]*\]|\w+)\)\s*=\s*mpc\.(\w+)\(:,\s*(\[[^\]]*\]|\w+)\)\s*(?:(\*|/)\s*(.*))?$",
+    re.DOTALL,
 )
 _NAMED = re.compile(r"([A-Za-z]\w*)\s*=\s*(.*)", re.DOTALL)
 _CELL = re.compile(r"mpc\.(\w+)\(\s*(\d+)\s*,\s*(\w+)\s*\)")
@@ -61,7 +92,11 @@ def read_case(path: Path) -> dict[str, Any]:
             raise ValueError(f"{path.name} is no MATPOWER case: it has no mpc.{name}")
     for name, least in (("bus", 13), ("gen", 8), ("branch", 11)):
         matrix = case[name]
-        if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or (len(matrix) and matrix.shape[1] < least):
+        if (
+            not isinstance(matrix, np.ndarray)
+            or matrix.ndim != 2
+            or (len(matrix) and matrix.shape[1] < least)
+        ):
             raise ValueError(f"{path.name}: mpc.{name} must be a matrix with at least {least} columns")
     return case
 
@@ -97,30 +132,30 @@ def _read_program(text: str, file: str) -> dict[str, Any]:
 def _statements(text: str) -> list[tuple[int, str]]:
     """The statements with the line that each begins in, without comments and line continuations."""
     found: list[tuple[int, str]] = []
-    open_, begun, depth = "", 0, 0
-    blocked = False
+    pieces: list[str] = []
+    begun, depth, blocked = 0, 0, False
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() in ("%{", "%}"):
             blocked = line.strip() == "%{"
             continue
-        if blocked:
-            continue
-        code = _without_comment(line)
-        if "..." in code:
-            code = code[: code.index("...")] + " "
-        elif depth == 0 and not open_.strip():
-            open_ = ""
-        if not open_.strip():
+        code = "" if blocked else _without_comment(line)
+        continued = "..." in code
+        code = code.partition("...")[0]
+        if not pieces:
+            if not code.strip():
+                continue
             begun = number
-        open_ += code + ("\n" if depth else "")
-        depth = sum(_bracket(letter) for letter in re.sub(r"'[^'\n]*'", "", open_))
-        if depth == 0 and "..." not in _without_comment(line):
-            found += [(begun, part.strip()) for part in _parts(open_) if part.strip()]
-            open_ = ""
-        elif depth and not code.endswith("\n"):
-            open_ += "\n"
-    if depth:
-        raise ValueError(f"line {begun}: a bracket is not closed: {open_.strip()[:60]!r}")
+        pieces.append(code)
+        depth += sum(_bracket(letter) for letter in re.sub(r"'[^'\n]*'", "", code))
+        if continued:
+            pieces.append(" ")
+        elif depth > 0:
+            pieces.append("\n")
+        else:
+            found += [(begun, part.strip()) for part in _parts("".join(pieces)) if part.strip()]
+            pieces, depth = [], 0
+    if pieces:
+        raise ValueError(f"line {begun}: a bracket is not closed: {''.join(pieces).strip()[:60]!r}")
     return found
 
 
@@ -140,15 +175,13 @@ def _bracket(letter: str) -> int:
 
 def _parts(text: str) -> list[str]:
     """Split at semicolons outside of brackets and quotes."""
-    parts, depth, quoted = [""], 0, False
-    for letter in text:
+    cuts, depth, quoted = [-1], 0, False
+    for i, letter in enumerate(text):
         quoted ^= letter == "'"
         depth += 0 if quoted else _bracket(letter)
         if letter == ";" and depth == 0 and not quoted:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
+            cuts.append(i)
+    return [text[a + 1 : b] for a, b in zip(cuts, [*cuts[1:], len(text)], strict=True)]
 
 
 def _run(statement: str, case: dict[str, Any], names: dict[str, float]) -> None:
@@ -161,8 +194,7 @@ def _run(statement: str, case: dict[str, Any], names: dict[str, float]) -> None:
         moved = case[source][:, _columns(taken)] * (1 / value if sign == "/" else value)
         matrix[:, _columns(columns)] = moved
     elif field := _FIELD.match(statement):
-        name, value = field.groups()
-        case[name] = _literal(value.strip(), case, names)
+        case[field.group(1)] = _literal(field.group(2).strip(), case, names)
     elif named := _NAMED.match(statement):
         names[named.group(1)] = _value(named.group(2), case, names)
     else:
@@ -183,10 +215,17 @@ def _literal(text: str, case: dict[str, Any], names: dict[str, float]) -> Any:
     if not text.startswith("["):
         return _value(text, case, names)
     rows = [row.replace(",", " ").split() for row in re.split(r"[;\n]", text.strip().strip("[]"))]
-    numbers = [[float(cell) for cell in row] for row in rows if row]
+    numbers = [[_cell(cell, case, names) for cell in row] for row in rows if row]
     if len({len(row) for row in numbers}) > 1:
         raise ValueError("the rows of the matrix have different lengths")
     return np.array(numbers, float) if numbers else np.zeros((0, 0))
+
+
+def _cell(text: str, case: dict[str, Any], names: dict[str, float]) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return _value(text, case, names)
 
 
 def _value(text: str, case: dict[str, Any], names: dict[str, float]) -> float:

@@ -25,6 +25,7 @@ UNKNOWN_ELEMENTS = {
 }
 """What a net may hold and a tree of lines and transformers cannot."""
 
+_PHASES = ("p_a_mw", "p_b_mw", "p_c_mw", "q_a_mvar", "q_b_mvar", "q_c_mvar")
 NO_LIMIT_KA = 999.0  # and more: what nets without ratings have in place of one
 SWITCH_R, SWITCH_X = 2 / math.sqrt(5), 1 / math.sqrt(5)  # of z_ohm, as pandapower splits it (r / x = 2)
 
@@ -127,7 +128,9 @@ def _at(grid: Grid, table: str, column: str, name: str, row: Any, everywhere: se
     bus = cell(row, column)
     if bus in everywhere:
         return int(bus)
-    grid.fault(table, column, f"{name}: there is no bus {'' if math.isnan(bus) else format(bus, 'g')}".rstrip())
+    grid.fault(
+        table, column, f"{name}: there is no bus {'' if math.isnan(bus) else format(bus, 'g')}".rstrip()
+    )
     return None
 
 
@@ -182,7 +185,9 @@ def _read_lines(grid: Grid, net: Any, known: dict, everywhere: set[int], opened:
         bad = [c for c, value in numbers.items() if not (math.isfinite(value) and value >= 0)]
         bad += ["parallel"] if parallel == 0 else []
         for column in bad:
-            grid.fault("line", column, f"{name}: {numbers[column]:g} must be a finite number and not negative")
+            grid.fault(
+                "line", column, f"{name}: {numbers[column]:g} must be a finite number and not negative"
+            )
         if bad or one is None or two is None:
             continue
         closed = ((int(row["index"]), one) not in opened["l"], (int(row["index"]), two) not in opened["l"])
@@ -224,13 +229,13 @@ def _read_transformers(
         if not any(closed):
             dead.append(name)
             continue
-        levels = [float(net["bus"].at[bus, "vn_kv"]) for bus in (high, low)]
-        if not all(math.isfinite(level) and level > 0 for level in levels):
+        up, down = (float(net["bus"].at[bus, "vn_kv"]) for bus in (high, low))
+        if not all(math.isfinite(level) and level > 0 for level in (up, down)):
             continue  # said of the bus
         if cell(row, "shift_degree", 0.0) % 360:
             turned.append(name)
         branch = transformer_branch(
-            grid, row, name, Ends(high, low, *levels, closed), cell,
+            grid, row, name, Ends(high, low, up, down, closed), cell,
             model=model, untyped_taps=untyped_taps, table=net.get("trafo_characteristic_table"),
         )  # fmt: skip
         if branch is not None:
@@ -252,7 +257,9 @@ def _read_impedances(grid: Grid, net: Any, known: dict) -> None:
             )
         ]
         if ends[0] != ends[1]:
-            grid.fault("impedance", "rtf_pu", f"{name}: differs between its two directions, which no branch does")
+            grid.fault(
+                "impedance", "rtf_pu", f"{name}: differs between its two directions, which no branch does"
+            )
             continue
         r, x, g, b = ends[0]
         base = known[two].vn_kv ** 2 / cell(row, "sn_mva")
@@ -290,8 +297,10 @@ def _read_loads(grid: Grid, net: Any, everywhere: set[int]) -> None:
             for power in "pq"
             for part in "zi"
         )
-        if not (0 <= z and 0 <= i and z + i <= 1 + 1e-9 and 0 <= zq and 0 <= iq and zq + iq <= 1 + 1e-9):
-            grid.fault("load", "const_z_p_percent", f"{name}: shares must be at least 0 and at most 100 % in all")
+        if not (z >= 0 and i >= 0 and z + i <= 1 + 1e-9 and zq >= 0 and iq >= 0 and zq + iq <= 1 + 1e-9):
+            grid.fault(
+                "load", "const_z_p_percent", f"{name}: shares must be at least 0 and at most 100 % in all"
+            )
         bus = _at(grid, "load", "bus", name, row, everywhere)
         _place(grid.loads, Load(name, bus, kw, kvar, z * kw, i * kw, zq * kvar, iq * kvar))
     for name, row in _rows(grid, net, "motor", "motors"):
@@ -307,14 +316,11 @@ def _read_loads(grid: Grid, net: Any, everywhere: set[int]) -> None:
         _place(grid.loads, Load(name, _at(grid, "ward", "bus", name, row, everywhere), kw, kvar))
     phases = []
     for name, row in _rows(grid, net, "asymmetric_load", "loads of single phases"):
-        power = _power(grid, "asymmetric_load", name, row, *(f"{q}" for q in _PHASES))
+        power = _power(grid, "asymmetric_load", name, row, *_PHASES)
         bus = _at(grid, "asymmetric_load", "bus", name, row, everywhere)
         _place(grid.loads, Load(name, bus, sum(power[:3]), sum(power[3:])))
         phases.append(name)
     grid.note("loads of single phases", phases, "spread over three phases")
-
-
-_PHASES = ("p_a_mw", "p_b_mw", "p_c_mw", "q_a_mvar", "q_b_mvar", "q_c_mvar")
 
 
 def _place(elements: list, element: Any) -> None:
@@ -329,14 +335,14 @@ def _read_plants(grid: Grid, net: Any, everywhere: set[int]) -> None:
         kind = str(row.get("type") or "").lower()
         _place(grid.plants, Plant(name, bus, kw, kvar, "pv" in kind or "solar" in kind))
     for name, row in _rows(grid, net, "asymmetric_sgen", "generators of single phases"):
-        power = _power(grid, "asymmetric_sgen", name, row, *_PHASES)
+        phases = _power(grid, "asymmetric_sgen", name, row, *_PHASES)
         bus = _at(grid, "asymmetric_sgen", "bus", name, row, everywhere)
-        _place(grid.plants, Plant(name, bus, sum(power[:3]), sum(power[3:])))
+        _place(grid.plants, Plant(name, bus, sum(phases[:3]), sum(phases[3:])))
     held = []
     for name, row in _rows(grid, net, "gen", "generators"):
-        (kw,) = _power(grid, "gen", name, row, "p_mw")
+        kw = _power(grid, "gen", name, row, "p_mw")[0]
         bus = _at(grid, "gen", "bus", name, row, everywhere)
-        if row.get("slack") is True or str(row.get("slack")) == "True":
+        if bus is not None and str(row.get("slack")) == "True":
             grid.heads.append(Head(name, bus, cell(row, "vm_pu", 1.0)))
             continue
         _place(grid.plants, Plant(name, bus, kw))
@@ -349,7 +355,9 @@ def _read_plants(grid: Grid, net: Any, everywhere: set[int]) -> None:
         power = abs(kw) or most
         bus = _at(grid, "storage", "bus", name, row, everywhere)
         if not (math.isfinite(kwh) and 0 <= least <= kwh):
-            grid.fault("storage", "max_e_mwh", f"{name}: {kwh / 1000:g} must be finite and at least min_e_mwh")
+            grid.fault(
+                "storage", "max_e_mwh", f"{name}: {kwh / 1000:g} must be finite and at least min_e_mwh"
+            )
         else:
             _place(grid.stores, Store(name, bus, kwh, least, power, kw, kvar))
 

@@ -1,4 +1,5 @@
-"""What every reader of a foreign grid gives: buses, branches, loads and plants in one form, before it is a tree.
+"""What every reader of a foreign grid gives: buses, branches, loads and plants in one form, before it is a
+tree.
 
 Units are those of the tables (kW, kvar, kVA, kV), except for impedances in ohm and admittances in siemens. A
 branch is an ideal transformer at `one`, then a symmetric pi at the voltage of `two`:
@@ -149,7 +150,10 @@ def unique_names(names: Iterable[Any], numbers: Iterable[Any]) -> list[str]:
     """The names as text; the number where a name is empty, and behind it where it stands more than once."""
     plain = ["" if name is None or name != name else str(name).strip() for name in names]
     keys = [str(number) for number in numbers]
-    plain = [name if name.lower() not in ("", "none", "nan", "<na>") else key for name, key in zip(plain, keys, strict=True)]
+    plain = [
+        name if name.lower() not in ("", "none", "nan", "<na>") else key
+        for name, key in zip(plain, keys, strict=True)
+    ]
     count: dict[str, int] = {}
     for name in plain:
         count[name] = count.get(name, 0) + 1

@@ -1,13 +1,14 @@
 """Reader of power-grid-model's JSON files (input data, one scenario), as written by `json_serialize_to_file`.
 
-The formulas are those of its documentation, "Components". A source has an impedance there, so the bus that is held
-is one more, behind it.
+The formulas are those of its documentation, "Components". A source has an impedance there, so the bus that is
+held is one more, behind it.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,17 @@ def read_power_grid_model(path: Path) -> Grid:
 
 def grid_of_data(data: Any, name: str) -> Grid:
     """The grid of a parsed file."""
-    if not isinstance(data, dict) or not isinstance(data.get("data"), dict | list) or "attributes" not in data:
+    if (
+        not isinstance(data, dict)
+        or not isinstance(data.get("data"), dict | list)
+        or "attributes" not in data
+    ):
         raise ValueError(f"{name} is no power-grid-model data")
     if data.get("is_batch") or data.get("type", "input") != "input":
         raise ValueError(f"{name} has to be input data of one scenario, not {data.get('type')} or a batch")
     tables = {
-        kind: [_named(row, data["attributes"].get(kind)) for row in rows] for kind, rows in data["data"].items()
+        kind: [_named(row, data["attributes"].get(kind)) for row in rows]
+        for kind, rows in data["data"].items()
     }
     for kind, words in REFUSED.items():
         if tables.get(kind):
@@ -92,10 +98,11 @@ def _numbers(grid: Grid, kind: str, row: Row, needed: dict[str, bool]) -> dict[s
 
 def _read_nodes(grid: Grid, rows: list[Row]) -> None:
     ids = [row.get("id") for row in rows]
+    times = Counter(ids)
     for name, row in zip(unique_names(ids, range(len(rows))), rows, strict=True):
         values = _numbers(grid, "node", row, {"u_rated": True})
-        if ids.count(row.get("id")) > 1:
-            grid.fault("node", "id", f"{row.get('id')} stands in {ids.count(row.get('id'))} rows")
+        if times[row.get("id")] > 1:
+            grid.fault("node", "id", f"{row.get('id')} stands in {times[row.get('id')]} rows")
         grid.buses.append(Bus(row.get("id"), name, values["u_rated"] / 1000 if values else math.nan))
 
 
@@ -134,10 +141,16 @@ def _read_branches(grid: Grid, tables: dict[str, list[Row]], level: dict) -> Non
         grid.branches.append(Branch(str(row["id"]), "line", one, two, z, y, rating, closed=closed))
     grid.note("lines", unrated, "without a usable i_n, so they are unrated")
     if any(_number(row, "c1", 0.0) for row in tables.get("line", [])):
-        grid.note("systems", ["50 Hz"], "the file does not say its frequency, the charging of cables is that of 50 Hz")
+        grid.note(
+            "systems",
+            ["50 Hz"],
+            "the file does not say its frequency, the charging of cables is that of 50 Hz",
+        )
     for row, closed in _ends(grid, "generic_branch", tables.get("generic_branch", []), level):
         values = _numbers(grid, "generic_branch", row, {"r1": False, "x1": False, "g1": False, "b1": False})
-        if values is None or not _not_negative(grid, "generic_branch", row, {c: values[c] for c in ("r1", "x1", "g1")}):
+        if values is None or not _not_negative(
+            grid, "generic_branch", row, {c: values[c] for c in ("r1", "x1", "g1")}
+        ):
             continue
         sn = _number(row, "sn")
         z, y = complex(values["r1"], values["x1"]), complex(values["g1"], values["b1"])
@@ -164,7 +177,8 @@ def _not_negative(grid: Grid, kind: str, row: Row, values: dict[str, float]) -> 
 
 
 def _transformer(grid: Grid, row: Row, level: dict, closed: tuple[bool, bool]) -> Branch | None:
-    """z = uk u2^2 / sn with r = pk u2^2 / sn^2, y = (p0 - j sqrt((i0 sn)^2 - p0^2)) / u2^2; taps move u1 or u2."""
+    """z = uk u2^2 / sn with r = pk u2^2 / sn^2, y = (p0 - j sqrt((i0 sn)^2 - p0^2)) / u2^2; taps move u1 or
+    u2."""
     needed = {"u1": True, "u2": True, "sn": True, "uk": True, "pk": False, "i0": False, "p0": False}
     values = _numbers(grid, "transformer", row, needed)
     if values is None:
@@ -172,7 +186,9 @@ def _transformer(grid: Grid, row: Row, level: dict, closed: tuple[bool, bool]) -
     steps = _number(row, "tap_pos", _number(row, "tap_nom", 0.0)) - _number(row, "tap_nom", 0.0)
     down = _number(row, "tap_max", 0.0) < _number(row, "tap_min", 0.0)
     volts = [values["u1"], values["u2"]]
-    volts[0 if _number(row, "tap_side", 0.0) == 0 else 1] += (-steps if down else steps) * _number(row, "tap_size", 0.0)
+    volts[0 if _number(row, "tap_side", 0.0) == 0 else 1] += (-steps if down else steps) * _number(
+        row, "tap_size", 0.0
+    )
     uk, pk = (_at_tap(row, part, values[part], steps) for part in ("uk", "pk"))
     sn = values["sn"]
     if not 0 <= pk <= uk * sn:
@@ -217,7 +233,9 @@ def _read_sources(grid: Grid, rows: list[Row], level: dict) -> None:
         sk, rx = _number(row, "sk", SOURCE_SK), _number(row, "rx_ratio", SOURCE_RX)
         if values is None or not sk > 0 or not rx >= 0:
             if values is not None:
-                grid.fault("source", "sk", f"{row.get('id')}: {sk:g} VA must be above 0, rx_ratio {rx:g} at least 0")
+                grid.fault(
+                    "source", "sk", f"{row.get('id')}: {sk:g} VA must be above 0, rx_ratio {rx:g} at least 0"
+                )
             continue
         z = (1000 * level[bus]) ** 2 / sk
         x = z / math.sqrt(1 + rx**2)

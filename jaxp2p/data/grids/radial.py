@@ -1,12 +1,12 @@
 """The tables `buses` and `lines` of a grid that is a tree as it is operated.
 
 - Buses that closed switches (or branches without any impedance) join are one bus with the name of the first.
-- A branch that is open at one end is no branch, but what it draws from the other end: its charging or iron losses
-  stay there as a shunt.
+- A branch that is open at one end is no branch, but what it draws from the other end: its charging or iron
+  losses stay there as a shunt.
 - What nothing supplies and where nothing lives is left out. A part without supply where somebody lives, and a
   loop, are refused by the checks of the tables, by name.
-- Transformers go from the higher to the lower voltage. Where all branches at the head share one turns ratio, it
-  becomes part of the voltage held there: v_set = vm / ratio, as `v_set_pu` is defined.
+- Transformers go from the higher to the lower voltage. Where all branches at the head share one turns ratio,
+  it becomes part of the voltage held there: v_set = vm / ratio, as `v_set_pu` is defined.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxp2p.data.faults import InputError
+from jaxp2p.data.faults import Fault, InputError
 from jaxp2p.data.grids.parts import Branch, Bus, Grid, Head, Key, Load, Shunt, unique_names
+from jaxp2p.data.tables import Tables
+from jaxp2p.data.validation import check
 
 V_MIN, V_MAX = 0.9, 1.1  # p.u., where the source has no limits
 
@@ -69,6 +71,15 @@ def radial_feeder(grid: Grid, *, head: str | None = None, loads: bool = True) ->
     return Feeder(buses, _line_table(branches, level, bus_name), bus_name, ratio)
 
 
+def check_imported(tables: Tables) -> Tables:
+    """As `check`; faults do not name rows, which only the tables have, and not the source."""
+    try:
+        return check(tables)
+    except InputError as error:
+        faults = [Fault(f.table, f.column, None, f.message, f.name) for f in error.faults]
+        raise InputError(faults, source=error.source) from None
+
+
 def _refuse(grid: Grid) -> None:
     if grid.faults:
         raise InputError(grid.faults, source=grid.name)
@@ -99,8 +110,9 @@ def _joined(grid: Grid) -> dict[Key, Key]:
         a, b = sorted((root(place[one]), root(place[two])))
         high, low = grid.buses[a], grid.buses[b]
         if a != b and not math.isclose(high.vn_kv, low.vn_kv, rel_tol=1e-6):
-            text = f'"{high.name}" with {high.vn_kv:g} kV and "{low.name}" with {low.vn_kv:g} kV are joined as one'
-            grid.fault("buses", "vn_kv", text + " bus: one of the levels is wrong")
+            levels = f"{high.vn_kv:g} kV and {low.vn_kv:g} kV"
+            text = f'"{high.name}" and "{low.name}" are joined as one bus, with {levels}: one level is wrong'
+            grid.fault("buses", "vn_kv", text)
         leader[b] = a
     return {bus.key: grid.buses[root(i)].key for i, bus in enumerate(grid.buses)}
 
@@ -109,7 +121,9 @@ def _leave_off(grid: Grid, leader: dict[Key, Key]) -> None:
     """Without what is at buses that are out of service."""
     for kind in ("loads", "plants", "stores", "shunts"):
         elements = getattr(grid, kind)
-        grid.note(kind, [x.name for x in elements if x.bus not in leader], "left out, their bus is out of service")
+        grid.note(
+            kind, [x.name for x in elements if x.bus not in leader], "left out, their bus is out of service"
+        )
         setattr(grid, kind, [x for x in elements if x.bus in leader])
 
 
@@ -136,9 +150,7 @@ def _head(grid: Grid, leader: dict[Key, Key], wanted: str | None) -> Head:
     return heads[0]
 
 
-def _closed(
-    grid: Grid, leader: dict[Key, Key], level: dict[Key, float]
-) -> tuple[list[Branch], list[Shunt]]:
+def _closed(grid: Grid, leader: dict[Key, Key], level: dict[Key, float]) -> tuple[list[Branch], list[Shunt]]:
     """The branches between two buses, and what the others draw from the one bus that they hang at."""
     branches, shunts, open_ended, loops = [], [], [], []
     for branch in grid.branches:
@@ -165,7 +177,9 @@ def _closed(
             if total != 0 and math.isfinite(base):
                 shunts += _drawn(branch.name, leader[branch.one if one else branch.two], total * base)
     grid.note(
-        "branches open at one end", open_ended, "left out; what they draw idle stays as a shunt at the other end"
+        "branches open at one end",
+        open_ended,
+        "left out; what they draw idle stays as a shunt at the other end",
     )
     grid.note("branches between joined buses", loops, "left out, they carry nothing")
     return branches, shunts
@@ -176,9 +190,7 @@ def _drawn(name: str, bus: Key, volt_ampere: complex) -> list[Shunt]:
     return [Shunt(name, bus, volt_ampere.real, -volt_ampere.imag)] if volt_ampere != 0 else []
 
 
-def _alive(
-    grid: Grid, leader: dict[Key, Key], slack: Key, branches: list[Branch], *, only: bool
-) -> set[Key]:
+def _alive(grid: Grid, leader: dict[Key, Key], slack: Key, branches: list[Branch], *, only: bool) -> set[Key]:
     """The buses that are kept: those with supply, and those without where somebody lives.
 
     only: those with supply alone, where one part of a grid with several heads is asked for.
@@ -191,8 +203,11 @@ def _alive(
     if only:
         rivals = [h.name for h in grid.heads if leader.get(h.bus) in supplied and leader[h.bus] != slack]
         if rivals:
-            raise ValueError(f"{grid.name}: the head also meets {', '.join(rivals)}; a community has one head")
-    lived = {leader[x.bus] for x in (*grid.loads, *grid.plants, *grid.stores) if x.bus in leader}
+            raise ValueError(
+                f"{grid.name}: the head also meets {', '.join(rivals)}; a community has one head"
+            )
+    lived = {leader[load.bus] for load in grid.loads}
+    lived |= {leader[plant.bus] for plant in grid.plants} | {leader[store.bus] for store in grid.stores}
     name = {bus.key: bus.name for bus in grid.buses}
     kept, dropped = set(supplied), []
     seen = set(supplied)
@@ -297,12 +312,14 @@ def _add_loads(grid: Grid, buses: pd.DataFrame, at: dict[Key, int], loads: list[
     for load in loads:
         if load.bus in at:
             found[load.bus].append(load)
-    columns = {name: buses[name].to_numpy(float, copy=True) for name in buses if str(name).startswith(("ba", "sh"))}
+    columns = {
+        name: buses[name].to_numpy(float, copy=True) for name in buses if str(name).startswith(("ba", "sh"))
+    }
     forced = []
     for key, some in found.items():
         i = at[key]
-        kw, kvar, *parts = (sum(values) for values in zip(*(load[2:] for load in some), strict=True))
-        z_kw, i_kw, z_kvar, i_kvar = parts
+        sums = np.array([load[2:] for load in some], float).sum(axis=0).tolist()
+        kw, kvar, z_kw, i_kw, z_kvar, i_kvar = sums
         shares = _shares(kw, kvar, z_kw, i_kw, z_kvar, i_kvar)
         if shares is None:
             forced += [load.name for load in some if any(load[4:])]
@@ -314,7 +331,9 @@ def _add_loads(grid: Grid, buses: pd.DataFrame, at: dict[Key, int], loads: list[
     for name, values in columns.items():
         buses[name] = values.round(9)
     grid.note(
-        "loads", forced, "their shares of constant impedance are shunts, constant currents half that and half power"
+        "loads",
+        forced,
+        "their shares of constant impedance are shunts, constant currents half that and half power",
     )
 
 
@@ -343,7 +362,9 @@ def _line_table(branches: list[Branch], level: dict[Key, float], bus_name: dict[
             name,
             bus_name[b.one],
             bus_name[b.two],
-            b.kind if math.isclose(level[b.one], level[b.two], rel_tol=1e-6) and b.ratio == 1 else "transformer",
+            b.kind
+            if math.isclose(level[b.one], level[b.two], rel_tol=1e-6) and b.ratio == 1
+            else "transformer",
             b.impedance.real,
             b.impedance.imag,
             b.rating,
@@ -353,6 +374,17 @@ def _line_table(branches: list[Branch], level: dict[Key, float], bus_name: dict[
         )
         for name, b in zip(names, branches, strict=True)
     ]
-    columns = "line_id from_bus to_bus kind r_ohm x_ohm s_max_kva b_us g_us ratio".split()
+    columns = [
+        "line_id",
+        "from_bus",
+        "to_bus",
+        "kind",
+        "r_ohm",
+        "x_ohm",
+        "s_max_kva",
+        "b_us",
+        "g_us",
+        "ratio",
+    ]
     digits = {"r_ohm": 12, "x_ohm": 12, "s_max_kva": 6, "b_us": 9, "g_us": 9, "ratio": 12}
     return pd.DataFrame(rows, columns=columns).round(digits)

@@ -42,7 +42,13 @@ def transformer_branch(
     vk, vkr = cell(row, "vk_percent"), cell(row, "vkr_percent")
     volts = {"hv": cell(row, "vn_hv_kv"), "lv": cell(row, "vn_lv_kv")}
     sn, parallel = cell(row, "sn_mva"), cell(row, "parallel", 1.0)
-    numbers = {"vk_percent": vk, "vkr_percent": vkr, "sn_mva": sn, "vn_hv_kv": volts["hv"], "vn_lv_kv": volts["lv"]}
+    numbers = {
+        "vk_percent": vk,
+        "vkr_percent": vkr,
+        "sn_mva": sn,
+        "vn_hv_kv": volts["hv"],
+        "vn_lv_kv": volts["lv"],
+    }
     numbers["parallel"] = parallel
     bad = [column for column, value in numbers.items() if not math.isfinite(value)]
     bad += [c for c in ("sn_mva", "vn_hv_kv", "vn_lv_kv", "parallel") if c not in bad and numbers[c] <= 0]
@@ -50,7 +56,7 @@ def transformer_branch(
         grid.fault("trafo", column, f"{name}: {numbers[column]:g} must be a finite number above 0")
     if bad:
         return None
-    if row.get("tap_dependency_table", False) is True or str(row.get("tap_dependency_table")) == "True":
+    if str(row.get("tap_dependency_table")) == "True":
         step = _table_step(row, table)
         if step is None:
             grid.fault("trafo", "tap_pos", f"{name}: its characteristic has no row for this tap position")
