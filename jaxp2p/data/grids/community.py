@@ -44,7 +44,7 @@ class Wishes(NamedTuple):
         members: number of homes, or below 1 the share of the loads that they amount to; None for the usual
         one.
         head: of several connections to a grid above the one to keep.
-        pv_share, battery_share: of the homes that are made; None for the usual ones.
+        pv_share, battery_share: of the homes that are made (None for the usual ones), or of the members.
     """
 
     price: str = "tou"
@@ -110,22 +110,18 @@ def community(grid: Grid, wishes: Wishes, meta: dict) -> Tables:
             "synthetic": [*synthetic, f"prices ({wishes.price}, seed {wishes.seed})"],
         },
     )
+    checked = check_imported(tables)  # what is wrong with the grid is said first
     if not count:
-        return check_imported(tables)
-    shares = (
-        PV_SHARE if wishes.pv_share is None else wishes.pv_share,
-        BATTERY_SHARE if wishes.battery_share is None else wishes.battery_share,
+        return checked
+    done = densify(
+        checked.replace(prosumers=checked.prosumers[:count]),
+        pv_share=PV_SHARE if wishes.pv_share is None else wishes.pv_share,
+        battery_share=BATTERY_SHARE if wishes.battery_share is None else wishes.battery_share,
+        seed=wishes.seed,
+        pv_profiles=list(PV_PROFILES),
     )
-    # checked first: devices are made by the profiles, whatever is wrong with the grid is said before
-    return check(
-        densify(
-            check_imported(tables),
-            pv_share=shares[0],
-            battery_share=shares[1],
-            seed=wishes.seed,
-            pv_profiles=list(PV_PROFILES),
-        )
-    )
+    prosumers = pd.concat([done.prosumers, checked.prosumers[count:]], ignore_index=True)
+    return check(done.replace(prosumers=prosumers))
 
 
 def _homes(name: str, buses: pd.DataFrame, wanted: float | None) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxp2p.data.grids.community import Wishes, community
 from jaxp2p.data.grids.pandapower_net import read_net
+from jaxp2p.data.populate import densify
 from jaxp2p.data.simbench import has_profiles, tables_from_net
 from jaxp2p.data.tables import Tables
 
@@ -71,15 +72,15 @@ def import_net(net: Any, name: str, wishes: Wishes) -> Tables:
     With profiles as SimBench nets have them (`net.profiles`, a column `profile` of the loads) the members are
     its loads, otherwise homes that are made.
     """
+    about = {"description": f"pandapower net {name}"}
     if has_profiles(net):
         if wishes.members is not None or wishes.head is not None:
             raise ValueError(
                 f"{name} has profiles, so its loads are the members; --members and --head do not go"
             )
-        return tables_from_net(
-            net, name, price=wishes.price, seed=wishes.seed, meta={"description": f"pandapower net {name}"}
-        )
-    return community(read_net(net, name), wishes, {"description": f"pandapower net {name}"})
+        tables = tables_from_net(net, name, price=wishes.price, seed=wishes.seed, meta=about)
+        return densify(tables, pv_share=wishes.pv_share, battery_share=wishes.battery_share, seed=wishes.seed)
+    return community(read_net(net, name), wishes, about)
 
 
 def _package() -> Any:

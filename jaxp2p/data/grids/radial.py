@@ -362,9 +362,7 @@ def _line_table(branches: list[Branch], level: dict[Key, float], bus_name: dict[
             name,
             bus_name[b.one],
             bus_name[b.two],
-            b.kind
-            if math.isclose(level[b.one], level[b.two], rel_tol=1e-6) and b.ratio == 1
-            else "transformer",
+            b.kind,
             b.impedance.real,
             b.impedance.imag,
             b.rating,
