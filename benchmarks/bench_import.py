@@ -43,7 +43,7 @@ from jaxp2p.data.grids.matpower_file import read_case  # noqa: E402
 from jaxp2p.data.grids.pandapower_net import read_net  # noqa: E402
 from jaxp2p.data.grids.power_grid_model import read_power_grid_model  # noqa: E402
 from jaxp2p.data.grids.radial import radial_feeder  # noqa: E402
-from jaxp2p.data.simbench import import_simbench, simbench_codes  # noqa: E402
+from jaxp2p.data.simbench import simbench_codes, tables_from_net  # noqa: E402
 from jaxp2p.data.topology import topology_faults  # noqa: E402
 
 PARTS = ("pandapower", "matpower", "power-grid-model", "simbench")
@@ -185,11 +185,12 @@ def power_grid_model_lines(quick: bool):
 def of_simbench(code: str) -> dict:
     import simbench
 
-    tables = import_simbench(code)
     net = simbench.get_simbench_net(code)
+    members = len(tables_from_net(net, code).prosumers)
+    net.pop("profiles")
     net.trafo["tap_changer_type"] = "Ratio"  # that their taps count, as they do in the import
     line = of_pandapower(code, lambda: copy.deepcopy(net), untyped_taps=True)
-    return line | {"part": "simbench", "members": len(tables.prosumers)}
+    return line | {"part": "simbench", "members": members}
 
 
 def simbench_lines(quick: bool):

@@ -249,7 +249,7 @@ WRONG = [
     (island, 'disconnected network: 1 bus does not reach the slack bus "head": "farm"'),
     (loop, "meshed network: ring closes the loop"),
     (tie_closed, 'meshed network: tie closes the loop "far" - "bar #1" - "mill" - "far"'),
-    (second_transformer, "T2 and T lie in parallel with turns ratios of"),
+    (second_transformer, "beside another in parallel, T: a current would go around"),
     (three_windings, "transformers with three windings (1), which cannot be imported"),
     (dc_line, "DC lines (1), which cannot be imported"),
     (unknown_type, 'a: unknown line type "NAYYY", and no impedance of its own'),
@@ -487,7 +487,7 @@ WRONG_TABLES = [
     (one_more_line(to_bus="busbar"), 'both ends are bus "busbar"'),
     (
         one_more_line(kind="transformer", ratio=1.05),
-        "more and 2-7 lie in parallel with turns ratios of 1.05 and 1",
+        "more: turns ratio 1.05 beside another in parallel",
     ),
     (one_more_line(to_bus="fram"), 'unknown bus "fram" (did you mean "farm"?)'),
     (one_more_line(line_id="1-2"), '"1-2" stands already in row 1'),
@@ -497,6 +497,7 @@ WRONG_TABLES = [
     (cell("lines", 1, x_ohm=960.0), "[impedance_high]"),
     (cell("lines", 1, s_max_kva=0.0), "2-7: 0 kVA must be above 0"),
     (cell("lines", 1, kind="cable"), '"cable" must be "line" or "transformer"'),
+    (cell("lines", 1, ratio=1.1), "2-7: a line has no turns ratio, 1.1 must be 1"),
     (cell("lines", 0, kind="line"), "a line between 20 kV and 0.4 kV"),
     (cell("lines", 0, ratio=0.0), "1-2: 0 must be above 0"),
     (cell("lines", 0, g_us=-1.0), "1-2: -1 uS must be at least 0"),
@@ -505,7 +506,10 @@ WRONG_TABLES = [
     (cell("buses", 1, vn_kv=400.0), "[voltage_level]"),
     (cell("buses", 1, v_min_pu=1.2), "v_min_pu = 1.2 must be below v_max_pu = 1.1"),
     (cell("buses", 0, v_set_pu=230.0), "[voltage_limits]"),
-    (cell("buses", 2, background_z_share=0.7, background_i_share=0.4), "0.4 is above 1 together with"),
+    (
+        cell("buses", 2, background_z_share=0.7, background_i_share=0.4),
+        "with background_z_share it is 1.1 of the load, above 1",
+    ),
     (cell("buses", 2, background_profile="fedeer"), 'unknown profile "fedeer" (did you mean "feeder"?)'),
     (cell("buses", 2, shunt_kvar=np.nan), "shunt_kvar, row 3"),
 ]

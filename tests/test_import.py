@@ -135,7 +135,7 @@ def cut_off(net):
         (two_heads, "2 connections to a grid above (grid, park); a community has one head"),
         (no_head, "0 connections to a grid above; a community has one head"),
         (mesh, 'meshed network: tie closes the loop "park" - "busbar 1" - "a" - "park"'),
-        (different_taps, "T2 and T1 lie in parallel with turns ratios of 1.03 and 1"),
+        (different_taps, "T2: turns ratio 1.03 beside another in parallel, T1: a current would go around"),
         (three_windings, "transformers with three windings (1), which cannot be imported"),
         (no_loads, "has no loads"),
         (cut_off, "disconnected network"),

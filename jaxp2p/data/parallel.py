@@ -5,8 +5,8 @@ branch k carries the share |y_k| / |sum y| of the current. The pair is full when
 
     s_max = min_k s_max_k |sum y| / |y_k|,   the sum of the ratings where the branches are alike.
 
-Their shunts add up. Transformers of unlike turns ratios would drive a current around that no single branch
-has.
+Shunt admittances add up. Transformers of unlike turns ratios drive a current around between them: no one
+branch is that, and they are refused.
 """
 
 from __future__ import annotations
@@ -16,34 +16,43 @@ import pandas as pd
 
 from jaxp2p.data.faults import Fault, row_faults
 
+SHUNTS = ("g_us", "b_us")
+ALIKE = 1e-9  # ratios this close are one
+
+
+def ratio_faults(lines: pd.DataFrame) -> list[Fault]:
+    """A turns ratio where there is no transformer, and parallel transformers of unlike ratios."""
+    names, kind = lines["line_id"].to_numpy(), lines["kind"].to_numpy()
+    start, end, ratio = (lines[column].to_numpy() for column in ("from_bus", "to_bus", "ratio"))
+    faults = row_faults(
+        "lines",
+        "ratio",
+        (ratio != 1) & (kind != "transformer"),
+        lambda i: f"{names[i]}: a {kind[i] or 'branch'} has no turns ratio, {ratio[i]:g} must be 1",
+    )
+    first: dict[tuple[str, str], int] = {}
+    unlike = np.zeros(len(lines), bool)
+    outward = np.array([a <= b for a, b in zip(start, end, strict=True)], bool)
+    with np.errstate(divide="ignore"):
+        seen = np.where(outward, ratio, 1 / ratio)  # in one direction
+    for i, (a, b) in enumerate(zip(start, end, strict=True)):
+        if 0 < seen[i] < np.inf:  # any other is a fault of its column
+            unlike[i] = abs(seen[i] / seen[first.setdefault((min(a, b), max(a, b)), i)] - 1) > ALIKE
+    return faults + row_faults(
+        "lines",
+        "ratio",
+        unlike,
+        lambda i: (
+            f"{names[i]}: turns ratio {ratio[i]:g} beside another in parallel, "
+            f"{names[first[min(start[i], end[i]), max(start[i], end[i])]]}: a current would go around"
+        ),
+    )
+
 
 def repeated_pairs(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """(L,) bool: branches between two buses that an earlier row joins already, in either direction."""
     pairs = pd.Series([tuple(sorted(pair)) for pair in zip(start, end, strict=True)], dtype=object)
     return pairs.duplicated().to_numpy(bool) & (start != end)
-
-
-def unlike_ratios(lines: pd.DataFrame) -> list[Fault]:
-    """Faults of branches with another turns ratio than the first between the same two buses."""
-    start, end = lines["from_bus"].to_numpy(), lines["to_bus"].to_numpy()
-    if "ratio" not in lines or not repeated_pairs(start, end).any():
-        return []
-    ratio, name = lines["ratio"].to_numpy(float), lines["line_id"].to_numpy()
-    first: dict[tuple[str, str], int] = {}
-    against = np.zeros(len(lines), int)
-    for i, (a, b) in enumerate(zip(start, end, strict=True)):
-        against[i] = first.setdefault((min(a, b), max(a, b)), i)
-    turned = np.where(start == start[against], ratio, 1 / ratio)
-    bad = (np.abs(turned / ratio[against] - 1) > 1e-9) & (start != end)
-
-    def text(i: int) -> str:
-        other = against[i]
-        return (
-            f"{name[i]} and {name[other]} lie in parallel with turns ratios of {turned[i]:g} and "
-            f"{ratio[other]:g}: a current would flow around in them, which one branch in their place has not"
-        )
-
-    return row_faults("lines", "ratio", bad, text)
 
 
 def merge_parallel(lines: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
@@ -69,9 +78,9 @@ def merge_parallel(lines: pd.DataFrame) -> tuple[pd.DataFrame, list[Fault]]:
         first, name = group[0], " + ".join(lines["line_id"].iloc[group])
         kinds = set(lines["kind"].iloc[group])
         kind = "transformer" if "transformer" in kinds else "line"
-        columns = ["line_id", "kind", "r_ohm", "x_ohm", "s_max_kva", "b_us", "g_us"]
-        shunt = lines[["b_us", "g_us"]].iloc[group].sum()
-        merged.loc[first, columns] = [name, kind, impedance.real, impedance.imag, rating, *shunt]
+        shunts = [float(lines[column].iloc[group].sum()) for column in SHUNTS]
+        columns = ["line_id", "kind", "r_ohm", "x_ohm", "s_max_kva", *SHUNTS]
+        merged.loc[first, columns] = [name, kind, impedance.real, impedance.imag, rating, *shunts]
         rated = f"{rating:,.4g} kVA" if np.isfinite(rating) else "unrated"
         text = (
             f'{name} between "{start[first]}" and "{end[first]}" lie in parallel and count as one {kind}: '

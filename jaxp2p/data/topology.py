@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.data.faults import Fault, row_faults
-from jaxp2p.data.parallel import repeated_pairs, unlike_ratios
+from jaxp2p.data.parallel import repeated_pairs
 
 KINDS = ("line", "transformer")
 _LOOP_SHOWN = 12  # buses of a loop in a message
@@ -29,7 +29,6 @@ def topology_faults(buses: pd.DataFrame, lines: pd.DataFrame) -> list[Fault]:
         lambda i: f'{names[i]}: both ends are bus "{start[i]}"',
     )
     faults += _voltage_level_faults(buses, lines)
-    faults += unlike_ratios(lines)
     parallel = repeated_pairs(start, end)  # they are merged, see `merge_parallel`
     leader: dict[str, str] = {bus: bus for bus in buses["bus_id"]}
 

@@ -13,7 +13,7 @@ from jaxp2p.data.blocks import column_blocks
 from jaxp2p.data.faults import Fault, InputError, row_faults
 from jaxp2p.data.frames import complete_frame, near, plain_columns
 from jaxp2p.data.names import as_name, resolved
-from jaxp2p.data.parallel import merge_parallel
+from jaxp2p.data.parallel import merge_parallel, ratio_faults
 from jaxp2p.data.plausibility import Whole, check_accept, judge, whole_of
 from jaxp2p.data.rounding import ROUNDING, clipped, largest
 from jaxp2p.data.schema import KEYS, OPTIONAL_TABLES, SCHEMA, TIMES
@@ -155,6 +155,7 @@ def complete_and_validate(
         faults += _bus_faults(frames["buses"])
         if "lines" in frames and (len(frames["lines"]) or len(frames["buses"]) < 2):
             faults += topology_faults(frames["buses"], frames["lines"])
+            faults += ratio_faults(frames["lines"])
         elif "lines" in frames:
             text = (
                 f"the table has no rows, and there are {len(frames['buses'])} buses: only one needs no branch"
@@ -350,12 +351,12 @@ def _bus_faults(frame: pd.DataFrame) -> list[Fault]:
         low >= high,
         lambda i: f"{names[i]}: v_min_pu = {low[i]:g} must be below v_max_pu = {high[i]:g}",
     )
-    z, i_share = frame["background_z_share"].to_numpy(), frame["background_i_share"].to_numpy()
+    shares = sum(frame[f"background_{part}_share"].to_numpy() for part in ("z", "i"))
     faults += row_faults(
         "buses",
         "background_i_share",
-        z + i_share > 1 + ROUNDING,
-        lambda i: f"{names[i]}: {i_share[i]:g} is above 1 together with background_z_share = {z[i]:g}",
+        shares > 1 + ROUNDING,
+        lambda i: f"{names[i]}: with background_z_share it is {shares[i]:g} of the load, above 1",
     )
     slack = frame.loc[frame["slack"] == 1.0, "bus_id"]
     if len(slack) != 1 and frame["slack"].notna().all():
