@@ -136,6 +136,7 @@ def build(
     limit: float = math.inf,
     seed: int = 0,
     network: bool = True,
+    secure: bool = True,
     dtype: str = "float32",
     name: str | None = None,
 ) -> Case:
@@ -157,6 +158,7 @@ def build(
         limit=limit,
         seed=seed,
         network=network,
+        secure=secure,
         dtype=dtype,
     )
     horizon = build_horizon(community, chosen)

@@ -23,6 +23,7 @@ from jaxp2p.model.markets import (
 )
 from jaxp2p.model.match import mark_of
 from jaxp2p.model.network import (
+    ROUNDS,
     Network,
     NoRows,
     Pi,
@@ -49,6 +50,7 @@ def build_community(
     limit: float = np.inf,
     seed: int = 0,
     network: bool = True,
+    secure: bool = True,
     dtype: str = "float32",
 ) -> Community:
     """The constant part of a community.
@@ -57,6 +59,8 @@ def build_community(
     with `partners` partners each), "nearest" (by electrical distance), "complete", or "table" (the trades
     table with its own fees and limits); by default "table" where there is one, else "regular". fee in
     EUR/kWh, limit in kW per trade. network=False leaves the grid out of the market (it is still reported).
+    secure: every slot is cleared until its AC power flow is inside the limits (`simulation.secure`); else
+    the limits hold in the linear network.
 
     Homes are ordered by bus; `Community.prosumers.ids` has their names. Every home has as many seats for
     vehicles as the home with the most. Raises InputError with every fault of the tables, ValueError for
@@ -99,13 +103,13 @@ def build_community(
         limited=bool(np.isfinite(homes[["buy_max_kw", "sell_max_kw"]].to_numpy(float)).any()),
         ids=tuple(homes["prosumer_id"]),
     )
-    grid = _network(tables, bus_ids, kind)
+    grid, rounds = _network(tables, bus_ids, kind), ROUNDS if secure else 1
     flexible = np.asarray(prosumers.flexible)
     return Community(
         prosumers=prosumers,
         market=_market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, kind),
         network=grid,
-        feeder=controllable_rows(grid, bus, flexible, kind) if network else NoRows(),
+        feeder=controllable_rows(grid, bus, flexible, kind, rounds) if network else NoRows(),
         mark=mark_of(str(tables.meta.get("name", "")), prosumers, bus_ids),
     )
 

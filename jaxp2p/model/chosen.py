@@ -17,7 +17,7 @@ def use_dtype(dtype: str) -> None:
 
 
 def build_both(tables: Tables, options: Any, *, seed: int = 0) -> tuple[Community, Horizon]:
-    """Community and horizon; options has the attributes market, graph, fee, partners, network and dtype.
+    """Community and horizon; options has what `Grid`, `Trading` and `Numbers` have.
 
     The seed is that of a random trading graph. Raises ValueError.
     """
@@ -29,6 +29,7 @@ def build_both(tables: Tables, options: Any, *, seed: int = 0) -> tuple[Communit
         partners=options.partners,
         seed=seed,
         network=options.network,
+        secure=options.secure,
         dtype=options.dtype,
         **chosen,
     )

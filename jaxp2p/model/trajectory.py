@@ -36,6 +36,7 @@ class Trajectory(NamedTuple):
     dual_res: Array  # (T,) EUR/kWh
     vehicle_charge: Array | None = None  # (T, K, N); None, like the next two: a community without vehicles
     vehicle_discharge: Array | None = None  # (T, K, N)
+    rounds: Array | None = None  # (T,) int32 times the slot was cleared until its AC power flow was inside
     vehicle_energy: Array | None = None  # (T, K, N) at the end of the slot, 0 where nothing is plugged in
 
 

@@ -52,6 +52,12 @@ class Grid:
         "Keep to the limits of the grid, or only report what it carries.",
         words="limits of the grid in the market",
     )
+    secure: bool = setting(
+        True,
+        "Clear every slot until its AC power flow is inside the limits, or trust the linear network.",
+        words="limits of the grid kept in AC",
+        spelling=("--secure/--linear",),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -156,7 +156,7 @@ def _run(rules: _Rules, horizon: Horizon, solver: Solver, number: Array) -> tupl
     def body(state: simulation.RunState, slot: Slot):
         cleared = simulation.clear(*rules, solver, state, slot)
         following, row = simulation.carry_out(rules.community, state, cleared)
-        found, answer = cleared.outcome, cleared.outcome.answer
+        found, answer = cleared.secured.outcome, cleared.secured.outcome.answer
         solution = Solution(answer.injection, answer.market_price, answer.nodal_price)
         verdict = {name: getattr(row, name) for name in VERDICT}
         energy = _stacked(state.stored)

@@ -9,13 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxp2p._pytree import present
 from jaxp2p.control.policy import AnyPolicy, Penalties, Slot, fix_storage, observe, remember
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory, only
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.simulation import secure
+from jaxp2p.simulation.secure import Secured
 from jaxp2p.simulation.step import Posed, Stored, at_start, execute, pose, record
 from jaxp2p.slot import solvers
-from jaxp2p.slot.solvers import Outcome, Solver, State, scale_tolerances
+from jaxp2p.slot.solvers import Solver, State, scale_tolerances
 
 PIECE = 96  # slots per compiled call: one program for any horizon, and a progress bar that moves
 
@@ -63,7 +66,7 @@ class Cleared(NamedTuple):
     """A slot as it was seen and solved."""
 
     posed: Posed
-    outcome: Outcome
+    secured: Secured
 
 
 def clear(
@@ -82,16 +85,16 @@ def clear(
     posed = pose(community, penalties, policy, slot, state.stored, state.slot_of_week, memory)
     if orders is not None:
         posed = posed._replace(problem=fix_storage(posed.problem, *orders))
-    warm = solvers.warm(posed.problem, solver, state.solver)
-    return Cleared(posed, solvers.solve(posed.problem, solver, warm, adjoint=adjoint))
+    found = secure.solve(community, present(posed.grid), posed.problem, solver, state.solver, adjoint=adjoint)
+    return Cleared(posed, found)
 
 
 def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[RunState, Trajectory]:
     """Execute what was cleared; the Trajectory has no time axis here."""
-    posed, outcome = cleared
-    done = execute(community, posed, outcome)
-    after = RunState(done.stored, outcome.state, state.slot_of_week + 1, posed.memory)
-    return after, record(posed.problem, *done)
+    posed, secured = cleared
+    done = execute(community, posed, secured)
+    after = RunState(done.stored, secured.outcome.state, state.slot_of_week + 1, posed.memory)
+    return after, record(posed.problem, *done, rounds=secured.rounds)
 
 
 def slots(horizon: Horizon) -> Slot:

@@ -1,6 +1,6 @@
-"""One way through a slot, for runs, studies and derivatives: pose it, clear it (`slot.solvers`), execute it.
+"""One way through a slot, for runs, studies and derivatives: pose it, clear it (`secure`), execute it.
 
-    posed = pose(...)  ->  outcome = solve(posed.problem, ...)  ->  done = execute(community, posed, outcome)
+    posed = pose(...)  ->  cleared = secure.solve(posed.problem, ...)  ->  done = execute(..., posed, cleared)
 
 `record` writes down what was done, as a row of a `Trajectory`.
 """
@@ -13,13 +13,15 @@ from jax import Array
 from jaxp2p._pytree import present
 from jaxp2p.control.policy import AnyPolicy, Penalties, Slot, plugged_in, slot_problem
 from jaxp2p.model.devices import Plugged
+from jaxp2p.model.network import Base
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community
+from jaxp2p.simulation import secure
+from jaxp2p.simulation.secure import Secured
 from jaxp2p.slot import execute as slot_execution
 from jaxp2p.slot import solvers
 from jaxp2p.slot.execute import Devices, Dispatch, SlotResult
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.solvers import Outcome
 
 
 class Stored(NamedTuple):
@@ -36,6 +38,7 @@ class Posed(NamedTuple):
     stored: Stored  # before the slot
     memory: Any = None  # of the policy, with this slot
     plugged: Plugged | None = None
+    grid: Base | None = None  # what the network carries without the homes that decide
 
 
 class Done(NamedTuple):
@@ -64,12 +67,12 @@ def pose(
     """What the policy makes of a slot; memory: with this slot observed (`control.policy.observe`)."""
     known = stored.energy, slot_of_week, memory, stored.in_vehicles
     problem = slot_problem(community, penalties, policy, slot, *known)
-    return Posed(problem, stored, memory, plugged_in(community, slot))
+    return Posed(problem, stored, memory, plugged_in(community, slot), slot.grid_base)
 
 
-def execute(community: Community, posed: Posed, outcome: Outcome) -> Done:
+def execute(community: Community, posed: Posed, cleared: Secured) -> Done:
     """The dispatch of a cleared slot, and what is stored after it."""
-    result = solvers.executed(posed.problem, outcome)
+    result = secure.verdict(solvers.executed(cleared.problem, cleared.outcome), cleared)
     return Done(result, after(community, posed, result.dispatch))
 
 
@@ -88,7 +91,9 @@ def after(community: Community, posed: Posed, d: Dispatch | Devices) -> Stored:
     return Stored(left, posed.plugged.held(driven, before))
 
 
-def record(problem: SlotProblem, result: SlotResult, stored: Stored) -> Trajectory:
+def record(
+    problem: SlotProblem, result: SlotResult, stored: Stored, rounds: Array | None = None
+) -> Trajectory:
     """What is written down of a slot; the Trajectory has no time axis here."""
     d = result.dispatch
     return Trajectory(
@@ -117,4 +122,5 @@ def record(problem: SlotProblem, result: SlotResult, stored: Stored) -> Trajecto
         vehicle_charge=d.vehicle_charge,
         vehicle_discharge=d.vehicle_discharge,
         vehicle_energy=stored.in_vehicles,
+        rounds=rounds,
     )

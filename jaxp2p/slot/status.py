@@ -13,6 +13,7 @@ class Status(IntEnum):
     PENALTY_TOO_SMALL = 4
     NETWORK_INFEASIBLE = 5
     UNSERVED = 6
+    NOT_SECURE = 7
 
     @property
     def message(self) -> str:
@@ -28,4 +29,5 @@ _MESSAGES = {
     Status.PENALTY_TOO_SMALL: "a network limit is violated that a larger row penalty would keep",
     Status.NETWORK_INFEASIBLE: "no dispatch of the flexible homes keeps this network limit",
     Status.UNSERVED: "a connection limit leaves load unserved or generation spilled",
+    Status.NOT_SECURE: "solved in the linear network, but a limit is violated in the AC power flow",
 }

@@ -28,12 +28,14 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from jaxp2p._pytree import record, static
+from jaxp2p._pytree import present, record, static
 from jaxp2p.control.policy import AnyPolicy, Penalties, coupling, observe, remember
 from jaxp2p.control.tuned import Memory
-from jaxp2p.model.network import Base
+from jaxp2p.model.network import Limits
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
+from jaxp2p.simulation import secure
+from jaxp2p.simulation.secure import Secured, power_flow_of
 from jaxp2p.simulation.step import Posed, Stored, at_start, execute, pose
 from jaxp2p.simulation.step import record as record_slot
 from jaxp2p.slot import solvers
@@ -72,12 +74,20 @@ class Task:
     slots: int = static()
 
 
+class _Security(NamedTuple):
+    """How far a lane is with making its slot secure in AC."""
+
+    rows: Limits  # of the slot, as they were posed
+    rounds: Array  # () int32, done
+    iterations: Array  # () int32, of these rounds
+
+
 class _Lane(NamedTuple):
     """One scenario under way."""
 
     carry: Any  # of the scenario model
     posed: Posed  # without the coupling, which all lanes share
-    grid: Base  # of this slot
+    secure: "_Security | None"  # None: the market is linear
     search: solvers.Search
     slot: Array  # () int32
     row: Array  # () int32, of the scenario in the batch; -1 before the first, and beyond the batch at its end
@@ -88,15 +98,9 @@ def problem_of(task: Task, lane: _Lane) -> SlotProblem:
     return replace(lane.posed.problem, coupling=coupling(task.community, task.policy))
 
 
-class _Opened(NamedTuple):
-    """A slot that has been drawn and posed."""
-
-    carry: Any
-    posed: Posed
-    grid: Base
-
-
-def _open(task: Task, carry: Any, stored: Stored | None, memory: Memory | None, slot: Array) -> _Opened:
+def _open(
+    task: Task, carry: Any, stored: Stored | None, memory: Memory | None, slot: Array
+) -> tuple[Any, Posed]:
     """Draw slot `slot` of a scenario and pose its problem; stored None: in the first slot of all."""
     carry, drawn = task.model.draw(task.community, task.horizon, carry, slot)
     community = _with_outages(task.model.community(task.community, carry), drawn.battery)
@@ -104,8 +108,7 @@ def _open(task: Task, carry: Any, stored: Stored | None, memory: Memory | None, 
     now = begins if stored is None else pick_tree(slot == 0, begins, stored)
     memory = observe(task.policy, memory, drawn.slot)
     of_week = task.first_slot_of_week + slot
-    posed = pose(community, task.penalties, task.policy, drawn.slot, now, of_week, memory)
-    return _Opened(carry, posed, drawn.slot.grid_base)
+    return carry, pose(community, task.penalties, task.policy, drawn.slot, now, of_week, memory)
 
 
 def pick_tree(condition: Array, one: Any, other: Any) -> Any:
@@ -123,56 +126,93 @@ def _with_outages(community: Community, works: Array) -> Community:
 def _start(task: Task, row: Array, number: Array) -> _Lane:
     carry = task.model.start(task.community, task.horizon, scenario_key(task.key, number))
     slot, memory = jnp.zeros((), jnp.int32), remember(task.community, task.policy)
-    opened = _open(task, carry, None, memory, slot)
-    problem = opened.posed.problem
-    return _lane(task, opened, solvers.init(problem, task.solver), slot, row)
+    carry, posed = _open(task, carry, None, memory, slot)
+    return _lane(task, carry, posed, solvers.init(posed.problem, task.solver), slot, row)
 
 
-def _lane(task: Task, opened: _Opened, begin: solvers.State, slot: Array, row: Array) -> _Lane:
-    problem = opened.posed.problem
-    apart = replace(problem, coupling=cast(Coupling, None))
-    return _Lane(
-        carry=opened.carry,
-        posed=opened.posed._replace(problem=apart),
-        grid=opened.grid,
-        search=solvers.begin(problem, task.solver, begin),
-        slot=slot,
-        row=row,
+def _lane(task: Task, carry: Any, posed: Posed, begin: solvers.State, slot: Array, row: Array) -> _Lane:
+    """At the beginning of a slot."""
+    problem, none = posed.problem, jnp.zeros((), jnp.int32)
+    rows = Limits(problem.row_offset, problem.row_lower, problem.row_upper)
+    security = _Security(rows, none, none) if secure.asked(task.community) else None
+    return _Lane(carry, _apart(posed), security, solvers.begin(problem, task.solver, begin), slot, row)
+
+
+def _apart(posed: Posed) -> Posed:
+    return posed._replace(problem=replace(posed.problem, coupling=cast(Coupling, None)))
+
+
+def _judge(task: Task, lane: _Lane) -> tuple[Secured, Array]:
+    """What the lane has solved, and whether it has to clear the slot once more."""
+    problem = problem_of(task, lane)
+    outcome = solvers.end(problem, task.solver, lane.search)
+    if lane.secure is None:
+        return secure.linear(problem, outcome), jnp.zeros((), bool)
+    result = solvers.executed(problem, outcome)
+    community, before = task.model.community(task.community, lane.carry), lane.secure
+    grid, asked = present(lane.posed.grid), _as_posed(problem, before)
+    found = secure.check(community, grid, asked, result.dispatch.injection)
+    rounds, iterations = before.rounds + 1, before.iterations + result.iterations
+    again = secure.go_on(community, result.status, found.excess, rounds)
+    return Secured(problem, outcome, found, rounds, iterations), again
+
+
+def _as_posed(problem: SlotProblem, security: _Security) -> SlotProblem:
+    offset, lower, upper = security.rows
+    return replace(problem, row_offset=offset, row_lower=lower, row_upper=upper)
+
+
+def _retry(task: Task, lane: _Lane, secured: Secured) -> _Lane:
+    """The same slot once more, with the rows that its power flow asks for."""
+    if lane.secure is None:
+        return lane
+    community = task.model.community(task.community, lane.carry)
+    posed = _as_posed(secured.problem, lane.secure)
+    problem = secure.mended(community, posed, present(secured.check).offset, secured.rounds)
+    warm = solvers.warm(problem, task.solver, secured.outcome.state)
+    return lane._replace(
+        posed=_apart(lane.posed._replace(problem=problem)),
+        secure=lane.secure._replace(rounds=secured.rounds, iterations=secured.iterations),
+        search=solvers.begin(problem, task.solver, warm),
     )
 
 
-def _close(task: Task, lane: _Lane, next_row: Array, next_number: Array) -> tuple[_Lane, Series]:
+def _close(
+    task: Task, lane: _Lane, secured: Secured, next_row: Array, next_number: Array
+) -> tuple[_Lane, Series]:
     """Execute the slot that the lane has solved, and open the next one, if need be of the next scenario."""
-    problem = problem_of(task, lane)
-    outcome = solvers.end(problem, task.solver, lane.search)
+    problem, outcome = secured.problem, secured.outcome
     community = task.model.community(task.community, lane.carry)
     posed = lane.posed._replace(problem=problem)
-    done = execute(community, posed, outcome)
+    done = execute(community, posed, secured)
+    base = present(posed.grid)
+    flow = power_flow_of(community, base, done.result.dispatch.injection)
     circumstances = Circumstances(
         hours=problem.slot_hours,
         price_buy=problem.price_buy,
         price_sell=problem.price_sell,
-        base=lane.grid,
+        base=base,
+        flow=flow if secured.check is None else secured.check.flow,
         plugged=posed.plugged,
         unserved_price=task.penalties.unserved,
         row_price=task.penalties.row,
     )
-    kept = summarise(community, circumstances, record_slot(problem, *done))
+    kept = summarise(community, circumstances, record_slot(problem, *done, rounds=secured.rounds))
     ended = lane.slot + 1 >= task.slots
     fresh = task.model.start(task.community, task.horizon, scenario_key(task.key, next_number))
     nothing = jnp.zeros_like(lane.slot)
     slot, row = pick_tree(ended, (nothing, next_row), (lane.slot + 1, lane.row))
     begun = fresh, remember(task.community, task.policy)
     carry, memory = pick_tree(ended, begun, (lane.carry, posed.memory))
-    opened = _open(task, carry, done.stored, memory, slot)
-    following = opened.posed.problem
+    carry, opened = _open(task, carry, done.stored, memory, slot)
+    following = opened.problem
     cold, warm = solvers.init(following, task.solver), solvers.warm(following, task.solver, outcome.state)
-    return _lane(task, opened, pick_tree(ended, cold, warm), slot, row), kept
+    return _lane(task, carry, opened, pick_tree(ended, cold, warm), slot, row), kept
 
 
 def _empty(task: Task, scenarios: int) -> Series:
     dtype = task.horizon.load.dtype
-    counts = {"status": jnp.int32, "iterations": jnp.int32}
+    counts = {"status": jnp.int32, "iterations": jnp.int32, "rounds": jnp.int32}
     make = lambda name: jnp.zeros((scenarios, task.slots), counts.get(name, dtype))
     return Series(**{name: make(name) for name in Series._fields})
 
@@ -221,10 +261,15 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
         series, start_kwh = kept
         chosen = jnp.nonzero(waiting(state), size=group, fill_value=width)[0]
         some = jax.tree.map(lambda x: jnp.take(x, chosen, axis=0, mode="clip"), state)
-        ended = ((chosen < width) & (some.slot + 1 >= task.slots)).astype(jnp.int32)
+        secured, again = jax.vmap(partial(_judge, task))(some)
+        again &= some.row >= 0
+        ended = ((chosen < width) & ~again & (some.slot + 1 >= task.slots)).astype(jnp.int32)
         rows = following + jnp.cumsum(ended) - ended
-        moved, result = jax.vmap(partial(_close, task))(some, rows, number_of(rows))
-        row = jnp.where((chosen < width) & (some.row >= 0), some.row, count)
+        moved, result = jax.vmap(partial(_close, task))(some, secured, rows, number_of(rows))
+        if secure.asked(task.community):
+            retried = jax.vmap(partial(_retry, task))(some, secured)
+            moved = jax.vmap(pick_tree)(again, retried, moved)
+        row = jnp.where((chosen < width) & (some.row >= 0) & ~again, some.row, count)
         put = lambda all_, new: all_.at[row, some.slot].set(new.astype(all_.dtype), mode="drop")
         series = jax.tree.map(put, series, result)
         begun = jnp.where(some.slot == 0, row, count)
@@ -259,12 +304,28 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
     width = -(-count // groups)
     padded = jnp.take(numbers, jnp.arange(groups * width), mode="clip").reshape(groups, width)
 
-    def one(lane: _Lane) -> tuple[_Lane, Series]:
+    def cleared(lane: _Lane) -> tuple[_Lane, Secured, Array]:
         problem = problem_of(task, lane)
         running = partial(solvers.running, task.solver)
         search = jax.lax.while_loop(running, partial(solvers.advance, problem, task.solver), lane.search)
+        lane = lane._replace(search=search)
+        return lane, *_judge(task, lane)
+
+    def again(found: tuple[_Lane, Secured, Array]) -> tuple[_Lane, Secured, Array]:
+        lane, secured, _ = found
+        retry = lambda: _retry(task, lane, secured)
+        return cleared(jax.lax.cond(secured.rounds > 0, retry, lambda: lane))
+
+    def one(lane: _Lane) -> tuple[_Lane, Series]:
         nothing = jnp.zeros((), jnp.int32)
-        return _close(task, lane._replace(search=search), nothing, nothing)
+        if secure.asked(task.community):
+            shape = jax.eval_shape(cleared, lane)[1]
+            blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
+            begin = lane, blank, jnp.ones((), bool)
+            lane, secured, _ = jax.lax.while_loop(lambda found: found[2], again, begin)
+        else:
+            lane, secured, _ = cleared(lane)
+        return _close(task, lane, secured, nothing, nothing)
 
     # a batch of one is not batched: its branches stay branches
     each = jax.vmap if width > 1 else _alone

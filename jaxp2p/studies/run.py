@@ -19,7 +19,7 @@ from jaxp2p.control.tuned import TunedValue
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
 from jaxp2p.model.devices import begun
 from jaxp2p.model.match import require_match
-from jaxp2p.model.network import on_host
+from jaxp2p.model.network import ac_violated, on_host
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import UNSOLVED
 from jaxp2p.runs.runner import (
@@ -33,6 +33,7 @@ from jaxp2p.runs.runner import (
 )
 from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key, slots_of_scenario
 from jaxp2p.simulation.accounting import unserved_power
+from jaxp2p.simulation.secure import power_flow_of
 from jaxp2p.slot.solvers import Solver, choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
 from jaxp2p.studies.engine import Batch, Task, run_batch
@@ -283,6 +284,14 @@ def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price
             "stored_end_kwh": x.stored_kwh[:, -1],
             "voltage_violation_pu": x.voltage_violation_pu.max(1),
             "line_violation_kw": x.line_violation_kw.max(1),
+            "ac_voltage_violation_pu": x.ac_voltage_violation_pu.max(1),
+            "ac_loading_violation_pct": 100 * x.ac_loading_violation.max(1),
+            "ac_slots_violated": ac_violated(x.ac_voltage_violation_pu, x.ac_loading_violation)
+            .sum(1)
+            .astype(float),
+            "ac_slots_unsolved": x.ac_unsolved.sum(1),
+            "ac_losses_kwh": hours * x.ac_losses_kw.sum(1),
+            "rounds_max": x.rounds.max(1).astype(float),
             "soc_violation_kwh": np.maximum(x.soc_violation_kwh.max(1), 0),
             "balance_error_kw": x.balance_error_kw.max(1),
             "gap_eur": x.gap_eur.sum(1),
@@ -291,6 +300,7 @@ def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price
                 f"slots_{status.name.lower()}": (x.status == status).sum(1).astype(float)
                 for status in UNSOLVED
             },
+            "insecure_slots": (x.status == Status.NOT_SECURE).sum(1).astype(float),
             "violated_slots": (x.status == Status.NETWORK_VIOLATED).sum(1).astype(float),
             "iterations_total": x.iterations.sum(1),
         }
@@ -341,6 +351,7 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         price_buy=past.price_buy,
         price_sell=past.price_sell,
         base=past.grid_base,
+        flow=power_flow_of(whole, past.grid_base, np.asarray(found.trajectory.injection, float)),
         plugged=None if vehicles is None or plugs is None else vehicles.plugged(plugs),
         unserved_price=float(study.penalties.unserved),
         row_price=float(study.penalties.row),
@@ -349,5 +360,6 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
     nothing: Any = np.zeros(study.slots)
     solved: Any = np.full(study.slots, int(Status.SOLVED))
     # its unserved with a sign in any case; it has no slots of its own that could be unsolved
-    done = found.trajectory._replace(unserved=short - spilled, status=solved, gap=nothing, iterations=nothing)
+    known = {"status": solved, "gap": nothing, "iterations": nothing, "rounds": nothing}
+    done = found.trajectory._replace(unserved=short - spilled, **known)
     return summarise(whole, slots, done), float(whole.prosumers.battery.energy_start.sum())

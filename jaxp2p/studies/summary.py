@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxp2p._pytree import present
 from jaxp2p.model.devices import Plugged
 from jaxp2p.model.devices.arrays import Values, namespace
-from jaxp2p.model.network import Base
+from jaxp2p.model.network import Base, Flow, FlowStatus
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community
 from jaxp2p.model.utility import beyond_cost
@@ -28,11 +28,16 @@ class Series(NamedTuple):
     price_eur_per_kwh: Values  # mean of the members' market prices
     voltage_violation_pu: Values  # worst bus
     line_violation_kw: Values  # worst branch
+    ac_voltage_violation_pu: Values  # worst bus in the AC power flow
+    ac_loading_violation: Values  # worst branch there, share of its rating beyond all of it
+    ac_losses_kw: Values  # in all branches
+    ac_unsolved: Values  # 1 where the power flow has no solution, or was not found
     soc_violation_kwh: Values  # worst battery, or vehicle: also by how much one is below its floor
     balance_error_kw: Values  # worst member
     gap_eur: Values  # cost, storage value and penalties exceed the slot's optimum by no more
     status: Values
     iterations: Values
+    rounds: Values  # times the slot was cleared until it was secure in AC
 
 
 class Circumstances(NamedTuple):
@@ -42,6 +47,7 @@ class Circumstances(NamedTuple):
     price_buy: Values  # () EUR/kWh
     price_sell: Values  # () EUR/kWh
     base: Base
+    flow: Flow  # AC, of what is done
     plugged: Plugged | None
     unserved_price: Values  # () EUR/kWh on top of the tariffs
     row_price: Values  # () EUR/kWh
@@ -75,9 +81,14 @@ def summarise(community: Community, slot: Circumstances, row: Trajectory) -> Ser
         price_eur_per_kwh=row.market_price.mean(-1),
         voltage_violation_pu=xp.max(network.beyond(state.voltage), axis=-1),
         line_violation_kw=xp.max(overload, axis=-1, initial=0),
+        ac_voltage_violation_pu=xp.max(network.beyond(slot.flow.voltage), axis=-1),
+        ac_loading_violation=xp.maximum(xp.max(slot.flow.loading, axis=-1, initial=0) - 1, 0),
+        ac_losses_kw=slot.flow.losses,
+        ac_unsolved=(slot.flow.status != int(FlowStatus.SOLVED)).astype(slot.flow.losses.dtype),
         soc_violation_kwh=outside,
         balance_error_kw=xp.max(xp.abs(balance), axis=-1),
         gap_eur=row.gap,
         status=row.status,
         iterations=row.iterations,
+        rounds=present(row.rounds),
     )

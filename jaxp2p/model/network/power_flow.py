@@ -20,7 +20,7 @@ from jax import Array
 
 from jaxp2p._pytree import present
 from jaxp2p.model.devices.arrays import Values, namespace
-from jaxp2p.model.network.law import Network, VoltageDependent
+from jaxp2p.model.network.law import Base, Network, VoltageDependent
 from jaxp2p.model.network.tree import Tree
 from jaxp2p.model.network.z_bus import (
     LEAST_VOLTAGE,
@@ -123,6 +123,12 @@ def power_flows(
     parts = jax.tree.map(split, (active, reactive, dependent))
     one = lambda part: power_flow(network, part[0], part[1], dependent=part[2], **options)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], jax.lax.map(one, parts))
+
+
+def flow_of(network: Network, base: Base, active: Values, **options: Any) -> Flow:
+    """The AC power flow with (..., B) kW injected beside what `base` holds; options as of `power_flow`."""
+    at_bus, reactive = present(base.active_bus) + active, present(base.reactive_bus)
+    return power_flow(network, at_bus, reactive, dependent=base.dependent, **options)
 
 
 def sensitivities(

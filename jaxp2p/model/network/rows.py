@@ -13,11 +13,19 @@ import numpy as np
 from jax import Array
 from jax.lax import Precision
 
-from jaxp2p._pytree import record
+from jaxp2p._pytree import record, static
 from jaxp2p.model.devices.arrays import Values, namespace
 from jaxp2p.model.network.law import Base, Network, on_host
+from jaxp2p.model.network.power_flow import Flow
 
 ALL_OF_IT = Precision.HIGHEST
+ROUNDS = 6  # of a market that is secure in AC
+AC_VOLTAGE, AC_LOADING, AC_POWER = 1e-4, 1e-3, 0.05  # p.u., share of the rating, kW
+
+
+def ac_violated(voltage: Values, loading: Values) -> Values:
+    """bool, of what is beyond the limits in p.u. and in shares of a rating: more than what counts as kept."""
+    return (voltage > AC_VOLTAGE) | (loading > AC_LOADING)
 
 
 class Limits(NamedTuple):
@@ -43,6 +51,7 @@ class Feeder:
     scale: Array  # (R,) physical unit of the row per kW: p.u.^2 (voltage rows) or kW (branch rows)
     voltage_bus: Array  # (Rv,) int32, bus of every voltage row (these come first)
     flow_branch: Array  # (Rl,) int32, branch of every branch row
+    rounds: int = static(default=1)  # a slot is cleared so often at most, until its AC power flow is inside
 
     @property
     def rows(self) -> int:
@@ -105,6 +114,25 @@ class Feeder:
         volts, flows = self.voltage_bus.shape, self.flow_branch.shape
         return xp.concatenate([xp.full(volts, 2 * voltage, kind), xp.full(flows, flow, kind)]) / self.scale
 
+    def in_ac(self, network: Network, flow: Flow, reactive: Values) -> Array:
+        """(..., R) kW: the values of the rows as an AC power flow has them, reactive (..., L) kvar of `Base`.
+
+        A branch counts with the active flow that, beside the reactive flow of its row, makes its loading: it
+        is at the row's limit exactly where the loading is 1.
+        """
+        branch = self.flow_branch
+        squared = (flow.real**2 + flow.imag**2)[..., self.voltage_bus] - network.slack_voltage**2
+        apparent = flow.loading[..., branch] * network.rating[branch]
+        active = jnp.sqrt(jnp.maximum(apparent**2 - reactive[..., branch] ** 2, 0))
+        signed = jnp.where(flow.far_active[..., branch] < 0, -active, active)
+        return jnp.concatenate([squared, signed], -1) / self.scale
+
+    def fine(self, network: Network) -> Array:
+        """(R,) kW: what counts as kept in AC, 1e-4 p.u. and 0.1 % of a rating but no more than 0.05 kW."""
+        ratings = network.rating[self.flow_branch]
+        most = jnp.minimum(AC_LOADING * ratings, AC_POWER)
+        return self.tolerance(ratings.dtype, flow=most, voltage=AC_VOLTAGE)
+
     def excess(self, network: Network, voltage: Values, overload: Values) -> Values:
         """(..., R) kW beyond the limits of the rows, of voltages (..., B) p.u. and overloads (..., L) kW."""
         volts = voltage[..., self.voltage_bus]
@@ -127,6 +155,7 @@ class NoRows:
     """A market without a network: a `Feeder` with no rows over no buses. It has no leaves."""
 
     rows: ClassVar[int] = 0
+    rounds: ClassVar[int] = 1
     count: ClassVar[np.ndarray] = np.zeros(0)
     matrix: ClassVar[np.ndarray] = np.zeros((0, 0))
     scale: ClassVar[np.ndarray] = np.zeros(0)
@@ -166,6 +195,14 @@ class NoRows:
         none = base.flow[..., :0]
         return Limits(none, none, none)
 
+    def in_ac(self, network: Network, flow: Flow, reactive: Values) -> Array:
+        """(..., 0)."""
+        return flow.real[..., :0]
+
+    def fine(self, network: Network) -> Array:
+        """(0,)."""
+        return network.rating[:0]
+
     def tolerance(self, kind: np.dtype, *, flow: float | Array, voltage: float | Array) -> Values:
         """(0,)."""
         return np.zeros(0, kind)
@@ -180,13 +217,13 @@ class NoRows:
 
 
 def controllable_rows(
-    network: Network, bus: np.ndarray, flexible: np.ndarray, dtype: np.dtype
+    network: Network, bus: np.ndarray, flexible: np.ndarray, dtype: np.dtype, rounds: int = 1
 ) -> Feeder | NoRows:
     """The rows of these homes, over the buses with a flexible home, scaled.
 
-    None where nothing between the homes and the slack could bind. bus (N,) int, flexible (N,) bool. Rows that
-    no flexible home can move are left out: nothing that the market decides could help them, and the run
-    reports their violations all the same.
+    rounds: see `Feeder`. No rows where nothing between the homes and the slack could bind. bus (N,) int,
+    flexible (N,) bool. Rows that no flexible home can move are left out: nothing that the market decides
+    could help them, and the run reports their violations all the same.
     """
     buses, count = np.unique(bus[flexible], return_counts=True)
     group = np.where(flexible, np.searchsorted(buses, bus), 0)
@@ -207,4 +244,5 @@ def controllable_rows(
         scale=jnp.asarray(scale, dtype),
         voltage_bus=jnp.asarray(voltage_bus, jnp.int32),
         flow_branch=jnp.asarray(flow_branch, jnp.int32),
+        rounds=rounds,
     )
