@@ -15,7 +15,7 @@ from jaxp2p.report.kpis import compare, evaluate
 from jaxp2p.report.tables import legend, notes, text_tables
 from jaxp2p.runs.runner import make_policies, penalties_of, run
 from jaxp2p.simulation.accounting import costs, end_value, possible_saving, unserved_power, usual_prices
-from jaxp2p.simulation.grid import grid_state, violated_kw
+from jaxp2p.simulation.grid import grid_state
 from jaxp2p.slot.status import Status
 from jaxp2p.studies.run import make_study, run_chunk
 
@@ -103,7 +103,7 @@ def test_a_violated_row_costs_what_the_slot_pays_for_it(day):
 
     community, horizon = small("rural1", days=1, pv_scale=4.0)
     injection = np.asarray(horizon.pv - horizon.load, float)
-    kw = violated_kw(community, grid_state(community, horizon, injection))
+    kw = grid_state(community, horizon, injection).violated
     assert kw.max() > 1 and (kw == 0).any()
     rows, policy = slots(horizon), make_policies(community, horizon)["no_storage"]
     battery = community.prosumers.battery
@@ -120,7 +120,7 @@ def test_a_violated_row_costs_what_the_slot_pays_for_it(day):
         excess = np.asarray(row_excess(problem, jnp.asarray(injection[number])), float)
         kept = np.asarray(row_tolerance(problem, flow=POWER_TOLERANCE, voltage=VOLTAGE_TOLERANCE), float)
         assert kw[number] == pytest.approx(excess[excess > kept].sum(), rel=1e-6, abs=1e-9)
-    assert violated_kw(community.without_network(), grid_state(community, horizon, injection)).sum() == 0
+    assert grid_state(community.without_network(), horizon, injection).violated.sum() == 0
 
 
 def test_serving_less_never_wins(fused, fused_run):

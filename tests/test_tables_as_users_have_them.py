@@ -391,7 +391,7 @@ def test_one_building_without_lines_is_a_community(tmp_path):
         community = build_community(done, market="pool")
         horizon = build_horizon(community, done)
         assert not community.feeder.rows and len(done.lines) == 0
-        volts, loading, _ = grid_state(community, horizon, np.asarray(horizon.pv - horizon.load))
+        volts, loading, *_ = grid_state(community, horizon, np.asarray(horizon.pv - horizon.load))
         assert volts.shape == (96, 1) and loading.shape == (96, 0)
         assert impossible_limits(community, horizon) == []
         read_tables(write_tables(done, tmp_path / f"again{id(done)}"))
@@ -518,7 +518,7 @@ def test_impossible_limits_agree_with_every_corner_of_what_homes_can_do():
     for _ in range(300):
         share = rng.integers(0, 2, least.shape) if _ % 2 else rng.random(least.shape)
         injection = np.where(flexible, least + share * (most - least), 0.0)
-        volts, loading, _ = grid_state(community, horizon, injection)
+        volts, loading, *_ = grid_state(community, horizon, injection)
         for b, bus in enumerate(community.network.bus_ids):
             kept.setdefault((bus, "v_max_pu"), np.zeros(96, bool))
             kept.setdefault((bus, "v_min_pu"), np.zeros(96, bool))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p._pytree import present
-from jaxp2p.model.network import on_host
+from jaxp2p.model.network import FlowStatus, on_host
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import Evaluation
@@ -45,6 +45,7 @@ def member_table(community: Community, evaluations: Mapping[str, Evaluation]) ->
     if homes.vehicles is not None:
         columns["ev_kwh"] = np.asarray(homes.vehicles.capacity, float).sum(0)
     columns |= {f"bill_{name}_eur": evaluation.bill for name, evaluation in evaluations.items()}
+    columns |= {f"losses_{name}_eur": evaluation.costs.losses for name, evaluation in evaluations.items()}
     if homes.limited:
         for name, evaluation in evaluations.items():
             columns[f"unserved_{name}_kwh"] = evaluation.costs.short_kwh
@@ -103,12 +104,21 @@ def slot_table(
             "line_loading": grid.loading[:, ~transformer].max(1, initial=0),
             "transformer_loading": grid.loading[:, transformer].max(1, initial=0),
             "line_violation_kw": grid.excess.max(1, initial=0),
+            "ac_voltage_min_pu": grid.ac_voltage.min(1),
+            "ac_voltage_max_pu": grid.ac_voltage.max(1),
+            "ac_voltage_violation_pu": on_host(network).beyond(grid.ac_voltage).max(1),
+            "ac_line_loading": grid.ac_loading[:, ~transformer].max(1, initial=0),
+            "ac_transformer_loading": grid.ac_loading[:, transformer].max(1, initial=0),
+            "ac_losses_kw": grid.losses,
+            "losses_eur": evaluation.costs.losses_slots,
+            "ac_status": [FlowStatus(int(s)).name for s in grid.flow.status],
             "market_violation_kw": np.asarray(t.violation, float),
             "binding_row": [
                 row_names[r] if v and r < len(row_names) else "" for v, r in zip(violated, rows, strict=True)
             ],
             "status": [Status(int(s)).name for s in np.asarray(t.status)],
             "gap_eur": np.asarray(t.gap, float),
+            "rounds": np.ones(len(time), int) if t.rounds is None else np.asarray(t.rounds, int),
             "iterations": np.asarray(t.iterations, int),
             "prim_res_kw": np.asarray(t.prim_res, float),
             "dual_res_eur_per_kwh": np.asarray(t.dual_res, float),

@@ -21,7 +21,7 @@ def voltages(data: PictureData) -> Figure:
     shown = [name for name in (data.unlimited(), data.favourite()) if name is not None]
     time = data.time.to_numpy()
     for name in shown:
-        volts = data.evaluations[name].grid.voltage
+        volts = data.evaluations[name].grid.ac_voltage
         colour, text = line_style(name)["color"], f"{label(name)}: lowest to highest bus"
         if name == data.favourite():
             left.fill_between(
@@ -39,10 +39,10 @@ def voltages(data: PictureData) -> Figure:
             left.step(time, volts.max(1), where="post", color="#555555", linewidth=0.8)
     hours = np.arange(1, len(time) + 1) * data.hours
     for name, evaluation in data.evaluations.items():
-        volts = evaluation.grid.voltage
+        volts = evaluation.grid.ac_voltage
         right.plot(hours, np.sort(volts.max(1))[::-1], label=label(name), **line_style(name))
         right.plot(hours, np.sort(volts.min(1)), **line_style(name))
-    seen = [data.evaluations[name].grid.voltage for name in data.evaluations]
+    seen = [data.evaluations[name].grid.ac_voltage for name in data.evaluations]
     bottom, top = min(v.min() for v in seen), max(v.max() for v in seen)
     for axis in (left, right):
         for limit in (low, high):
@@ -69,7 +69,7 @@ def loading(data: PictureData) -> Figure | None:
         return None
     name = data.favourite()
     figure, [[left, right]] = canvas(1, 2, size=(13, 4.8), sharey=True, width_ratios=[2.2, 1])
-    share = 100 * data.evaluations[name].grid.loading
+    share = 100 * data.evaluations[name].grid.ac_loading
     time = data.time.to_numpy()
     kinds = np.array(network.branch_kinds or ("line",) * share.shape[1])
     for kind, colour in (("transformer", "#D55E00"), ("line", "#0072B2")):
@@ -79,11 +79,11 @@ def loading(data: PictureData) -> Figure | None:
             left.step(time, share[:, rated].max(1), where="post", color=colour, linewidth=1.2, label=text)
     hours = np.arange(1, len(time) + 1) * data.hours
     for policy, evaluation in data.evaluations.items():
-        worst = 100 * np.sort(evaluation.grid.loading.max(1))[::-1]
+        worst = 100 * np.sort(evaluation.grid.ac_loading.max(1))[::-1]
         right.plot(hours, worst, label=label(policy), **line_style(policy))
     for axis in (left, right):
         axis.axhline(100, color=LIMIT, linewidth=1.2, linestyle=(0, (6, 3)))
-    left.set_ylim(0, 1.2 * max(100.0, max(100 * e.grid.loading.max() for e in data.evaluations.values())))
+    left.set_ylim(0, 1.2 * max(100.0, max(100 * e.grid.ac_loading.max() for e in data.evaluations.values())))
     left.set_ylabel("loading in % of the rating")
     left.set_title(f"Branch loading: {label(name)}\n{data.title}", fontsize=11)
     left.legend(loc="upper left", frameon=False, ncols=2)
@@ -153,12 +153,12 @@ def feeder(data: PictureData) -> Figure:
     grid = data.evaluations[name].grid
     low, high = np.asarray(network.voltage_min, float), np.asarray(network.voltage_max, float)
     middle, half = (low + high) / 2, (high - low) / 2
-    stress = np.maximum((np.abs(grid.voltage - middle) / half).max(1), grid.loading.max(1, initial=0))
+    stress = np.maximum((np.abs(grid.ac_voltage - middle) / half).max(1), grid.ac_loading.max(1, initial=0))
     slot = int(stress.argmax())
     upper, lower = branch_ends(network)
     places, mapped = bus_places(data, upper, lower)
     figure, [[axis]] = canvas(size=(11, 7))
-    share, volts = 100 * grid.loading[slot], grid.voltage[slot]
+    share, volts = 100 * grid.ac_loading[slot], grid.ac_voltage[slot]
     order = np.argsort(share, kind="stable")  # the most loaded branches on top
     segments, share = np.stack([places[upper], places[lower]], 1)[order], share[order]
     rated = np.isfinite(np.asarray(network.rating))[order]

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxp2p.control.catalogue import OPTIMUM, REFERENCE, TRADE_ONLY
 from jaxp2p.model.match import require_match
-from jaxp2p.model.network import on_host
+from jaxp2p.model.network import ac_violated, on_host
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.stays import Stays, energy_before, stays_of
@@ -75,6 +75,7 @@ def policy_kpis(
         **_storage(run),
         **_vehicles(run, stays),
         **_grid(run, grid),
+        **_in_ac(run, grid, spent),
         **_exactness(run),
         **_prices(run),
         **_members(spent.paid + spent.unserved, reference_bill),
@@ -91,7 +92,7 @@ def evaluate(community: Community, horizon: Horizon, run: Any) -> dict[str, Eval
         "row_price": run.row_price,
     }
     grids = {
-        name: grid_state(community, horizon, _f64(trajectory.injection))
+        name: grid_state(community, horizon, _f64(trajectory.injection), linear=name == OPTIMUM)
         for name, trajectory in run.trajectories.items()
     }
     spent = {
@@ -286,6 +287,27 @@ def _grid(run: _Run, grid: GridState) -> dict[str, Any]:
         "transformer_loading_max": worst(kinds == "transformer"),
         "line_violation_kw": float(grid.excess.max(initial=0)),
         "overload_hours": float((grid.excess > 0.05).any(1).sum() * run.hours),
+    }
+
+
+def _in_ac(run: _Run, grid: GridState, spent: Costs) -> dict[str, Any]:
+    """The AC power flow of what was done, and what its losses cost (`accounting.losses_cost`)."""
+    network = on_host(run.community.network)
+    volts, loading, solved = grid.ac_voltage, grid.ac_loading, np.asarray(grid.flow.status) == 0
+    beyond, over = network.beyond(volts).max(1), np.maximum(loading.max(1, initial=0) - 1, 0)
+    losses = float(grid.losses.sum() * run.hours)
+    return {
+        "ac_voltage_min_pu": float(volts.min()),
+        "ac_voltage_max_pu": float(volts.max()),
+        "ac_voltage_violation_pu": float(beyond.max()),
+        "ac_loading_max": float(loading.max(initial=0)) if np.isfinite(network.rating).any() else None,
+        "ac_loading_violation_pct": 100 * float(over.max()),
+        "ac_slots_violated": int((ac_violated(beyond, over) | ~solved).sum()),
+        "ac_slots_unsolved": int((~solved).sum()),
+        "ac_losses_kwh": losses,
+        "ac_linear_error_pu": float(np.abs(volts - grid.voltage).max()),
+        "losses_eur": float(spent.losses_slots.sum()),
+        "cost_with_losses_eur": float(spent.paid.sum() + spent.losses_slots.sum()),
     }
 
 

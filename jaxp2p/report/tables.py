@@ -78,12 +78,14 @@ VEHICLES = (
     ReportColumn(title=("EV missed", "stays"), text=_number("ev_missed_stays", 0)),
 )
 TECHNICAL = (
-    ReportColumn(title=("voltage", "p.u."), text=_range("voltage_min_pu", "voltage_max_pu", 3)),
+    ReportColumn(title=("voltage", "p.u."), text=_range("ac_voltage_min_pu", "ac_voltage_max_pu", 3)),
     ReportColumn(title=("line", "%"), text=_number("line_loading_max", 0, factor=100)),
     ReportColumn(title=("transf.", "%"), text=_number("transformer_loading_max", 0, factor=100)),
     ReportColumn(title=("SoC out", "kWh"), text=_tiny("soc_violation_kwh", 2)),
-    ReportColumn(title=("V out", "p.u."), text=_tiny("voltage_violation_pu", 4)),
-    ReportColumn(title=("P out", "kW"), text=_tiny("line_violation_kw", 2)),
+    ReportColumn(title=("V out", "p.u."), text=_tiny("ac_voltage_violation_pu", 4)),
+    ReportColumn(title=("S out", "%"), text=_tiny("ac_loading_violation_pct", 1)),
+    ReportColumn(title=("slots", "out"), text=_number("ac_slots_violated", 0)),
+    ReportColumn(title=("losses", "kWh"), text=_number("ac_losses_kwh", 1)),
     ReportColumn(title=("iter.", "med/p95"), text=_iterations),
     ReportColumn(title=("slots", "unsolved"), text=_unsolved),
     ReportColumn(title=("gap", "EUR"), text=_tiny("gap_eur", 3)),
@@ -94,9 +96,10 @@ LEGEND = (
     "cost: utility, fees, wear and curtailment, less the worth of the energy gained in the batteries. "
     "saving: against no_storage_no_trade. capture: share of what perfect control of the batteries could save "
     "on top of no_storage, empty where that is nothing. self-suff.: share of the load served that was not "
-    "bought from the utility. SoC, V, P out: largest excess over the limits of batteries, buses and "
-    "branches. unsolved: slots stopped at the iteration limit. gap: what all slots are away from their own "
-    "optimum at most, by their certificates."
+    "bought from the utility. SoC, V, S out: largest excess over the limits of batteries, buses and "
+    "branches in the AC power flow, and in how many slots; losses: of all branches there. unsolved: slots "
+    "stopped at the iteration limit. gap: what all slots are away from their own optimum at most, by their "
+    "certificates."
 )
 UNDONE_LEGEND = (
     "unserved, spilled: energy beyond the connection limits, not delivered and not taken. limits: violated "
@@ -162,11 +165,7 @@ def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
         remarks.append(f"lower bound on the cost of any policy{included}: {run.lower_bound_eur:,.2f} EUR")
     remarks += undone_notes(run, kpis)
     remarks += vehicle_notes(kpis)
-    broken = [
-        name
-        for name, figures in kpis.items()
-        if name != OPTIMUM and max(figures["voltage_violation_pu"], figures["line_violation_kw"] / 500) > 1e-4
-    ]
+    broken = [name for name, figures in kpis.items() if name != OPTIMUM and figures["ac_slots_violated"]]
     if broken:
         remarks.append(
             "outside the limits of the grid, so not comparable with perfect foresight: " + ", ".join(broken)

@@ -8,6 +8,9 @@ batteries. What was left undone is counted beside it, at the prices that the slo
 
 Total = paid + unserved + violation: what policies are compared by, with each other, with perfect foresight
 and with the lower bound, so that serving less never wins.
+
+Losses of the network are not in the slots' costs: they are bought for the community at its connection point
+(`losses_cost`), and its members pay them pro rata to what they exchange with the network.
 """
 
 from typing import Any, NamedTuple
@@ -20,8 +23,8 @@ from jaxp2p.model.devices import gained
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.model.utility import beyond_cost
-from jaxp2p.simulation.grid import GridState, violated_kw
+from jaxp2p.model.utility import beyond_cost, exchange_cost
+from jaxp2p.simulation.grid import GridState
 
 ROUNDING_KW = 1e-3  # a member's power beyond a connection limit that is no more than rounding
 CHEAP, DEAR = 0.1, 0.9  # quantiles of a day's prices: what storing costs, and what stored energy earns
@@ -37,6 +40,8 @@ class Costs(NamedTuple):
     spilled_kwh: np.ndarray  # (N,) generated and taken by nobody
     unserved_slots: np.ndarray  # (T,) EUR, the same by slot
     violation_slots: np.ndarray  # (T,) EUR
+    losses_slots: np.ndarray  # (T,) EUR of the network's losses, beside all this
+    losses: np.ndarray  # (N,) EUR, the same by member
 
     @property
     def penalty(self) -> np.ndarray:
@@ -71,8 +76,31 @@ def costs(
         short_kwh=hours * short.sum(0),
         spilled_kwh=hours * spilled.sum(0),
         unserved_slots=undone.sum(1),
-        violation_slots=hours * row_price * violated_kw(community, grid),
+        violation_slots=hours * row_price * grid.violated,
+        losses_slots=losses_cost(horizon, trajectory, grid.losses),
+        losses=losses_by_member(horizon, trajectory, grid.losses),
     )
+
+
+def losses_cost(horizon: Horizon, trajectory: Trajectory, losses: np.ndarray) -> np.ndarray:
+    """(T,) EUR that losses (T,) kW cost the community at its connection point.
+
+    What is lost is bought with what the members import together, at the buy price, or is missing in what
+    they export, at the sell price: c(x + losses) - c(x) with c(x) = b max(x, 0) - s max(-x, 0).
+    """
+    imported = (_f64(trajectory.buy) - _f64(trajectory.sell)).sum(1)
+    prices = _f64(horizon.price_buy), _f64(horizon.price_sell)
+    rate = lambda x: exchange_cost(*prices, np.maximum(x, 0), np.maximum(-x, 0))
+    return float(horizon.slot_hours) * (rate(imported + losses) - rate(imported))
+
+
+def losses_by_member(horizon: Horizon, trajectory: Trajectory, losses: np.ndarray) -> np.ndarray:
+    """(N,) EUR: every slot's cost of losses shared pro rata to what each exchanges with the network, |p|."""
+    size = np.abs(_f64(trajectory.injection))
+    whole = size.sum(1, keepdims=True)
+    even = np.full_like(size, 1 / size.shape[1])
+    share = np.where(whole > 0, size / np.where(whole > 0, whole, 1), even)
+    return losses_cost(horizon, trajectory, losses) @ share
 
 
 def member_bills(

@@ -355,6 +355,7 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         plugged=None if vehicles is None or plugs is None else vehicles.plugged(plugs),
         unserved_price=float(study.penalties.unserved),
         row_price=float(study.penalties.row),
+        linear=True,
     )
     short, spilled = unserved_power(found.trajectory)
     nothing: Any = np.zeros(study.slots)

@@ -10,7 +10,7 @@ from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community
 from jaxp2p.model.utility import beyond_cost
 from jaxp2p.simulation.accounting import ROUNDING_KW
-from jaxp2p.simulation.grid import violated
+from jaxp2p.simulation.grid import beyond
 
 
 class Series(NamedTuple):
@@ -51,6 +51,7 @@ class Circumstances(NamedTuple):
     plugged: Plugged | None
     unserved_price: Values  # () EUR/kWh on top of the tariffs
     row_price: Values  # () EUR/kWh
+    linear: bool = False  # limits count as violated in the linear network, also where the market is secure
 
 
 def summarise(community: Community, slot: Circumstances, row: Trajectory) -> Series:
@@ -77,7 +78,9 @@ def summarise(community: Community, slot: Circumstances, row: Trajectory) -> Ser
         unserved_kw=short,
         spilled_kw=spilled,
         unserved_cost_eur=slot.hours * undone,
-        violation_cost_eur=slot.hours * slot.row_price * violated(community, state.voltage, overload),
+        violation_cost_eur=slot.hours
+        * slot.row_price
+        * beyond(community, slot.base, state.voltage, overload, slot.flow, linear=slot.linear),
         price_eur_per_kwh=row.market_price.mean(-1),
         voltage_violation_pu=xp.max(network.beyond(state.voltage), axis=-1),
         line_violation_kw=xp.max(overload, axis=-1, initial=0),

@@ -5,7 +5,14 @@ for a state and the `Feeder` for rows; solvers see rows only.
 """
 
 from jaxp2p.model.network.law import Base, Network, State, VoltageDependent, on_host, radial_matrices
-from jaxp2p.model.network.power_flow import Flow, flow_of, power_flow, power_flows, sensitivities
+from jaxp2p.model.network.power_flow import (
+    Flow,
+    flow_of,
+    overload_of,
+    power_flow,
+    power_flows,
+    sensitivities,
+)
 from jaxp2p.model.network.rows import ROUNDS, Feeder, Limits, NoRows, ac_violated, controllable_rows
 from jaxp2p.model.network.tree import Pi, Tree, tree_of, voltage_scale
 from jaxp2p.model.network.z_bus import FlowStatus
@@ -27,6 +34,7 @@ __all__ = [
     "controllable_rows",
     "flow_of",
     "on_host",
+    "overload_of",
     "power_flow",
     "power_flows",
     "radial_matrices",

@@ -131,6 +131,18 @@ def flow_of(network: Network, base: Base, active: Values, **options: Any) -> Flo
     return power_flow(network, at_bus, reactive, dependent=base.dependent, **options)
 
 
+def overload_of(network: Network, flow: Flow, reactive: Values) -> Values:
+    """(..., L) kW of active flow beyond what the rating leaves beside reactive flows (..., L) kvar, in AC.
+
+    As `Network.overload`, with the active flow that beside the reactive one makes the loading of `flow`.
+    """
+    xp = namespace(flow.loading)
+    rated = xp.isfinite(network.rating)
+    apparent = flow.loading * xp.where(rated, network.rating, 0)
+    active = xp.sqrt(xp.maximum(apparent**2 - reactive**2, 0))
+    return xp.where(rated, xp.maximum(active - network.room(reactive), 0), 0)
+
+
 def sensitivities(
     rows: Callable[[Flow], Array], network: Network, active: Array, reactive: Array, **options: Any
 ) -> tuple[Array, Array, Array]:
