@@ -8,6 +8,8 @@ mixed up give another figure. The last slot has deliberate faults: every figure 
 What the figures must be stands in the tests as literals; nothing here calls a formula of the package.
 """
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 from fake_runs import FakeRun
@@ -105,6 +107,16 @@ def horizon() -> Horizon:
     )
 
 
+def flow() -> SimpleNamespace:
+    """What an AC power flow might find in the four slots."""
+    return SimpleNamespace(
+        voltage=_rows([1, 1.03, 1.0605], [1, 1.04, 1.075], [1, 0.89, 0.868], [1, 0.951, 0.947]),
+        loading=_rows([0.52, 0.21], [1.06, 0.42], [1.27, 1.61], [0.77, 1.002]),
+        losses=_rows(0.16, 0.34, 0.72, 0.2),
+        status=np.array([0, 0, 0, 0]),
+    )
+
+
 def trajectory() -> Trajectory:
     """What was done. Slot 1: A may not sell all, 0.5 kW are spilled. Slot 2: B is short of 2.2 kW.
 
@@ -135,6 +147,7 @@ def trajectory() -> Trajectory:
         iterations=np.array([9, 20, 5, 60]),
         prim_res=_rows(0.011, 0.012, 0.013, 0.014),
         dual_res=_rows(0.0021, 0.0022, 0.0023, 0.0024),
+        rounds=np.array([1, 3, 2, 6]),
     )
 
 

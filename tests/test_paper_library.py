@@ -18,6 +18,7 @@ from jaxp2p.model.trajectory import net_cost
 from jaxp2p.report.kpis import evaluate
 from jaxp2p.report.money import running_cost
 from jaxp2p.runs import runner
+from jaxp2p.simulation import grid
 from jaxp2p.simulation.accounting import end_value, usual_prices
 from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.newton.method import Newton
@@ -66,11 +67,12 @@ def test_net_cost():
     assert net_cost(paper.trajectory(), paper.community().prosumers.battery, 0.2) == pytest.approx(1.67918)
 
 
-def test_the_cost_so_far():
+def test_the_cost_so_far(monkeypatch):
     """0.04, 0.03, 0.87, 1.22 EUR, and penalties of 0, 12.3175, 58.67, 0.474875 EUR in the slots.
 
     There are 0.225, 0.59, 2.101, 2.2959 kWh less in the batteries than at the start.
     """
+    monkeypatch.setattr(grid, "power_flow_of", lambda *given: paper.flow())
     evaluations = evaluate(paper.community(), paper.horizon(), paper.run())
     data = SimpleNamespace(
         trajectories=paper.run().trajectories,
@@ -199,7 +201,7 @@ def test_what_the_certificate_counts():
 
 
 def test_the_memory_that_a_scenario_takes(monkeypatch):
-    """A lane of five numbers is 40 bytes; of a slot 15 numbers and two counts are kept, of three 3 * 128."""
+    """A lane of five numbers is 40 bytes; of a slot 19 numbers and three counts are kept: 3 * 164."""
     monkeypatch.setattr(engine, "_start", lambda task, row, number: jnp.zeros(5))
     task = SimpleNamespace(slots=3, horizon=SimpleNamespace(load=jnp.zeros(1)))
-    assert engine.bytes_per_scenario(task) == (40, 384)
+    assert engine.bytes_per_scenario(task) == (40, 492)

@@ -16,6 +16,7 @@ from jaxp2p.model.network import Base
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.simulation.forward import Cleared, RunState, carry_out
 from jaxp2p.simulation.grid import violated
+from jaxp2p.simulation.secure import linear
 from jaxp2p.simulation.step import Posed, Stored, after, record
 from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.gap import gap_scale
@@ -125,8 +126,9 @@ def test_every_field_that_is_written_down_of_a_slot():
         "iterations": 17,
         "prim_res": 0.019,
         "dual_res": 0.0023,
+        "rounds": 2,
     }
-    kept = record(problem(), RESULT, Stored(row(4.6, 1.875, 0)))
+    kept = record(problem(), RESULT, Stored(row(4.6, 1.875, 0)), rounds=jnp.array(2))
     vehicles = {name for name in Trajectory._fields if getattr(kept, name) is None}
     assert vehicles == {"vehicle_charge", "vehicle_discharge", "vehicle_energy"}
     assert set(Trajectory._fields) == set(expected) | vehicles
@@ -137,10 +139,10 @@ def test_every_field_that_is_written_down_of_a_slot():
 def test_the_next_slot_begins_where_this_one_ends(monkeypatch):
     """Energies as above, the solver's state, the memory, and one slot more of the week."""
     monkeypatch.setattr(solvers.execute, "finish", lambda posed, answer: RESULT)
-    outcome = SimpleNamespace(answer=None, result=None, state="warm")
+    outcome = SimpleNamespace(answer=SimpleNamespace(iterations=17), result=None, state="warm")
     before = RunState(Stored(row(5, 2, 0)), "cold", jnp.array(671), "before")
     posed = Posed(problem(), before.stored, "after")
-    following, kept = carry_out(paper.community(), before, Cleared(posed, outcome))
+    following, kept = carry_out(paper.community(), before, Cleared(posed, linear(problem(), outcome)))
     close(following.energy, [4.6, 1.875, 0])
     close(kept.energy, [4.6, 1.875, 0])
     assert (following.solver, int(following.slot_of_week), following.memory) == ("warm", 672, "after")
@@ -162,10 +164,14 @@ def test_every_series_that_a_study_keeps_of_a_slot():
         price_sell=posed.price_sell,
         base=Base(row(1, 1.0404 - 0.003, 1.21 + 0.00125), row(9, -4), row(6, 0)),
         plugged=None,
+        flow=SimpleNamespace(
+            voltage=row(1, 0.9, 1.065), loading=row(1.03, 0.7), losses=jnp.array(0.25), status=jnp.array(1)
+        ),
         unserved_price=posed.unserved_price,
         row_price=posed.row_penalty,
     )
-    kept = summarise(in_jax(paper.community()), slot, record(posed, RESULT, Stored(row(4.6, 1.875, 0))))
+    written = record(posed, RESULT, Stored(row(4.6, 1.875, 0)), rounds=jnp.array(2))
+    kept = summarise(in_jax(paper.community()), slot, written)
     expected = {
         "cost_eur": 0.131,  # -0.0045 + 0.103 + 0.0325
         "import_kw": 1.3,
@@ -179,11 +185,16 @@ def test_every_series_that_a_study_keeps_of_a_slot():
         "price_eur_per_kwh": 0.47 / 3,
         "voltage_violation_pu": 0.04,  # n2: 1.10 - 1.06; n1: 1.02
         "line_violation_kw": 2.2,  # T: 10.2 - 8; L: 0.7
+        "ac_voltage_violation_pu": 0.05,  # n1: 0.95 - 0.9
+        "ac_loading_violation": 0.03,
+        "ac_losses_kw": 0.25,
+        "ac_unsolved": 1,
         "soc_violation_kwh": 0,
         "balance_error_kw": 0,
         "gap_eur": 0.031,
         "status": 3,
         "iterations": 17,
+        "rounds": 2,
     }
     assert set(Series._fields) == set(expected)
     for name, value in expected.items():

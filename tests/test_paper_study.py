@@ -35,8 +35,13 @@ SERIES = Series(
     soc_violation_kwh=_rows([-0.1, 0.03, 0.02], [-0.5, -0.2, -0.3]),
     balance_error_kw=_rows([0.006, 0.008, 0.007], [0, 0.0005, 0]),
     gap_eur=_rows([0.0011, 0.0012, 0.0013], [0.0002, 0.0003, 0.0004]),
-    status=_rows([1, 3, 2], [1, 1, 3]),
+    status=_rows([1, 3, 2], [7, 1, 3]),
     iterations=_rows([11, 22, 33], [5, 6, 7]),
+    ac_voltage_violation_pu=_rows([0, 0.00005, 0.002], [0, 0, 0.0002]),
+    ac_loading_violation=_rows([0.0005, 0.02, 0], [0, 0, 0]),
+    ac_losses_kw=_rows([1, 2, 3], [0, 0.4, 0.8]),
+    ac_unsolved=_rows([0, 0, 0], [0, 1, 0]),
+    rounds=_rows([1, 2, 3], [1, 1, 2]),
 )
 
 FIGURES = {  # (first scenario, second)
@@ -57,10 +62,17 @@ FIGURES = {  # (first scenario, second)
     "soc_violation_kwh": (0.03, 0),
     "balance_error_kw": (0.008, 0.0005),
     "gap_eur": (0.0036, 0.0009),
-    "unsolved_slots": (2, 2),
-    "slots_max_iter": (1, 2),
+    "unsolved_slots": (2, 1),
+    "slots_max_iter": (1, 1),
     "slots_numerical_error": (1, 0),
     "violated_slots": (1, 1),
+    "insecure_slots": (0, 1),
+    "ac_voltage_violation_pu": (0.002, 0.0002),
+    "ac_loading_violation_pct": (2, 0),
+    "ac_slots_violated": (2, 2),  # of 0.02 and 0.002 p.u.; of 0.0002 p.u. and the one without a solution
+    "ac_slots_unsolved": (0, 1),
+    "ac_losses_kwh": (1.5, 0.3),
+    "rounds_max": (3, 2),
     "iterations_total": (66, 18),
 }
 
@@ -114,6 +126,13 @@ def test_every_series_of_perfect_foresight(monkeypatch):
     monkeypatch.setattr(study_run, "materialise", lambda *args: (community, horizon, None))
     monkeypatch.setattr(study_run, "scenario_key", lambda key, number: None)
     monkeypatch.setattr(study_run, "perfect_foresight", foresee)
+    flow = SimpleNamespace(
+        voltage=_rows([1, 1.02, 1.06], [1, 1, 0.97], [1, 1, 1], [1, 1, 1.063]),
+        loading=_rows([0.2, 0.4], [1.5, 0.3], [0, 1.002], [0.1, 0.1]),
+        losses=np.array([0.1, 0.2, 0.3, 0.4]),
+        status=np.array([0, 0, 2, 1]),
+    )
+    monkeypatch.setattr(study_run, "power_flow_of", lambda *given: flow)
     penalties = SimpleNamespace(row=np.array(5.0), unserved=np.array(10.0))
     study = SimpleNamespace(
         **dict.fromkeys(("model", "community", "horizon", "key")),
@@ -137,6 +156,11 @@ def test_every_series_of_perfect_foresight(monkeypatch):
         "price_eur_per_kwh": [0.12, 0.15, 0.41, 0.20],
         "voltage_violation_pu": [0.00005, 0.02, 0.04, 0.0005],
         "line_violation_kw": [0, 0.3, 3.2, 0.04],
+        "ac_voltage_violation_pu": [0, 0, 0, 0.003],  # n2 may have 1.06
+        "ac_loading_violation": [0, 0.5, 0.002, 0],
+        "ac_losses_kw": [0.1, 0.2, 0.3, 0.4],
+        "ac_unsolved": [0, 0, 1, 1],
+        "rounds": [0, 0, 0, 0],
         "soc_violation_kwh": [0, 0, 0.05, 0.03],
         "balance_error_kw": [0, 0, 0, 0.04],
         "status": [0, 0, 0, 0],

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxp2p.control.catalogue import OPTIMUM, REFERENCE, TRADE_ONLY
 from jaxp2p.model.match import require_match
-from jaxp2p.model.network import ac_violated, on_host
+from jaxp2p.model.network import Network, ac_violated, on_host
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.stays import Stays, energy_before, stays_of
@@ -272,22 +272,28 @@ def _vehicles(run: _Run, stays: Stays | None) -> dict[str, Any]:
 def _grid(run: _Run, grid: GridState) -> dict[str, Any]:
     network = on_host(run.community.network)
     beyond = network.beyond(grid.voltage)
-    kinds = np.array(network.branch_kinds or ("line",) * grid.loading.shape[1])
-    rated = np.isfinite(network.rating)
-
-    def worst(chosen: np.ndarray) -> float | None:
-        return float(grid.loading[:, chosen].max()) if (chosen & rated).any() else None
-
+    line, transformer = _worst_loading(network, grid.loading)
     return {
         "voltage_min_pu": float(grid.voltage.min()),
         "voltage_max_pu": float(grid.voltage.max()),
         "voltage_violation_pu": float(beyond.max()),
         "voltage_violation_slots": int((beyond.max(1) > 1e-4).sum()),
-        "line_loading_max": worst(kinds != "transformer"),
-        "transformer_loading_max": worst(kinds == "transformer"),
+        "line_loading_max": line,
+        "transformer_loading_max": transformer,
         "line_violation_kw": float(grid.excess.max(initial=0)),
         "overload_hours": float((grid.excess > 0.05).any(1).sum() * run.hours),
     }
+
+
+def _worst_loading(network: Network, loading: np.ndarray) -> tuple[float | None, float | None]:
+    """Largest of the lines and of the transformers, of loadings (T, L); None where none is rated."""
+    kinds = np.array(network.branch_kinds or ("line",) * loading.shape[1])
+    rated = np.isfinite(network.rating)
+
+    def worst(chosen: np.ndarray) -> float | None:
+        return float(loading[:, chosen].max()) if (chosen & rated).any() else None
+
+    return worst(kinds != "transformer"), worst(kinds == "transformer")
 
 
 def _in_ac(run: _Run, grid: GridState, spent: Costs) -> dict[str, Any]:
@@ -295,19 +301,21 @@ def _in_ac(run: _Run, grid: GridState, spent: Costs) -> dict[str, Any]:
     network = on_host(run.community.network)
     volts, loading, solved = grid.ac_voltage, grid.ac_loading, np.asarray(grid.flow.status) == 0
     beyond, over = network.beyond(volts).max(1), np.maximum(loading.max(1, initial=0) - 1, 0)
-    losses = float(grid.losses.sum() * run.hours)
+    line, transformer = _worst_loading(network, loading)
+    lost = float(spent.losses_slots.sum())
     return {
         "ac_voltage_min_pu": float(volts.min()),
         "ac_voltage_max_pu": float(volts.max()),
         "ac_voltage_violation_pu": float(beyond.max()),
-        "ac_loading_max": float(loading.max(initial=0)) if np.isfinite(network.rating).any() else None,
+        "ac_line_loading_max": line,
+        "ac_transformer_loading_max": transformer,
         "ac_loading_violation_pct": 100 * float(over.max()),
         "ac_slots_violated": int((ac_violated(beyond, over) | ~solved).sum()),
         "ac_slots_unsolved": int((~solved).sum()),
-        "ac_losses_kwh": losses,
+        "ac_losses_kwh": float(grid.losses.sum() * run.hours),
         "ac_linear_error_pu": float(np.abs(volts - grid.voltage).max()),
-        "losses_eur": float(spent.losses_slots.sum()),
-        "cost_with_losses_eur": float(spent.paid.sum() + spent.losses_slots.sum()),
+        "losses_eur": lost,
+        "cost_with_losses_eur": float(spent.paid.sum() + run.payment.sum()) + lost,
     }
 
 

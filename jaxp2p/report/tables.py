@@ -79,8 +79,8 @@ VEHICLES = (
 )
 TECHNICAL = (
     ReportColumn(title=("voltage", "p.u."), text=_range("ac_voltage_min_pu", "ac_voltage_max_pu", 3)),
-    ReportColumn(title=("line", "%"), text=_number("line_loading_max", 0, factor=100)),
-    ReportColumn(title=("transf.", "%"), text=_number("transformer_loading_max", 0, factor=100)),
+    ReportColumn(title=("line", "%"), text=_number("ac_line_loading_max", 0, factor=100)),
+    ReportColumn(title=("transf.", "%"), text=_number("ac_transformer_loading_max", 0, factor=100)),
     ReportColumn(title=("SoC out", "kWh"), text=_tiny("soc_violation_kwh", 2)),
     ReportColumn(title=("V out", "p.u."), text=_tiny("ac_voltage_violation_pu", 4)),
     ReportColumn(title=("S out", "%"), text=_tiny("ac_loading_violation_pct", 1)),

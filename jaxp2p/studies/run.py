@@ -268,6 +268,7 @@ def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price
     x = Series(*(np.asarray(values, float) for values in series))
     paid = x.cost_eur.sum(1) - terminal_price * (x.stored_kwh[:, -1] - start_kwh)
     unserved, violation = x.unserved_cost_eur.sum(1), x.violation_cost_eur.sum(1)
+    outside = ac_violated(x.ac_voltage_violation_pu, x.ac_loading_violation) | (x.ac_unsolved > 0)
     return pd.DataFrame(
         {
             "cost_eur": paid,
@@ -286,9 +287,7 @@ def _figures(series: Series, start_kwh: np.ndarray, hours: float, terminal_price
             "line_violation_kw": x.line_violation_kw.max(1),
             "ac_voltage_violation_pu": x.ac_voltage_violation_pu.max(1),
             "ac_loading_violation_pct": 100 * x.ac_loading_violation.max(1),
-            "ac_slots_violated": ac_violated(x.ac_voltage_violation_pu, x.ac_loading_violation)
-            .sum(1)
-            .astype(float),
+            "ac_slots_violated": outside.sum(1).astype(float),
             "ac_slots_unsolved": x.ac_unsolved.sum(1),
             "ac_losses_kwh": hours * x.ac_losses_kw.sum(1),
             "rounds_max": x.rounds.max(1).astype(float),

@@ -95,7 +95,7 @@ class Feeder:
         what the homes do.
         """
         volt, branch = self.voltage_bus, self.flow_branch
-        xp = namespace(*base, self.scale)
+        xp = namespace(*base[:3], self.scale)
         spread = lambda x: xp.broadcast_to(x, (*base.voltage.shape[:-1], *x.shape))
         slack = network.slack_voltage**2
         room = network.room(base.reactive)[..., branch]
