@@ -71,7 +71,7 @@ def test_missing_figures_are_dashes():
 
 def test_tiny_violations_are_not_called_zero(full):
     kpis = kpis_of(full[1])
-    kpis["greedy"] = {**kpis["greedy"], "voltage_violation_pu": 3e-6, "soc_violation_kwh": 0.0}
+    kpis["greedy"] = {**kpis["greedy"], "ac_voltage_violation_pu": 3e-6, "soc_violation_kwh": 0.0}
     row = next(x for x in text_tables(kpis, width=200).splitlines() if x.startswith("greedy"))
     assert "3e-6" in row
 

@@ -51,8 +51,8 @@ def _iterations(figures: Figures) -> str:
     return f"{figures['iterations_median']:.0f}/{figures['iterations_p95']:.0f}"
 
 
-def _unsolved(figures: Figures) -> str:
-    return f"{figures['slots_not_solved']}"
+def _slots(figures: Figures) -> str:
+    return f"{figures['ac_slots_violated']}/{figures['slots_not_solved']}"
 
 
 COST = ReportColumn(title=("cost", "EUR"), text=_number("cost_eur", 2))
@@ -69,6 +69,7 @@ WORTH = (
     ReportColumn(title=("capture", "%"), text=_number("capture", 1, factor=100)),
     ReportColumn(title=("traded", "kWh"), text=_number("p2p_kwh", 0)),
     ReportColumn(title=("self-suff.", "%"), text=_number("self_sufficiency", 1, factor=100)),
+    ReportColumn(title=("losses", "kWh"), text=_number("ac_losses_kwh", 1)),
 )
 # only where there are electric vehicles
 VEHICLES = (
@@ -84,10 +85,8 @@ TECHNICAL = (
     ReportColumn(title=("SoC out", "kWh"), text=_tiny("soc_violation_kwh", 2)),
     ReportColumn(title=("V out", "p.u."), text=_tiny("ac_voltage_violation_pu", 4)),
     ReportColumn(title=("S out", "%"), text=_tiny("ac_loading_violation_pct", 1)),
-    ReportColumn(title=("slots", "out"), text=_number("ac_slots_violated", 0)),
-    ReportColumn(title=("losses", "kWh"), text=_number("ac_losses_kwh", 1)),
     ReportColumn(title=("iter.", "med/p95"), text=_iterations),
-    ReportColumn(title=("slots", "unsolved"), text=_unsolved),
+    ReportColumn(title=("slots", "out/open"), text=_slots),
     ReportColumn(title=("gap", "EUR"), text=_tiny("gap_eur", 3)),
     ReportColumn(title=("time", "ms/slot"), text=_number("ms_per_slot", 1)),
 )
@@ -97,8 +96,8 @@ LEGEND = (
     "saving: against no_storage_no_trade. capture: share of what perfect control of the batteries could save "
     "on top of no_storage, empty where that is nothing. self-suff.: share of the load served that was not "
     "bought from the utility. SoC, V, S out: largest excess over the limits of batteries, buses and "
-    "branches in the AC power flow, and in how many slots; losses: of all branches there. unsolved: slots "
-    "stopped at the iteration limit. gap: what all slots are away from their own optimum at most, by their "
+    "branches in the AC power flow; losses: of all branches there, beside the cost. slots out/open: with a "
+    "limit of the grid violated in AC, and stopped at the iteration limit. gap: what all slots are away from their own optimum at most, by their "
     "certificates."
 )
 UNDONE_LEGEND = (

@@ -67,10 +67,16 @@ def grid_state(
 
 
 def beyond(
-    community: Community, base: Base, voltage: Values, overload: Values, flow: Flow, *, linear: bool = False
+    community: Community,
+    base: Base,
+    voltage: Values,
+    overload: Values,
+    flow: Flow | None,
+    *,
+    linear: bool = False,
 ) -> Values:
     """(...,) kW: `violated`, in AC where the market is to be secure there, else of the linear network."""
-    if secure.asked(community) and not linear:
+    if flow is not None and secure.asked(community) and not linear:
         voltage, overload = flow.voltage, overload_of(community.network, flow, base.reactive)
     return violated(community, voltage, overload)
 

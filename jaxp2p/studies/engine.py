@@ -31,7 +31,7 @@ from jax.sharding import PartitionSpec as P
 from jaxp2p._pytree import present, record, static
 from jaxp2p.control.policy import AnyPolicy, Penalties, coupling, observe, remember
 from jaxp2p.control.tuned import Memory
-from jaxp2p.model.network import Limits
+from jaxp2p.model.network import Base, Limits
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
 from jaxp2p.simulation import secure
@@ -41,7 +41,7 @@ from jaxp2p.simulation.step import record as record_slot
 from jaxp2p.slot import solvers
 from jaxp2p.slot.problem import Coupling, SlotProblem
 from jaxp2p.slot.solvers import Solver
-from jaxp2p.studies.summary import Circumstances, Series, summarise
+from jaxp2p.studies.summary import Circumstances, Series, summarise, with_flow
 
 TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished theirs
 CORE_LANES = 32  # lanes that stay in the cache of a core
@@ -178,21 +178,29 @@ def _retry(task: Task, lane: _Lane, secured: Secured) -> _Lane:
 
 
 def _close(
-    task: Task, lane: _Lane, secured: Secured, next_row: Array, next_number: Array
-) -> tuple[_Lane, Series]:
-    """Execute the slot that the lane has solved, and open the next one, if need be of the next scenario."""
+    task: Task, lane: _Lane, secured: Secured, next_row: Array, next_number: Array, flows: bool = True
+) -> tuple[_Lane, Series, Array]:
+    """Execute the slot that the lane has solved, and open the next one, if need be of the next scenario.
+
+    Gives what is kept of the slot, and what the homes injected, (N,) kW. flows False: its AC power flow is
+    worked out later, unless it is known.
+    """
     problem, outcome = secured.problem, secured.outcome
     community = task.model.community(task.community, lane.carry)
     posed = lane.posed._replace(problem=problem)
     done = execute(community, posed, secured)
     base = present(posed.grid)
-    flow = power_flow_of(community, base, done.result.dispatch.injection)
+    injection, flow = done.result.dispatch.injection, None
+    if secured.check is not None:
+        flow = secured.check.flow
+    elif flows:
+        flow = power_flow_of(community, base, injection)
     circumstances = Circumstances(
         hours=problem.slot_hours,
         price_buy=problem.price_buy,
         price_sell=problem.price_sell,
         base=base,
-        flow=flow if secured.check is None else secured.check.flow,
+        flow=flow,
         plugged=posed.plugged,
         unserved_price=task.penalties.unserved,
         row_price=task.penalties.row,
@@ -207,7 +215,7 @@ def _close(
     carry, opened = _open(task, carry, done.stored, memory, slot)
     following = opened.problem
     cold, warm = solvers.init(following, task.solver), solvers.warm(following, task.solver, outcome.state)
-    return _lane(task, carry, opened, pick_tree(ended, cold, warm), slot, row), kept
+    return _lane(task, carry, opened, pick_tree(ended, cold, warm), slot, row), kept, injection
 
 
 def _empty(task: Task, scenarios: int) -> Series:
@@ -265,7 +273,7 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
         again &= some.row >= 0
         ended = ((chosen < width) & ~again & (some.slot + 1 >= task.slots)).astype(jnp.int32)
         rows = following + jnp.cumsum(ended) - ended
-        moved, result = jax.vmap(partial(_close, task))(some, secured, rows, number_of(rows))
+        moved, result, _ = jax.vmap(partial(_close, task))(some, secured, rows, number_of(rows))
         if secure.asked(task.community):
             retried = jax.vmap(partial(_retry, task))(some, secured)
             moved = jax.vmap(pick_tree)(again, retried, moved)
@@ -299,7 +307,7 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
 
 def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
     """The same, slot by slot: `lanes` scenarios at a time wait for the slowest of them."""
-    count = numbers.shape[0]
+    count, known = numbers.shape[0], secure.asked(task.community)
     groups = -(-count // lanes)
     width = -(-count // groups)
     padded = jnp.take(numbers, jnp.arange(groups * width), mode="clip").reshape(groups, width)
@@ -316,7 +324,7 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
         retry = lambda: _retry(task, lane, secured)
         return cleared(jax.lax.cond(secured.rounds > 0, retry, lambda: lane))
 
-    def one(lane: _Lane) -> tuple[_Lane, Series]:
+    def one(lane: _Lane) -> tuple[_Lane, tuple[Series, tuple[Base, Array] | None]]:
         nothing = jnp.zeros((), jnp.int32)
         if secure.asked(task.community):
             shape = jax.eval_shape(cleared, lane)[1]
@@ -325,14 +333,19 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
             lane, secured, _ = jax.lax.while_loop(lambda found: found[2], again, begin)
         else:
             lane, secured, _ = cleared(lane)
-        return _close(task, lane, secured, nothing, nothing)
+        base = present(lane.posed.grid)
+        following, kept, injection = _close(task, lane, secured, nothing, nothing, flows=False)
+        return following, (kept, None if known else (base, injection))
 
     # a batch of one is not batched: its branches stay branches
     each = jax.vmap if width > 1 else _alone
 
     def group(numbers: Array) -> tuple[Series, Array]:
         state = each(partial(_start, task))(numbers, numbers)
-        series = jax.lax.scan(lambda state, _: each(one)(state), state, length=task.slots)[1]
+        series, done = jax.lax.scan(lambda state, _: each(one)(state), state, length=task.slots)[1]
+        if done is not None:  # products of matrices in place of a matrix and a vector
+            of_slots = jax.vmap(partial(power_flow_of, task.community), in_axes=1, out_axes=1)
+            series = with_flow(series, task.community.network, of_slots(*done))
         return series, jnp.sum(state.posed.stored.energy, axis=1)
 
     series, start_kwh = jax.lax.map(group, padded)  # (groups, T, width), (groups, width)

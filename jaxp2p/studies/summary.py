@@ -5,7 +5,7 @@ from typing import NamedTuple
 from jaxp2p._pytree import present
 from jaxp2p.model.devices import Plugged
 from jaxp2p.model.devices.arrays import Values, namespace
-from jaxp2p.model.network import Base, Flow, FlowStatus
+from jaxp2p.model.network import Base, Flow, FlowStatus, Network
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community
 from jaxp2p.model.utility import beyond_cost
@@ -40,6 +40,9 @@ class Series(NamedTuple):
     rounds: Values  # times the slot was cleared until it was secure in AC
 
 
+IN_AC = ("ac_voltage_violation_pu", "ac_loading_violation", "ac_losses_kw", "ac_unsolved")
+
+
 class Circumstances(NamedTuple):
     """What a slot, or many, (T,), were like."""
 
@@ -47,7 +50,7 @@ class Circumstances(NamedTuple):
     price_buy: Values  # () EUR/kWh
     price_sell: Values  # () EUR/kWh
     base: Base
-    flow: Flow  # AC, of what is done
+    flow: Flow | None  # AC, of what is done; None: it is worked out later, for many slots (`with_flow`)
     plugged: Plugged | None
     unserved_price: Values  # () EUR/kWh on top of the tariffs
     row_price: Values  # () EUR/kWh
@@ -68,6 +71,8 @@ def summarise(community: Community, slot: Circumstances, row: Trajectory) -> Ser
         in_vehicles = present(row.vehicle_energy)
         stored = stored + in_vehicles.sum((-2, -1))
         outside = xp.maximum(outside, xp.max(slot.plugged.outside(in_vehicles), axis=(-2, -1)))
+    idle = xp.zeros_like(row.gap)
+    in_ac = dict.fromkeys(IN_AC, idle) if slot.flow is None else _in_ac(network, slot.flow)
     balance = row.injection - (row.sell - row.buy) - row.trade + row.unserved
     return Series(
         cost_eur=row.cost.sum(-1),
@@ -84,10 +89,7 @@ def summarise(community: Community, slot: Circumstances, row: Trajectory) -> Ser
         price_eur_per_kwh=row.market_price.mean(-1),
         voltage_violation_pu=xp.max(network.beyond(state.voltage), axis=-1),
         line_violation_kw=xp.max(overload, axis=-1, initial=0),
-        ac_voltage_violation_pu=xp.max(network.beyond(slot.flow.voltage), axis=-1),
-        ac_loading_violation=xp.maximum(xp.max(slot.flow.loading, axis=-1, initial=0) - 1, 0),
-        ac_losses_kw=slot.flow.losses,
-        ac_unsolved=(slot.flow.status != int(FlowStatus.SOLVED)).astype(slot.flow.losses.dtype),
+        **in_ac,
         soc_violation_kwh=outside,
         balance_error_kw=xp.max(xp.abs(balance), axis=-1),
         gap_eur=row.gap,
@@ -95,3 +97,19 @@ def summarise(community: Community, slot: Circumstances, row: Trajectory) -> Ser
         iterations=row.iterations,
         rounds=present(row.rounds),
     )
+
+
+def with_flow(series: Series, network: Network, flow: Flow) -> Series:
+    """The series with what the AC power flow of every slot says."""
+    return series._replace(**_in_ac(network, flow))
+
+
+def _in_ac(network: Network, flow: Flow) -> dict[str, Values]:
+    xp = namespace(flow.losses)
+    figures = (
+        xp.max(network.beyond(flow.voltage), axis=-1),
+        xp.maximum(xp.max(flow.loading, axis=-1, initial=0) - 1, 0),
+        flow.losses,
+        (flow.status != int(FlowStatus.SOLVED)).astype(flow.losses.dtype),
+    )
+    return dict(zip(IN_AC, figures, strict=True))
