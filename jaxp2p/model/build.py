@@ -50,7 +50,7 @@ def build_community(
     limit: float = np.inf,
     seed: int = 0,
     network: bool = True,
-    secure: bool = True,
+    secure: bool = False,
     dtype: str = "float32",
 ) -> Community:
     """The constant part of a community.

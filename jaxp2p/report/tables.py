@@ -97,8 +97,8 @@ LEGEND = (
     "on top of no_storage, empty where that is nothing. self-suff.: share of the load served that was not "
     "bought from the utility. SoC, V, S out: largest excess over the limits of batteries, buses and "
     "branches in the AC power flow; losses: of all branches there, beside the cost. slots out/open: with a "
-    "limit of the grid violated in AC, and stopped at the iteration limit. gap: what all slots are away from their own optimum at most, by their "
-    "certificates."
+    "limit of the grid violated in AC, and stopped at the iteration limit. gap: what all slots are away from "
+    "their own optimum at most, by their certificates."
 )
 UNDONE_LEGEND = (
     "unserved, spilled: energy beyond the connection limits, not delivered and not taken. limits: violated "

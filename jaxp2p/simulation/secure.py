@@ -144,6 +144,7 @@ def solve(
 
 
 def _rounds(community: Community, base: Base, problem: SlotProblem, solver: Solver, state: State) -> _Attempt:
+    @jax.jit  # traced once, for its shapes and for the loop
     def attempt(offset: Array, state: State, before: Array, iterations: Array) -> _Attempt:
         posed = mended(community, problem, offset, before)
         outcome = solvers.solve(posed, solver, solvers.warm(posed, solver, state))

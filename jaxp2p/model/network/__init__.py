@@ -13,11 +13,20 @@ from jaxp2p.model.network.power_flow import (
     power_flows,
     sensitivities,
 )
-from jaxp2p.model.network.rows import ROUNDS, Feeder, Limits, NoRows, ac_violated, controllable_rows
+from jaxp2p.model.network.rows import (
+    AC_LOADING,
+    ROUNDS,
+    Feeder,
+    Limits,
+    NoRows,
+    ac_violated,
+    controllable_rows,
+)
 from jaxp2p.model.network.tree import Pi, Tree, tree_of, voltage_scale
 from jaxp2p.model.network.z_bus import FlowStatus
 
 __all__ = [
+    "AC_LOADING",
     "ROUNDS",
     "Base",
     "Feeder",
