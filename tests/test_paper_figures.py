@@ -411,6 +411,7 @@ def test_every_remark_under_the_printed_table(evaluations):
         "energy stored at the end is counted at 0.2 EUR/kWh for every policy",
         "perfect foresight: 73.02 EUR, penalties included",  # of the policy, 73.016555
         "lower bound on the cost of any policy, penalties included: 71.00 EUR",
+        "perfect foresight and the lower bound keep the limits of the linear network, without losses",
         "load not served at the connection limits, by 4 of 4 policies, up to 0.55 kWh (no_storage_no_trade); "
         'counted at 10 EUR/kWh on top of the tariffs in "in all"',
         "energy spilled at the connection limits, by 4 of 4 policies, up to 0.125 kWh (no_storage_no_trade); "
