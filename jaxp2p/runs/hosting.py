@@ -1,0 +1,319 @@
+"""Hosting capacity: the largest factor on all PV of the members that the network carries, in AC.
+
+A factor s passes under a way of operating the community (`WAYS`) when, over all slots of the horizon,
+
+    no voltage is beyond its limit by more than 1e-4 p.u. and no branch beyond its rating by more than 0.1 %
+    in the AC power flow of the dispatch, and at most a stated share of the available energy is curtailed.
+
+The second half is what gives a market that keeps the limits a capacity at all: it could carry any amount of PV
+by curtailing the rest. The largest s is found by bisection between 0 and a largest factor, all of them by one
+compiled program. Bisection takes for granted that what fails goes on failing; where more PV mends something
+(batteries that are full in the evening), it finds one of the factors at which the verdict changes. A community
+whose limits do not hold without any PV has no capacity.
+
+PV of the members is scaled, plants in the background of a bus are not.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxp2p.control.catalogue import REFERENCE, TRADE_ONLY
+from jaxp2p.model.match import require_match
+from jaxp2p.model.network import ROUNDS, Flow, Network, NoRows, controllable_rows, on_host
+from jaxp2p.model.network.rows import AC_LOADING, AC_VOLTAGE
+from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.types import Community, Horizon
+from jaxp2p.runs.runner import Progress, make_policies, penalties_of
+from jaxp2p.settings.fields import out_of_range
+from jaxp2p.settings.hosting import Hosting
+from jaxp2p.simulation import forward
+from jaxp2p.simulation.secure import power_flow_of
+from jaxp2p.slot.solvers import Solver, choose_solver, scale_tolerances
+from jaxp2p.slot.status import Status
+
+IGNORED, LINEAR, SECURE = "ignored", "linear", "secure"  # the limits of the network in the market
+VIOLATED, CURTAILED = "violated", "curtailed"  # why a factor fails
+NEAR = 30  # tolerances inside a limit within which it counts as the one that PV is curtailed for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a community is operated: a policy, and what becomes of the limits of the network."""
+
+    name: str
+    words: str
+    policy: str
+    limits: str
+    colour: str
+    all_fed_in: bool = False  # what prices let homes curtail is fed in as well
+
+
+WAYS = (
+    Way(
+        name="uncontrolled",
+        words="no storage, no trade, nothing curtailed",
+        policy=REFERENCE,
+        limits=IGNORED,
+        colour="#999999",
+        all_fed_in=True,
+    ),
+    Way(
+        name="no_limits",
+        words="trade and storage, limits of the grid ignored",
+        policy="lyapunov",
+        limits=IGNORED,
+        colour="#E69F00",
+    ),
+    Way(
+        name="linear",
+        words="trade and storage, limits kept in the linear network",
+        policy="lyapunov",
+        limits=LINEAR,
+        colour="#0072B2",
+    ),
+    Way(
+        name="secure_no_storage",
+        words="trade without storage, limits kept in AC",
+        policy=TRADE_ONLY,
+        limits=SECURE,
+        colour="#56B4E9",
+    ),
+    Way(
+        name="secure_no_trade",
+        words="storage without trade, limits kept in AC",
+        policy="no_trade",
+        limits=SECURE,
+        colour="#CC79A7",
+    ),
+    Way(
+        name="secure",
+        words="trade and storage, limits kept in AC",
+        policy="lyapunov",
+        limits=SECURE,
+        colour="#009E73",
+    ),
+)
+BY_NAME = {way.name: way for way in WAYS}
+
+
+class Point(NamedTuple):
+    """All slots under one factor."""
+
+    scale: float
+    pv_kw: float  # installed
+    available_kwh: float
+    curtailed_share: float
+    slots_violated: int
+    voltage_min_pu: float
+    voltage_max_pu: float
+    voltage_violation_pu: float
+    loading_max_pct: float
+    loading_violation_pct: float
+    slots_not_solved: int  # of the market, within its iterations
+    reason: str  # why it fails: VIOLATED, CURTAILED, "": it passes
+    limit: str  # furthest beyond; where it fails by curtailing, the nearest when most is curtailed; "": none
+    slot: int  # when
+
+
+class Capacity(NamedTuple):
+    """What a way of operating can host."""
+
+    way: Way
+    most: Point | None  # the largest factor that passes; None: none does, not even 0
+    beyond: Point | None  # the smallest that was found to fail; None: none up to the largest that is tried
+    points: tuple[Point, ...]  # all that were tried, in order
+
+
+def hosting(
+    community: Community,
+    horizon: Horizon,
+    *,
+    ways: Sequence[str] | None = None,
+    curtail: float = Hosting.curtail,
+    max_scale: float = Hosting.max_scale,
+    precision: float = Hosting.precision,
+    solver: str | Solver = "auto",
+    tolerance: float = 1.0,
+    slot_of_week: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Capacity, ...]:
+    """The capacity under each of the named ways, by default all of `WAYS`.
+
+    Whether the community was built with its network in the market makes no difference: the ways say that.
+    curtail: share of the available PV energy; max_scale: largest factor; precision: of the factor, as a share
+    of it, below 1 as it is. tolerance: factor on those of the solver. progress(way, done, total) hears of
+    slots. Raises ValueError for unknown ways, for numbers out of their range, and where there is no PV.
+    """
+    require_match(community, horizon)
+    names = tuple(BY_NAME) if ways is None else tuple(ways)
+    faults = out_of_range(Hosting(curtail=curtail, max_scale=max_scale, precision=precision))
+    if not math.isfinite(max_scale):
+        faults.append("max_scale must be a finite number")
+    if not names:
+        faults.append("name at least one way of operating")
+    for name in dict.fromkeys(names):
+        if name not in BY_NAME:
+            faults.append(f"unknown way {name!r}: choose from {', '.join(BY_NAME)}")
+        elif names.count(name) > 1:
+            faults.append(f"the way {name} is named twice")
+    if not float(jnp.sum(horizon.pv)) > 0:
+        faults.append("nobody's PV gives anything in these slots (pv_share gives plants to members)")
+    if faults:
+        raise ValueError("; ".join(faults))
+    told = progress or (lambda name, done, total: None)
+    variants = {limits: _variant(community, limits) for limits in {BY_NAME[n].limits for n in names}}
+    found = []
+    for way in (BY_NAME[name] for name in names):
+        operated = variants[way.limits]
+        chosen = choose_solver(operated, solver) if isinstance(solver, str) else solver
+        run = _Runs(operated, horizon, way, scale_tolerances(chosen, tolerance), slot_of_week, curtail)
+        tries = 2 + math.ceil(math.log2(max(max_scale / precision, 1)))
+        run.told = lambda done, way=way, total=tries * horizon.slots: told(way.name, min(done, total), total)
+        below, above = bisect(run, max_scale, precision)
+        told(way.name, tries * horizon.slots, tries * horizon.slots)
+        made = run.points
+        found.append(Capacity(way, made.get(below), made.get(above), tuple(made[s] for s in sorted(made))))
+    return tuple(found)
+
+
+def bisect(
+    passes: Callable[[float], bool], most: float, precision: float
+) -> tuple[float | None, float | None]:
+    """The largest number found to pass and the smallest found to fail, between 0 and `most`.
+
+    None for the first where 0 fails, for the second where `most` passes.
+    """
+    if passes(most):
+        return most, None
+    if not passes(0.0):
+        return None, 0.0
+    low, high = 0.0, most
+    while high - low > precision * max(low, 1.0):
+        middle = (low + high) / 2
+        low, high = (middle, high) if passes(middle) else (low, middle)
+    return low, high
+
+
+class _Runs:
+    """Runs of one way with more or less PV; the points that were looked at, by their factor."""
+
+    def __init__(
+        self,
+        community: Community,
+        horizon: Horizon,
+        way: Way,
+        solver: Solver,
+        slot_of_week: int,
+        curtail: float,
+    ):
+        self.community, self.horizon, self.way, self.solver = community, horizon, way, solver
+        self.slot_of_week, self.curtail = slot_of_week, curtail
+        self.policy = make_policies(community, horizon)[way.policy]
+        self.penalties = penalties_of(horizon)
+        self.host = on_host(community)
+        self.points: dict[float | None, Point] = {}
+        self.told: Callable[[int], None] = lambda done: None
+
+    def __call__(self, scale: float) -> bool:
+        before = len(self.points) * self.horizon.slots
+        horizon = scaled(self.horizon, scale)
+        trajectory = forward.simulate_in_pieces(
+            self.community,
+            horizon,
+            self.penalties,
+            self.policy,
+            self.solver,
+            slot_of_week=self.slot_of_week,
+            told=lambda done: self.told(before + done),
+        )
+        self.points[scale] = looked_at(
+            self.host, horizon, trajectory, scale, curtail=self.curtail, all_fed_in=self.way.all_fed_in
+        )
+        return not self.points[scale].reason
+
+
+def scaled(horizon: Horizon, scale: float) -> Horizon:
+    """The slots with all PV times a factor.
+
+    Homes with PV are flexible, so the base values hold none of it, and they stay flexible at 0: the program
+    is the same for every factor.
+    """
+    return replace(horizon, pv=horizon.pv * jnp.asarray(scale, horizon.pv.dtype))
+
+
+def _variant(community: Community, limits: str) -> Community:
+    """The community in a market that ignores the network, keeps it as it is in LinDistFlow, or in AC."""
+    if limits == IGNORED:
+        return replace(community, feeder=NoRows())
+    homes, network = community.prosumers, community.network
+    rounds = ROUNDS if limits == SECURE else 1
+    kind = np.asarray(homes.pv_peak).dtype
+    rows = controllable_rows(network, np.asarray(homes.bus), np.asarray(homes.flexible), kind, rounds)
+    return replace(community, feeder=rows)
+
+
+def looked_at(
+    community: Community,
+    horizon: Horizon,
+    trajectory: Trajectory,
+    scale: float,
+    *,
+    curtail: float,
+    all_fed_in: bool = False,
+) -> Point:
+    """The verdict on what was done with PV times `scale`, which `horizon` has; community `on_host`."""
+    injection, used, pv = (
+        np.asarray(x, float) for x in (trajectory.injection, trajectory.pv_used, horizon.pv)
+    )
+    if all_fed_in:
+        most = np.maximum(injection, community.prosumers.sell_max)
+        more = np.minimum(injection + (pv - used), most) - injection
+        injection, used = injection + more, used + more
+    network, hours = community.network, float(horizon.slot_hours)
+    flow = power_flow_of(community, on_host(horizon.grid_base), injection)
+    beyond, names = margins(network, flow)
+    outside = (beyond.max(1) > 1) | (flow.status != 0)
+    available = float(pv.sum() * hours)
+    curtailed = max(float((pv - used).sum() * hours), 0.0) / available if available > 0 else 0.0
+    reason = VIOLATED if outside.any() else CURTAILED if curtailed > curtail else ""
+    slot = int(beyond.max(1).argmax()) if reason != CURTAILED else int((pv - used).sum(1).argmax())
+    row = int(beyond[slot].argmax())
+    status, volts = np.asarray(trajectory.status), flow.voltage
+    return Point(
+        scale=scale,
+        pv_kw=scale * float(np.sum(community.prosumers.pv_peak)),
+        available_kwh=available,
+        curtailed_share=curtailed,
+        slots_violated=int(outside.sum()),
+        voltage_min_pu=float(volts.min()),
+        voltage_max_pu=float(volts.max()),
+        voltage_violation_pu=float(network.beyond(volts).max()),
+        loading_max_pct=100 * float(flow.loading.max(initial=0)),
+        loading_violation_pct=100 * max(float(flow.loading.max(initial=0)) - 1, 0.0),
+        slots_not_solved=int(np.isin(status, (Status.MAX_ITER, Status.NUMERICAL_ERROR)).sum()),
+        reason=reason,
+        limit=names[row] if beyond[slot, row] > -NEAR else "",
+        slot=slot,
+    )
+
+
+def margins(network: Network, flow: Flow) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(T, B + L) tolerances by which every bus and branch is beyond its limit in AC, and their names.
+
+    Negative inside; more than 1 is a violation. The network and the flow are on the host.
+    """
+    volts = np.maximum(flow.voltage - network.voltage_max, network.voltage_min - flow.voltage)
+    loading = np.where(np.isfinite(network.rating), flow.loading - 1, -1)
+    names = [f"voltage at bus {bus}" for bus in network.bus_ids]
+    names += [f"{k} {b}" for k, b in zip(network.branch_kinds, network.branch_ids, strict=True)]
+    return np.concatenate([volts / AC_VOLTAGE, loading / AC_LOADING], 1), tuple(names)
+
+
+def unsolved_share(capacities: Sequence[Capacity], slots: int) -> Mapping[str, float]:
+    """Largest share of slots without a certified answer, by way, over all factors tried."""
+    return {c.way.name: max(p.slots_not_solved for p in c.points) / slots for c in capacities}
