@@ -7,12 +7,15 @@ from typing import Annotated
 import typer
 
 from jaxp2p import __version__
+from jaxp2p.cli import hosting as carrying
 from jaxp2p.cli import importing, inspecting, running, studying, tuning
 from jaxp2p.cli.console import drop_output, exit_codes, lenient_streams
 from jaxp2p.cli.options import command
 from jaxp2p.cli.outputs import Controlled, Report
 from jaxp2p.control.catalogue import ALWAYS, BY_NAME, WITH_A_VEHICLE, lines
+from jaxp2p.control.ways import way_lines
 from jaxp2p.scenarios.catalogue import EFFECTS_HELP
+from jaxp2p.settings.hosting import Hosting
 from jaxp2p.settings.model import EndValue, Grid, Numbers, SlotSolver, Trading, Worth
 from jaxp2p.settings.source import Chance, Changes, Reading, Source, Window
 
@@ -30,6 +33,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p import 1-LV-urban6--2-sw my-town    a SimBench grid as such files
   jaxp2p check my-village                    is it right? what is in it?
   jaxp2p run my-village --json result.json
+  jaxp2p hosting rural3                      how much PV the grid carries
   jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
 
 Powers are in kW, energies in kWh, voltages in p.u., money in EUR, prices in EUR/kWh.
@@ -54,6 +58,16 @@ the same command continues, and with more --scenarios adds to them.
 
 \b
 {EFFECTS_HELP}
+"""
+
+HOSTING_HELP = f"""Find the largest factor on all PV at which no slot violates the limits of the grid in AC.
+
+A factor passes when, in the AC power flow of every slot, no voltage is more than 1e-4 p.u. and no loading
+more than 0.1 % beyond its limit, and no more of the available PV energy is curtailed than --curtail allows.
+
+\b
+Ways of operating the community, each with a capacity of its own:
+{way_lines()}
 """
 
 app = typer.Typer(
@@ -161,6 +175,31 @@ def study(source: Source, options: studying.Options) -> int:
 
 
 study.__doc__ = STUDY_HELP
+
+
+@command(
+    app,
+    exits=(0, 2, 3, 4, 130),
+    short="The largest PV that the grid carries, by ways of operating.",
+    layout=(
+        Window,
+        Hosting,
+        "ways",
+        Trading,
+        SlotSolver,
+        Numbers,
+        Chance,
+        Changes,
+        Reading,
+        "out",
+        "replace",
+    ),
+)
+def hosting(source: Source, options: carrying.Options) -> int:
+    return carrying.hosting(source, options)
+
+
+hosting.__doc__ = HOSTING_HELP
 
 
 @command(app, exits=(0, 130))

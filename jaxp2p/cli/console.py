@@ -20,8 +20,8 @@ EXIT_CODES = {
     OK: "done",
     VERIFICATION_FAILED: "verify: a slot differs from the reference by more than the pass rule allows",
     USAGE: "wrong usage or bad input; every fault of the input is named",
-    UNSOLVED: """run, study, tune: more than 1 % of the slots of a policy were not solved to the tolerance,
-       or perfect foresight could not be solved; verify: the reference solver failed on a slot""",
+    UNSOLVED: """run, study, tune, hosting: more than 1 % of the slots of a policy were not solved to the
+       tolerance, or perfect foresight could not be solved; verify: the reference solver failed on a slot""",
     FILE_TROUBLE: "files cannot be read or written (no space, no permission)",
     LEFT_UNDONE: """run, study: all is solved and written, but under some policy load was not served, energy
        was spilled, or a limit of the grid that the market keeps was violated; tables say how much""",

@@ -66,7 +66,7 @@ def run(source: Source, options: Options) -> int:
 
         case, time = places.case_name(source), tables.profiles["time"]
         record = places.made_from(source, options)
-        out, moved = _target(source, options, local_time(tables), record)  # before the work, not after it
+        out, moved = target_folder(source, options, local_time(tables), record)  # before the work
         from jaxp2p.model.chosen import build_both, first_slot_of_week, use_dtype
 
         use_dtype(options.dtype)
@@ -131,10 +131,12 @@ def run(source: Source, options: Options) -> int:
     return verdict(kpis, horizon.slots)
 
 
-def _target(source: Source, options: Options, time: Any, record: dict[str, Any]) -> tuple[Path, str | None]:
+def target_folder(
+    source: Source, options: Any, time: Any, record: dict[str, Any], *, suffix: str = ""
+) -> tuple[Path, str | None]:
     """The folder for the results, and a remark where it is not the usual one; refuses what must not be.
 
-    `time` has the starts of the slots by the clock on the wall.
+    `time` has the starts of the slots by the clock on the wall; suffix: of the usual name.
     """
     from jaxp2p.report.results import check_target
 
@@ -142,7 +144,8 @@ def _target(source: Source, options: Options, time: Any, record: dict[str, Any])
         check_target(options.out, None if options.replace else record)
         return options.out, None
     days = len(time) * (time.iloc[1] - time.iloc[0]).total_seconds() / 86400
-    wanted = Path(places.RESULTS) / places.target_name(source, time.iloc[0], options.market, days)
+    name = places.target_name(source, time.iloc[0], options.market, days) + suffix
+    wanted = Path(places.RESULTS) / name
     out, moved = places.free_folder(wanted, record)
     places.check_folder(out, option="--out")
     return out, moved

@@ -272,7 +272,7 @@ def write_results(
             tables[f"stays_{name}"] = stay_table(community, stays, time)
         if homes:
             tables[f"homes_{name}"] = home_table(community, trajectory, time)
-    files = [_write_table(frame, folder / f"{name}.{format}") for name, frame in tables.items()]
+    files = [write_table(frame, folder / f"{name}.{format}") for name, frame in tables.items()]
     summary = {
         "kind": MARK,
         **json_report(community, horizon, run, evaluations, case=case),
@@ -307,6 +307,8 @@ def load_results(path: str | os.PathLike[str]) -> Results:
     summary = _summary(folder)
     if summary is None:
         raise ValueError(f"{file} is not a summary of jaxp2p results")
+    if "kpis" not in summary["tables"]:
+        raise ValueError(f"{folder} holds {', '.join(summary['tables'])}, and no figures of a run")
     suffix = summary["format"]
     missing = [name for name in summary["tables"] if not (folder / f"{name}.{suffix}").is_file()]
     if missing:
@@ -340,7 +342,8 @@ def compare_results(a: str | os.PathLike[str] | Results, b: str | os.PathLike[st
     return pd.DataFrame(rows, columns=["policy", "figure", "a", "b", "difference"])
 
 
-def _write_table(frame: pd.DataFrame, file: Path) -> Path:
+def write_table(frame: pd.DataFrame, file: Path) -> Path:
+    """Parquet or CSV, by the ending of the file's name."""
     if file.suffix == ".parquet":
         frame.to_parquet(file, index=False)
     else:

@@ -1,28 +1,28 @@
 """Hosting capacity: the largest factor on all PV of the members that the network carries, in AC.
 
-A factor s passes under a way of operating the community (`WAYS`) when, over all slots of the horizon,
+A factor s passes under a way of operating the community (`control.ways`) when, over all slots of the horizon,
 
     no voltage is beyond its limit by more than 1e-4 p.u. and no branch beyond its rating by more than 0.1 %
     in the AC power flow of the dispatch, and at most a stated share of the available energy is curtailed.
 
-The second half is what gives a market that keeps the limits a capacity at all: it could carry any amount of PV
-by curtailing the rest. The largest s is found by bisection between 0 and a largest factor, all of them by one
-compiled program. Bisection takes for granted that what fails goes on failing; where more PV mends something
-(batteries that are full in the evening), it finds one of the factors at which the verdict changes. A community
-whose limits do not hold without any PV has no capacity.
+The second half is what gives a market that keeps the limits a capacity at all: it could carry any amount of
+PV by curtailing the rest. The largest s is found by bisection between 0 and a largest factor, all of them by
+one compiled program. Bisection takes for granted that what fails goes on failing; where more PV mends
+something (batteries that are full in the evening), it finds one of the factors at which the verdict changes.
+A community whose limits do not hold without any PV has no capacity.
 
 PV of the members is scaled, plants in the background of a bus are not.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.control.catalogue import REFERENCE, TRADE_ONLY
+from jaxp2p.control.ways import BY_NAME, IGNORED, SECURE, WAYS, Way
 from jaxp2p.model.match import require_match
 from jaxp2p.model.network import ROUNDS, Flow, Network, NoRows, controllable_rows, on_host
 from jaxp2p.model.network.rows import AC_LOADING, AC_VOLTAGE
@@ -36,69 +36,8 @@ from jaxp2p.simulation.secure import power_flow_of
 from jaxp2p.slot.solvers import Solver, choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
 
-IGNORED, LINEAR, SECURE = "ignored", "linear", "secure"  # the limits of the network in the market
 VIOLATED, CURTAILED = "violated", "curtailed"  # why a factor fails
 NEAR = 30  # tolerances inside a limit within which it counts as the one that PV is curtailed for
-
-
-@dataclass(frozen=True, kw_only=True)
-class Way:
-    """How a community is operated: a policy, and what becomes of the limits of the network."""
-
-    name: str
-    words: str
-    policy: str
-    limits: str
-    colour: str
-    all_fed_in: bool = False  # what prices let homes curtail is fed in as well
-
-
-WAYS = (
-    Way(
-        name="uncontrolled",
-        words="no storage, no trade, nothing curtailed",
-        policy=REFERENCE,
-        limits=IGNORED,
-        colour="#999999",
-        all_fed_in=True,
-    ),
-    Way(
-        name="no_limits",
-        words="trade and storage, limits of the grid ignored",
-        policy="lyapunov",
-        limits=IGNORED,
-        colour="#E69F00",
-    ),
-    Way(
-        name="linear",
-        words="trade and storage, limits kept in the linear network",
-        policy="lyapunov",
-        limits=LINEAR,
-        colour="#0072B2",
-    ),
-    Way(
-        name="secure_no_storage",
-        words="trade without storage, limits kept in AC",
-        policy=TRADE_ONLY,
-        limits=SECURE,
-        colour="#56B4E9",
-    ),
-    Way(
-        name="secure_no_trade",
-        words="storage without trade, limits kept in AC",
-        policy="no_trade",
-        limits=SECURE,
-        colour="#CC79A7",
-    ),
-    Way(
-        name="secure",
-        words="trade and storage, limits kept in AC",
-        policy="lyapunov",
-        limits=SECURE,
-        colour="#009E73",
-    ),
-)
-BY_NAME = {way.name: way for way in WAYS}
 
 
 class Point(NamedTuple):
@@ -150,7 +89,7 @@ def hosting(
     slots. Raises ValueError for unknown ways, for numbers out of their range, and where there is no PV.
     """
     require_match(community, horizon)
-    names = tuple(BY_NAME) if ways is None else tuple(ways)
+    names = tuple(way.name for way in WAYS) if ways is None else tuple(ways)
     faults = out_of_range(Hosting(curtail=curtail, max_scale=max_scale, precision=precision))
     if not math.isfinite(max_scale):
         faults.append("max_scale must be a finite number")
@@ -176,8 +115,8 @@ def hosting(
         run.told = lambda done, way=way, total=tries * horizon.slots: told(way.name, min(done, total), total)
         below, above = bisect(run, max_scale, precision)
         told(way.name, tries * horizon.slots, tries * horizon.slots)
-        made = run.points
-        found.append(Capacity(way, made.get(below), made.get(above), tuple(made[s] for s in sorted(made))))
+        at = lambda scale, made=run.points: None if scale is None else made[scale]
+        found.append(Capacity(way, at(below), at(above), tuple(run.points[s] for s in sorted(run.points))))
     return tuple(found)
 
 
@@ -216,7 +155,7 @@ class _Runs:
         self.policy = make_policies(community, horizon)[way.policy]
         self.penalties = penalties_of(horizon)
         self.host = on_host(community)
-        self.points: dict[float | None, Point] = {}
+        self.points: dict[float, Point] = {}
         self.told: Callable[[int], None] = lambda done: None
 
     def __call__(self, scale: float) -> bool:

@@ -1,4 +1,4 @@
-"""When PV counts as hosted, and where it is looked for; `jaxp2p.runs.hosting` takes its defaults from here."""
+"""When PV counts as hosted, and how the most of it is found; `jaxp2p.runs.hosting` has its defaults here."""
 
 from dataclasses import dataclass
 

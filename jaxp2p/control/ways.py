@@ -1,0 +1,78 @@
+"""Ways of operating a community, whose hosting capacities are set side by side (`runs.hosting`). No arrays.
+
+A new one, inverters with a Volt-VAR curve say, is an entry here, and in `runs.hosting` what becomes of the
+community under it.
+"""
+
+from dataclasses import dataclass
+
+from jaxp2p.control.catalogue import REFERENCE, TRADE_ONLY
+
+IGNORED, LINEAR, SECURE = "ignored", "linear", "secure"  # the limits of the network in the market
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How a community is operated: a policy, and what becomes of the limits of the network."""
+
+    name: str
+    words: str
+    policy: str
+    limits: str
+    colour: str
+    all_fed_in: bool = False  # what prices let homes curtail is fed in as well
+
+
+WAYS = (
+    Way(
+        name="uncontrolled",
+        words="no storage, no trade, nothing curtailed",
+        policy=REFERENCE,
+        limits=IGNORED,
+        colour="#999999",
+        all_fed_in=True,
+    ),
+    Way(
+        name="no_limits",
+        words="trade and storage, limits of the grid ignored",
+        policy="lyapunov",
+        limits=IGNORED,
+        colour="#E69F00",
+    ),
+    Way(
+        name="linear",
+        words="trade and storage, limits kept in the linear network",
+        policy="lyapunov",
+        limits=LINEAR,
+        colour="#0072B2",
+    ),
+    Way(
+        name="secure_no_storage",
+        words="trade without storage, limits kept in AC",
+        policy=TRADE_ONLY,
+        limits=SECURE,
+        colour="#56B4E9",
+    ),
+    Way(
+        name="secure_no_trade",
+        words="storage without trade, limits kept in AC",
+        policy="no_trade",
+        limits=SECURE,
+        colour="#CC79A7",
+    ),
+    Way(
+        name="secure",
+        words="trade and storage, limits kept in AC",
+        policy="lyapunov",
+        limits=SECURE,
+        colour="#009E73",
+    ),
+)
+
+BY_NAME = {way.name: way for way in WAYS}
+
+
+def way_lines() -> str:
+    """Name and words of every way, a line each."""
+    width = max(map(len, BY_NAME)) + 1
+    return "\n".join(f"  {way.name:{width}} {way.words}" for way in WAYS)
