@@ -247,7 +247,7 @@ def _bars(axis: Axes, hosted: Hosted) -> None:
     axis.set_xlim(0, 1.45 * max(longest, 0.1))
     axis.grid(False, axis="y")
     axis.set_xlabel("factor on PV")
-    axis.set_title("largest factor without a violation in AC", fontsize=11)
+    axis.set_title("largest factor without a violation in AC or too much curtailed", fontsize=11)
 
 
 def _amount(capacity: Capacity) -> str:

@@ -112,11 +112,17 @@ def hosting(
         chosen = choose_solver(operated, solver) if isinstance(solver, str) else solver
         run = _Runs(operated, horizon, way, scale_tolerances(chosen, tolerance), slot_of_week, curtail)
         tries = 2 + math.ceil(math.log2(max(max_scale / precision, 1)))
-        run.told = lambda done, way=way, total=tries * horizon.slots: told(way.name, min(done, total), total)
+        total = tries * horizon.slots
+
+        def heard(done: int, name: str = way.name, total: int = total) -> None:
+            told(name, min(done, total), total)
+
+        run.told = heard
         below, above = bisect(run, max_scale, precision)
-        told(way.name, tries * horizon.slots, tries * horizon.slots)
-        at = lambda scale, made=run.points: None if scale is None else made[scale]
-        found.append(Capacity(way, at(below), at(above), tuple(run.points[s] for s in sorted(run.points))))
+        heard(total)
+        made = run.points
+        most, least = (None if scale is None else made[scale] for scale in (below, above))
+        found.append(Capacity(way, most, least, tuple(made[scale] for scale in sorted(made))))
     return tuple(found)
 
 
