@@ -114,7 +114,7 @@ def test_limits_that_never_bind_give_at_least(case):
     result = jp.hosting(case, ways=["uncontrolled"], max_scale=3)
     row = result.table().loc["uncontrolled"]
     assert row["verdict"] == "at_least" and row["pv_scale"] == 3 and np.isnan(row["fails_at_scale"])
-    assert "at least 3" in str(result) and len(result.scales()) == 1
+    assert "at least 3" in str(result) and list(result.scales()["scale"]) == [0, 3]
 
 
 def test_limits_that_do_not_hold_without_pv_give_none():
@@ -162,8 +162,14 @@ def test_the_bisection_finds_the_border_and_its_ends():
         low, high = bisect(up_to(border), 10, precision)
         assert low <= border < high and high - low <= precision * max(low, 1)
     asked.clear()
-    assert bisect(up_to(11), 10, 0.01) == (10, None) and asked == [10]
+    assert bisect(up_to(11), 10, 0.01) == (10, None) and asked == [0, 10]
     assert bisect(up_to(-1), 10, 0.01) == (None, 0.0)
+    asked.clear()
+    assert bisect(up_to(3.21), 10, 0.01, near=(3.19, 3.22)) == (3.19, 3.22) and asked == [0, 3.19, 3.22]
+    for near in ((2, 2.5), (4, 5), (3, 4), (0, 12)):
+        low, high = bisect(up_to(3.21), 10, 0.01, near=near)
+        assert low <= 3.21 < high and high - low <= 0.01 * low
+    assert bisect(up_to(11), 10, 0.01, near=(2, 3)) == (10, None)
 
 
 def test_scaled_slots_are_those_of_scaled_plants():

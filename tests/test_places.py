@@ -135,6 +135,7 @@ COMMANDS = {
     "run": ("run", "homes"),
     "study": ("study", "homes", "--scenarios", 2),
     "tune": ("tune", "homes", "--train-days", 1, "--test-days", 1),
+    "hosting": ("hosting", "homes"),
 }
 
 
@@ -146,7 +147,7 @@ def no_reading(monkeypatch):
     def read(*arguments, **options):
         raise AssertionError("the work has begun")
 
-    for module in ("running", "studying", "tuning", "inspecting"):
+    for module in ("running", "studying", "tuning", "hosting", "inspecting"):
         for name in ("load", "load_whole"):
             monkeypatch.setattr(f"jaxp2p.cli.{module}.{name}", read, raising=False)
 
@@ -190,10 +191,9 @@ def test_looking_leaves_nothing_behind(tmp_path):
 # ---------------------------------------------------------------- exit codes
 
 
-COMMANDS = ["run", "study", "tune", "hosting", "check", "verify", "export", "compare", "cases"]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", ["run", "study", "tune", "hosting", "check", "verify", "export", "compare", "cases"]
+)
 def test_every_command_lists_its_exit_codes(command):
     text = call(command, "--help").output
     assert "Exit codes:" in text and "  0    done" in text

@@ -212,11 +212,11 @@ def test_whatever_is_written_is_read(made, tmp_path, monkeypatch, format):
     """Every table, every column: ids stay text, numbers numbers, times times."""
     written = {}
 
-    def keep(frame, file, original=results._write_table):
+    def keep(frame, file, original=results.write_table):
         written[file.stem] = frame
         return original(frame, file)
 
-    monkeypatch.setattr(results, "_write_table", keep)
+    monkeypatch.setattr(results, "write_table", keep)
     back = load_results(save(odd(made), tmp_path / "out", format=format, homes=True))
     assert set(back.tables) == set(written)
     for name, frame in written.items():

@@ -7,9 +7,10 @@ A factor s passes under a way of operating the community (`control.ways`) when, 
 
 The second half is what gives a market that keeps the limits a capacity at all: it could carry any amount of
 PV by curtailing the rest. The largest s is found by bisection between 0 and a largest factor, all of them by
-one compiled program. Bisection takes for granted that what fails goes on failing; where more PV mends
-something (batteries that are full in the evening), it finds one of the factors at which the verdict changes.
-A community whose limits do not hold without any PV has no capacity.
+one compiled program; the search of a way begins where that of the one before ended. It takes for granted that
+what fails goes on failing; where more PV mends something (batteries that are full in the evening), it finds
+one of the factors at which the verdict changes. A community whose limits do not hold without any PV has no
+capacity.
 
 PV of the members is scaled, plants in the background of a bus are not.
 """
@@ -106,19 +107,21 @@ def hosting(
         raise ValueError("; ".join(faults))
     told = progress or (lambda name, done, total: None)
     variants = {limits: _variant(community, limits) for limits in {BY_NAME[n].limits for n in names}}
-    found = []
+    found: list[Capacity] = []
+    near: tuple[float, ...] = ()
     for way in (BY_NAME[name] for name in names):
         operated = variants[way.limits]
         chosen = choose_solver(operated, solver) if isinstance(solver, str) else solver
         run = _Runs(operated, horizon, way, scale_tolerances(chosen, tolerance), slot_of_week, curtail)
-        tries = 2 + math.ceil(math.log2(max(max_scale / precision, 1)))
+        tries = 4 + math.ceil(math.log2(max(max_scale / precision, 1)))
         total = tries * horizon.slots
 
         def heard(done: int, name: str = way.name, total: int = total) -> None:
             told(name, min(done, total), total)
 
         run.told = heard
-        below, above = bisect(run, max_scale, precision)
+        below, above = bisect(run, max_scale, precision, near=near)
+        near = near if below is None or above is None else (below, above)
         heard(total)
         made = run.points
         most, least = (None if scale is None else made[scale] for scale in (below, above))
@@ -127,17 +130,20 @@ def hosting(
 
 
 def bisect(
-    passes: Callable[[float], bool], most: float, precision: float
+    passes: Callable[[float], bool], most: float, precision: float, *, near: Sequence[float] = ()
 ) -> tuple[float | None, float | None]:
     """The largest number found to pass and the smallest found to fail, between 0 and `most`.
 
-    None for the first where 0 fails, for the second where `most` passes.
+    None for the first where 0 fails, for the second where `most` passes. near: numbers to try first.
     """
-    if passes(most):
-        return most, None
     if not passes(0.0):
         return None, 0.0
-    low, high = 0.0, most
+    low, high = 0.0, math.inf
+    for number in (*sorted(near), most):
+        if low < number < high:
+            low, high = (number, high) if passes(number) else (low, number)
+    if high == math.inf:
+        return low, None
     while high - low > precision * max(low, 1.0):
         middle = (low + high) / 2
         low, high = (middle, high) if passes(middle) else (low, middle)
