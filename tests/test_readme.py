@@ -145,6 +145,17 @@ def test_the_captures_of_the_seasons_are_those_of_the_stored_lines():
     assert wrong == []
 
 
+def test_the_hosting_capacities_are_those_of_the_stored_results():
+    columns = {"rural3, 7 days": "rural3", "rural1, 1 day, with vehicles": "rural1"}
+    for column, name in columns.items():
+        ways = json.loads((ROOT / "benchmarks" / "results" / f"hosting_{name}.json").read_text())["ways"]
+        rows = table("| way of operating |")
+        assert [row["way of operating"] for row in rows] == list(ways)
+        for row in rows:
+            scale = ways[row["way of operating"]]["pv_scale"]
+            assert (row[column] == "none") if scale is None else not off(row[column], scale), (column, row)
+
+
 def test_no_placeholder_is_left():
     assert "RESULTS_" not in README
     assert "_TABLE" not in README
