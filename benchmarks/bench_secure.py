@@ -48,8 +48,6 @@ COMMUNITIES = {
     "33 buses, sunny week": Stress("ieee33", "2016-07-04"),
     "33 buses, PV x 3, sunny week": Stress("ieee33", "2016-07-04", {"pv_scale": 3.0}),
     "33 buses, winter week": Stress("ieee33", "2016-01-11"),
-    "33 buses, load x 2.5, winter week": Stress("ieee33", "2016-01-11", {"load_scale": 2.5}),
-    "rural3, load x 2, winter week": Stress("rural3", "2016-01-11", {"load_scale": 2.0}),
 }
 
 
