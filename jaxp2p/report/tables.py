@@ -162,8 +162,8 @@ def notes(run: Any, kpis: Mapping[str, Figures]) -> list[str]:
         remarks.append(run.left_out)
     if run.lower_bound_eur is not None:
         remarks.append(f"lower bound on the cost of any policy{included}: {run.lower_bound_eur:,.2f} EUR")
-    known = run.perfect_foresight_eur is not None or run.lower_bound_eur is not None
-    if known and getattr(run, "row_names", ()):
+    bounded = run.perfect_foresight_eur is not None or run.lower_bound_eur is not None
+    if bounded and len(run.row_names):
         remarks.append(
             "perfect foresight and the lower bound keep the limits of the linear network, without losses"
         )
