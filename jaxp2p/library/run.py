@@ -87,6 +87,7 @@ def run(
 def clear(problem: SlotProblem, *, solver: Solver | None = None) -> SlotResult:
     """Clear one slot: its dispatch, prices, status, and by how much it may be off (`gap`).
 
+    Limits of the grid are those of the linear network: a slot knows its rows, and no power flow.
     solver: by default Newton where one price decides, else ADMM.
     """
     if solver is None:

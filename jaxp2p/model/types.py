@@ -63,6 +63,11 @@ class Community:
         """The same where the grid has no limits; it is still reported."""
         return replace(self, feeder=NoRows())
 
+    def with_linear_network(self) -> "Community":
+        """The same where limits hold in the linear network, whatever the power flow in AC."""
+        feeder = self.feeder
+        return replace(self, feeder=replace(feeder, rounds=1)) if isinstance(feeder, Feeder) else self
+
 
 @record
 class Horizon:

@@ -33,9 +33,7 @@ from jaxp2p.slot.rows import excess_of
 from jaxp2p.slot.solvers import Outcome, Solver, State
 from jaxp2p.slot.status import Status
 
-MARGIN = (
-    0.5  # of the tolerance, by which mended rows are narrower: what the solver leaves must still be inside
-)
+MARGIN = 0.5  # of the tolerance, by which mended rows are narrower: room for what the solver leaves
 PATIENCE = 2  # rounds after which a limit that costs the whole penalty is given up
 
 

@@ -71,8 +71,10 @@ def course(
 ) -> Course:
     """Run one scenario of a window whose first slot is number `slot`.
 
-    solver: by default the one that suits the market.
+    solver: by default the one that suits the market. With derivatives the network is linear, in which every
+    slot is cleared once.
     """
+    community = community if adjoint is None else community.with_linear_network()
     solver = solver or choose_solver(community)
     penalties, policy = suggest_penalties(horizon), follow(value, horizon.load.dtype)
     given = community, horizon, penalties, policy, solver
