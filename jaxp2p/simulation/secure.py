@@ -9,8 +9,8 @@ they have at the dispatch p the values a(p) of its AC power flow. With o' in pla
 again from where it stood, until a(p) is inside all limits. As A is nearly the derivative of a, every round
 leaves some hundredths of the violation before: successive linearisation with the linear model's sensitivities
 (as the DC power flow with loss offsets of Litvinov et al., Marginal loss modeling in LMP calculation, IEEE
-Transactions on Power Systems 19, 2004). Only offsets that a violation asks for are mended: a slot whose first
-dispatch is inside is left as it is.
+Transactions on Power Systems 19, 2004). A slot whose first dispatch is inside is left as it is, but for
+one more round where a limit has a price and room in AC: losses take off what homes feed in.
 
 `Feeder.rounds` says how many times a slot is cleared at most, 1 leaves the market linear.
 """
@@ -34,7 +34,11 @@ from jaxp2p.slot.solvers import Outcome, Solver, State
 from jaxp2p.slot.status import Status
 
 MARGIN = 0.5  # of the tolerance, by which mended rows are narrower: room for what the solver leaves
-PATIENCE = 2  # rounds after which a limit that costs the whole penalty is given up
+PATIENCE = 2  # rounds, of a slot in which more of them help little
+ROOM, CHEAP = (
+    3.0,
+    0.01,
+)  # what a limit in use may be away, in tolerances; what counts as its price, in tariffs
 
 
 class Check(NamedTuple):
@@ -108,13 +112,29 @@ def mended(community: Community, problem: SlotProblem, offset: Array, before: Ar
     )
 
 
-def go_on(community: Community, status: Array, excess: Array, rounds: Array) -> Array:
-    """() bool: whether to clear once more. A slot whose limits cost the whole penalty is given up soon."""
-    inside = jnp.max(excess, initial=0) <= 1
+def go_on(
+    community: Community, problem: SlotProblem, result: SlotResult, found: Check, rounds: Array
+) -> Array:
+    """() bool: whether to clear once more, after so many rounds; problem: as it was posed.
+
+    Outside a limit, as often as there are rounds, but where limits cost the whole penalty no more than
+    PATIENCE; inside, so often where a limit costs something that its power flow does not come near.
+    """
+    status = result.status
+    outside = jnp.max(found.excess, initial=0) > 1
     paid = status == Status.NETWORK_VIOLATED  # in the linear network, where a violation may be none
     broken = (status == Status.MAX_ITER) | (status == Status.NUMERICAL_ERROR)
-    more = jnp.where(inside, paid & (rounds < PATIENCE), ~paid | (rounds < PATIENCE))
+    early = rounds < PATIENCE
+    more = jnp.where(outside, ~paid | early, (paid | _idle(community, problem, result, found)) & early)
     return more & ~broken & (rounds < community.feeder.rounds)
+
+
+def _idle(community: Community, problem: SlotProblem, result: SlotResult, found: Check) -> Array:
+    """() bool: whether a row has a price, and in AC room to its limit."""
+    price = result.dispatch.row_price
+    room = jnp.where(price > 0, problem.row_upper - found.value, found.value - problem.row_lower)
+    dear = jnp.abs(price) > CHEAP * problem.price_scale
+    return jnp.any(dear & (room > ROOM * community.feeder.fine(community.network)))
 
 
 def solve(
@@ -149,7 +169,7 @@ def _rounds(community: Community, base: Base, problem: SlotProblem, solver: Solv
         result = solvers.executed(posed, outcome)
         found = check(community, base, problem, result.dispatch.injection)
         rounds = before + 1
-        again = go_on(community, result.status, found.excess, rounds)
+        again = go_on(community, problem, result, found, rounds)
         used, total = posed.row_offset, iterations + result.iterations
         return _Attempt(outcome, used, outcome.state, found, rounds, total, again)
 

@@ -153,7 +153,7 @@ def _judge(task: Task, lane: _Lane) -> tuple[Secured, Array]:
     grid, asked = present(lane.posed.grid), _as_posed(problem, before)
     found = secure.check(community, grid, asked, result.dispatch.injection)
     rounds, iterations = before.rounds + 1, before.iterations + result.iterations
-    again = secure.go_on(community, result.status, found.excess, rounds)
+    again = secure.go_on(community, asked, result, found, rounds)
     return Secured(problem, outcome, found, rounds, iterations), again
 
 
