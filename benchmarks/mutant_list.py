@@ -1137,7 +1137,7 @@ CONTROL = (
         "simulation/accounting.py",
         "(rate(imported + losses) - rate(imported))",
         "(rate(imported) - rate(imported - losses))",
-        PAPER_RUN,
+        "tests/test_accounting.py::test_losses_beyond_what_is_exported_are_bought",
         "losses count at the margin below what is imported",
     ),
     _mutant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,15 @@ from fake_runs import trajectory
 from jaxp2p.report.kpis import compare, evaluate
 from jaxp2p.report.tables import legend, notes, text_tables
 from jaxp2p.runs.runner import make_policies, penalties_of, run
-from jaxp2p.simulation.accounting import costs, end_value, possible_saving, unserved_power, usual_prices
+from jaxp2p.simulation.accounting import (
+    costs,
+    end_value,
+    losses_by_member,
+    losses_cost,
+    possible_saving,
+    unserved_power,
+    usual_prices,
+)
 from jaxp2p.simulation.grid import grid_state
 from jaxp2p.slot.status import Status
 from jaxp2p.studies.run import make_study, run_chunk
@@ -268,3 +277,13 @@ def test_too_little_to_save_is_nothing(idle, best):
 def test_enough_to_save_is_a_number():
     assert possible_saving(100.0, 90.0) == pytest.approx(10)
     assert possible_saving(None, 90.0) is None and possible_saving(100.0, float("nan")) is None
+
+
+def test_losses_beyond_what_is_exported_are_bought():
+    """0.5 kW are exported, 2 kW lost: 0.5 not sold at 0.08, 1.5 bought at 0.30, for a quarter of an hour."""
+    horizon = SimpleNamespace(slot_hours=0.25, price_buy=np.array([0.30]), price_sell=np.array([0.08]))
+    run = SimpleNamespace(
+        buy=np.array([[0.2, 0]]), sell=np.array([[0, 0.7]]), injection=np.array([[-1.0, 3]])
+    )
+    np.testing.assert_allclose(losses_cost(horizon, run, np.array([2.0])), [0.1225])
+    np.testing.assert_allclose(losses_by_member(horizon, run, np.array([2.0])), [0.030625, 0.091875])
