@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -24,8 +25,24 @@ from jaxp2p.report.stays import energy_gained
 from jaxp2p.report.tables import legend, notes, text_tables
 from jaxp2p.report.vehicles import charging
 from jaxp2p.runs.runner import policy_names
+from jaxp2p.simulation import grid
 
 COMMUNITY, HORIZON, RUN = paper.community(), paper.horizon(), paper.run()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def idle_network():
+    """Nothing here is about the grid, and the village on paper has no impedances."""
+
+    def flow(community, base, injection):
+        slots, network = len(injection), community.network
+        nothing = np.zeros(slots)
+        loading, volts = np.zeros((slots, network.branches)), np.ones((slots, network.buses))
+        return SimpleNamespace(voltage=volts, loading=loading, losses=nothing, status=nothing.astype(int))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid, "power_flow_of", flow)
+        yield
 
 
 @pytest.fixture(scope="module")
