@@ -223,7 +223,7 @@ def test_table_and_notes_speak_of_vehicles(evaluations):
     head = " ".join(lines[0].split())
     assert "EV in EV out EV short EV missed" in head
     row = lines[-1].split()
-    assert row[0] == "lyapunov" and row[6:10] == ["10", "1", "2.90", "1"]
+    assert row[0] == "lyapunov" and row[7:11] == ["10", "1", "2.90", "1"]
     assert "EV missed" in legend(kpis)
     said = [remark for remark in notes(RUN, kpis) if remark.startswith("electric vehicles")]
     assert said == [
