@@ -18,7 +18,7 @@ from jaxp2p.runs.runner import MPC_POLICIES, run
 from jaxp2p.simulation.accounting import costs
 from jaxp2p.simulation.grid import grid_state
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 PRICES = {"terminal_price": TERMINAL, "row_penalty": ROW_PENALTY, "unserved_price": UNSERVED}
 DAY = 48  # slots

@@ -224,6 +224,7 @@ def test_the_names_of_policies_tell_whether_there_are_vehicles():
         jp.run(alone, policies=["charge_at_once"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_study_of_the_days_themselves_is_the_run():
     case = driving("rural1", days=1, dtype="float64", vehicles=12, market="pool", seed=7)
@@ -237,6 +238,7 @@ def test_a_study_of_the_days_themselves_is_the_run():
         assert rows[rows["policy"] == name]["soc_violation_kwh"].max() < 1e-9
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_vehicles_follow_a_schedule_as_far_as_they_may():
     case = driving("rural1", days=1, dtype="float64", vehicles=12, market="pool", seed=8)
@@ -255,6 +257,7 @@ def test_vehicles_follow_a_schedule_as_far_as_they_may():
             np.testing.assert_allclose(np.asarray(t.vehicle_charge)[inside], full[inside], atol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_derivatives_by_what_energy_is_worth():
     """A run's cost against the worth of energy in vehicles: reverse mode and central differences."""
@@ -277,6 +280,7 @@ def test_derivatives_by_what_energy_is_worth():
         np.testing.assert_allclose(found[k], expected, rtol=5e-4, atol=5e-4 * float(jnp.abs(found).max()))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_fast_derivative_of_a_run_knows_every_vehicle():
     """`costate.simulate` against the derivative slot after slot: cost and energies by weights of a curve."""

@@ -63,6 +63,7 @@ def equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
+@pytest.mark.long
 @slow
 def test_what_is_tuned_runs_and_comes_back_from_its_file(case, later, tuned, heard, tmp_path):
     assert [row[:2] for row in heard] == [(number, 4) for number in (1, 2, 3, 4)]
@@ -95,6 +96,7 @@ def test_what_is_tuned_runs_and_comes_back_from_its_file(case, later, tuned, hea
     assert "4 steps" in repr(tuned) and "rural1" in repr(tuned)
 
 
+@pytest.mark.long
 @slow
 def test_it_is_what_the_command_line_finds(case, later, tuned, tmp_path):
     out, summary = tmp_path / "c.json", tmp_path / "s.json"
@@ -111,6 +113,7 @@ def test_it_is_what_the_command_line_finds(case, later, tuned, tmp_path):
     assert tuned.history["validation_eur"].notna().tolist() == [True, False, False, True]
 
 
+@pytest.mark.long
 @slow
 def test_a_controller_can_be_tuned_again_every_week(tables, case, tmp_path):
     found = jp.tune(case, stages=2, **TINY, groups="home")
@@ -132,6 +135,7 @@ def test_a_controller_can_be_tuned_again_every_week(tables, case, tmp_path):
     assert moved.begins.tolist() == [96 - 7 * 96, 96]
 
 
+@pytest.mark.long
 @slow
 def test_tuning_goes_on_from_its_checkpoint(case, tuned, later, tmp_path):
     class Stop(Exception):
@@ -153,6 +157,7 @@ def test_tuning_goes_on_from_its_checkpoint(case, tuned, later, tmp_path):
     equal(again.controller, jp.tune(case, **{**settings, "checkpoint": None}).controller)
 
 
+@pytest.mark.long
 @slow
 def test_worth_is_that_of_the_largest_battery_over_the_mean_day(tables, case, tuned):
     empty, half, full = (tuned.worth(charged) for charged in (0.0, 0.5, 1.0))
@@ -178,6 +183,7 @@ def test_worth_is_that_of_the_largest_battery_over_the_mean_day(tables, case, tu
         short.worth()
 
 
+@pytest.mark.long
 @slow
 def test_its_picture_has_the_loss_and_the_worth(tuned):
     loss, worth = tuned.plot().axes
@@ -227,6 +233,7 @@ def money(trajectory):
     return jnp.sum(trajectory.cost) - 0.1 * jnp.sum(trajectory.energy[-1])
 
 
+@pytest.mark.long
 @slow
 def test_a_run_has_the_derivative_of_finite_differences(small):
     """By a policy, by the horizon and by the community, with the network."""
@@ -254,6 +261,7 @@ def test_a_run_has_the_derivative_of_finite_differences(small):
         assert float(found[name]) == pytest.approx(numeric, rel=1e-4), name
 
 
+@pytest.mark.long
 @slow
 def test_many_futures_at_once_have_the_derivative_of_each(small):
     def cost(worth, sun):
@@ -269,6 +277,7 @@ def test_many_futures_at_once_have_the_derivative_of_each(small):
     assert float(together) == pytest.approx(numeric, rel=1e-4)
 
 
+@pytest.mark.long
 @slow
 def test_a_tuned_controller_has_derivatives_in_every_future(tables, tuned, tmp_path):
     """In a pool without network, by the fast derivative; horizons traced whole, all within `jax.jit`."""

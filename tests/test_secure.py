@@ -118,6 +118,7 @@ def test_engines_and_runs_agree_slot_by_slot():
         np.testing.assert_allclose(series.ac_losses_kw[0], losses, atol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_study_of_a_linear_market_has_the_same_power_flows_in_both_engines():
     case, horizon = village(secure=False)
@@ -143,6 +144,7 @@ def test_a_study_of_a_linear_market_has_the_same_power_flows_in_both_engines():
         assert np.all(series.ac_unsolved == 0) and np.max(series.ac_loading_violation) > 0.02
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_secure_slot_has_a_derivative():
     """Of what batteries charge beside a full transformer, by the load of everybody: against differences."""
