@@ -130,10 +130,10 @@ def record(task: engine.Task, numbers: np.ndarray) -> tuple[list[SlotProblem], l
             problem = engine.problem_of(task, lane)
             advance = partial(solvers.advance, problem, task.solver)
             search = jax.lax.while_loop(partial(solvers.running, task.solver), advance, lane.search)
-            outcome = solvers.end(problem, task.solver, search)
-            d = solvers.executed(problem, outcome).dispatch
-            none = jnp.zeros((), jnp.int32)
-            following, kept = engine._close(task, lane._replace(search=search), none, none)
+            solved, none = lane._replace(search=search), jnp.zeros((), jnp.int32)
+            secured, _ = engine._judge(task, solved)
+            d = solvers.executed(problem, secured.outcome).dispatch
+            following, kept, _ = engine._close(task, solved, secured, none, none)
             return following, (lane.posed.problem, {n: getattr(d, n) for n in names}, kept.cost_eur)
 
         one = lambda number: jax.lax.scan(slot, engine._start(task, number, number), length=task.slots)[1]
