@@ -6,6 +6,7 @@ on the way.
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -282,3 +283,11 @@ def limits(community: Community, horizon: Horizon, slot: int):
         row = row * np.asarray(community.prosumers.flexible)  # the others are in the base
         yield row / scale, (high - base) / scale
         yield -row / scale, (base - low) / scale
+
+
+def idle_flow(community, base, injection):
+    """A power flow at rest: the network of the village has no impedances of its own."""
+    slots, network = len(injection), community.network
+    volts, loading = np.ones((slots, network.buses)), np.zeros((slots, network.branches))
+    nothing = np.zeros(slots)
+    return SimpleNamespace(voltage=volts, loading=loading, losses=nothing, status=nothing.astype(int))

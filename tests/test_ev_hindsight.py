@@ -17,6 +17,7 @@ from ev_village import (
     WEAR,
     alone,
     cheapest,
+    idle_flow,
     least_at,
     lowest,
     village,
@@ -28,6 +29,7 @@ from jaxp2p.hindsight.lower_bound import best_lower_bound, lower_bound
 from jaxp2p.hindsight.perfect_foresight import estimate_seconds, perfect_foresight
 from jaxp2p.model.devices.vehicle import Stay, begun
 from jaxp2p.runs.runner import _lower_bound
+from jaxp2p.simulation import grid as simulation_grid
 from jaxp2p.simulation.accounting import costs
 from jaxp2p.simulation.forward import simulate
 from jaxp2p.simulation.grid import grid_state
@@ -62,6 +64,12 @@ DEFAULTS = Stay(
     efficiency=CHARGE_EFFICIENCY,
 )
 STEP = HOURS * CHARGE_EFFICIENCY * DEFAULTS.charge_max  # kWh of a slot at full power
+
+
+@pytest.fixture(autouse=True)
+def idle_network(monkeypatch):
+    """Nothing here is about power flows."""
+    monkeypatch.setattr(simulation_grid, "power_flow_of", idle_flow)
 
 
 def solve(community, horizon, terminal_price=TERMINAL, **options):

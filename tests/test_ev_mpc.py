@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ev_village import HOURS, ROW_PENALTY, TERMINAL, UNSERVED, alone, village
+from ev_village import HOURS, ROW_PENALTY, TERMINAL, UNSERVED, alone, idle_flow, village
 from scipy.optimize import linprog
 
 from jaxp2p.hindsight.perfect_foresight import horizon_data, perfect_foresight
@@ -15,6 +15,7 @@ from jaxp2p.planning.forecasts import FORECASTS, make_forecast
 from jaxp2p.planning.predictive import mpc
 from jaxp2p.planning.rolling_horizon import rolling_schedule
 from jaxp2p.runs.runner import MPC_POLICIES, run
+from jaxp2p.simulation import grid as simulation_grid
 from jaxp2p.simulation.accounting import costs
 from jaxp2p.simulation.grid import grid_state
 
@@ -22,6 +23,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 PRICES = {"terminal_price": TERMINAL, "row_penalty": ROW_PENALTY, "unserved_price": UNSERVED}
 DAY = 48  # slots
+
+
+@pytest.fixture(autouse=True)
+def idle_network(monkeypatch):
+    """Nothing here is about power flows."""
+    monkeypatch.setattr(simulation_grid, "power_flow_of", idle_flow)
 
 
 def at_home(stays):
