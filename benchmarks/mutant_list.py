@@ -558,8 +558,8 @@ STUDY = (
     _mutant(
         "study_violations",
         "studies/statistics.py",
-        "VOLTAGE_TOLERANCE_PU, LINE_TOLERANCE_KW = 1e-4, 0.05",
-        "VOLTAGE_TOLERANCE_PU, LINE_TOLERANCE_KW = 1e-3, 0.5",
+        '("ac_voltage_violation_pu", AC_VOLTAGE)',
+        '("ac_voltage_violation_pu", 10 * AC_VOLTAGE)',
         PAPER_STUDY,
         "what counts as a violated limit in a study, times ten",
     ),

@@ -65,8 +65,8 @@ def figures(seed: int, scenario: int, policy: str) -> dict[str, float]:
     return {
         "cost_eur": MEANS[policy] + weather + draw.normal(0, 10),
         "p2p_kwh": draw.gamma(20, 100),
-        "voltage_violation_pu": 0.01 * (draw.random() < 0.2),
-        "line_violation_kw": 2.0 * (draw.random() < 0.1),
+        "ac_voltage_violation_pu": 0.01 * (draw.random() < 0.2),
+        "ac_loading_violation_pct": 2.0 * (draw.random() < 0.1),
     }
 
 

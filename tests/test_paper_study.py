@@ -190,8 +190,10 @@ READ = {
     "spilled_kwh": {"lyapunov": _rows(0.4, 0, 0, 0)},
     "unserved_cost_eur": {"lyapunov": _rows(0.5, 0.5, 0.5, 0.7)},
     "violation_cost_eur": {"lyapunov": _rows(0.5, 0.5, 0.5, 1.3)},
-    "voltage_violation_pu": {"lyapunov": _rows(0, 0.00009, 0.0002, 0.01)},
-    "line_violation_kw": {"lyapunov": _rows(0.06, 0.04, 0, 3)},
+    "ac_voltage_violation_pu": {"lyapunov": _rows(0, 0.00009, 0.0002, 0.01)},
+    "ac_loading_violation_pct": {"lyapunov": _rows(0.12, 0.08, 0, 3)},
+    "insecure_slots": {"lyapunov": _rows(0, 0, 1, 2)},
+    "ac_losses_kwh": {"lyapunov": _rows(5, 7, 9, 12)},
     "soc_violation_kwh": {"lyapunov": _rows(0, 0.001, 0.003, 0.002)},
     "balance_error_kw": {"lyapunov": _rows(0, 0.0004, 0.0001, 0.0002)},
     "p2p_kwh": {"lyapunov": _rows(70, 80, 90, 104)},
@@ -374,9 +376,11 @@ POLICY_JSON = {
     "soc_violations": 0.003,  # the worst
     "balance_error_kw": 0.0004,
     "voltage_violation_probability": 0.5,
-    "line_violation_probability": 0.25,  # with 0.04 kW in place of 0.06, see `written`
+    "line_violation_probability": 0.25,  # with 0.08 % in place of 0.12, see `written`
     "violation_probability_low": 0.1500390,
     "violation_probability_high": 0.8499610,
+    "insecure_slots_mean": 0.75,
+    "ac_losses_kwh_mean": 8.25,
     "p2p_kwh_mean": 86,
     "unsolved_slots_mean": 1.25,
     "gap_mean": 0.035,
@@ -386,11 +390,11 @@ POLICY_JSON = {
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A study's folder as `jaxp2p study` leaves it, and its exit code, with 0.04 kW for the first 0.06."""
+    """A study's folder as `jaxp2p study` leaves it, and its exit code, with 0.08 % for the first 0.12."""
     path = tmp_path_factory.mktemp("study") / "out"
     chosen = settings(scenarios=4, chunk=4, foresight_sample=2, scenario_model="noise", dtype="float64")
-    figures = READ | {"line_violation_kw": dict(READ["line_violation_kw"])}
-    figures["line_violation_kw"]["lyapunov"] = _rows(0.04, 0.04, 0, 3)
+    figures = READ | {"ac_loading_violation_pct": dict(READ["ac_loading_violation_pct"])}
+    figures["ac_loading_violation_pct"]["lyapunov"] = _rows(0.08, 0.08, 0, 3)
     rows = [
         {"scenario": number, "policy": name} | {figure: figures[figure][name][number] for figure in figures}
         for number in range(4)

@@ -20,7 +20,6 @@ from jaxp2p.model.network import (
     on_host,
     power_flow,
     power_flows,
-    sensitivities,
     tree_of,
 )
 
@@ -239,9 +238,9 @@ def test_derivatives_are_finite_differences(random_case, largest):
     def rows(flow):
         return jnp.stack([flow.voltage[3], flow.loading[2], flow.losses, flow.import_reactive])
 
-    figures, by_p, by_q = sensitivities(rows, grid, p, q, dependent=some)
     at = lambda p, q: rows(power_flow(grid, p, q, dependent=some))
-    np.testing.assert_allclose(figures, at(p, q))
+    figures, pull = jax.vjp(at, p, q)
+    by_p, by_q = jax.vmap(pull)(jnp.eye(figures.shape[0]))
     step = 1e-4 * np.abs(power).max()
     for bus in (0, 1, len(p) - 1):
         one = jnp.zeros_like(p).at[bus].set(step)

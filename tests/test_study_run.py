@@ -30,6 +30,9 @@ pytestmark = pytest.mark.slow
 SLOTS = 24
 POLICIES = ("no_storage_no_trade", "no_storage", "lyapunov", "perfect_foresight")
 
+IN_AC = {"ac_voltage_violation_pu": 2e-6, "ac_loading_violation_pct": 0.02, "ac_losses_kwh": 1e-3}
+IN_AC |= {"ac_slots_violated": 0, "ac_slots_unsolved": 0}
+
 
 @pytest.fixture(scope="module")
 def village():
@@ -61,6 +64,8 @@ def test_one_scenario_of_the_data_themselves_equals_a_run(village):
         assert ours.loc[name, "saving_eur"] == pytest.approx(kpis["saving_eur"], abs=2e-5 * size)
         assert ours.loc[name, "p2p_kwh"] == pytest.approx(kpis["p2p_kwh"], rel=1e-3, abs=1e-3)
         assert ours.loc[name, "voltage_violation_pu"] == pytest.approx(kpis["voltage_violation_pu"], abs=1e-6)
+        for figure, rounding in IN_AC.items():
+            assert ours.loc[name, figure] == pytest.approx(kpis[figure], rel=1e-3, abs=rounding), figure
         assert ours.loc[name, "line_violation_kw"] == pytest.approx(kpis["line_violation_kw"], abs=0.02)
 
 

@@ -64,12 +64,14 @@ def test_wilson():
 
 def test_violations_beyond_the_tolerance_only():
     figures = {
-        "voltage_violation_pu": {"a": np.array([0, 9e-5, 2e-4, 0.1, np.nan]), "b": np.zeros(3)},
-        "line_violation_kw": {"a": np.array([0.06, 0.04, 0, 9, 9]), "b": np.array([0, 0, 1.0])},
+        "ac_voltage_violation_pu": {"a": np.array([0, 9e-5, 2e-4, 0.1, np.nan]), "b": np.zeros(3)},
+        "ac_loading_violation_pct": {"a": np.array([0.11, 0.09, 0, 9, 9]), "b": np.array([0, 0, 1.0])},
+        "ac_slots_unsolved": {"a": np.array([0, 1, 0, 0, 0]), "b": np.zeros(3)},
+        "voltage_violation_pu": {"a": np.ones(5), "b": np.ones(3)},  # of the linear network: it says nothing
     }
     frame = violations(figures.__getitem__, list(figures)).set_index(["policy", "kind"])
-    assert frame.loc["a", "count"].to_dict() == {"voltage": 4, "line": 5, "grid": 4}
-    assert frame.loc["a", "violated"].to_dict() == {"voltage": 2, "line": 3, "grid": 3}
+    assert frame.loc["a", "count"].to_dict() == {"voltage": 4, "line": 5, "flow": 5, "grid": 4}
+    assert frame.loc["a", "violated"].to_dict() == {"voltage": 2, "line": 3, "flow": 1, "grid": 4}
     assert frame.loc[("b", "grid"), "probability"] == 1 / 3
     assert tuple(frame.loc[("b", "grid"), ["low", "high"]]) == wilson(1, 3)
     assert violations(figures.__getitem__, []).empty

@@ -373,6 +373,8 @@ def _json(
             "line_violation_probability": float(chances.loc[(name, "line"), "probability"]),
             "violation_probability_low": figures["violation_low"],
             "violation_probability_high": figures["violation_high"],
+            "insecure_slots_mean": value("insecure_slots"),
+            "ac_losses_kwh_mean": value("ac_losses_kwh"),
             "p2p_kwh_mean": value("p2p_kwh"),
             "unsolved_slots_mean": value("unsolved_slots"),
             "gap_mean": figures["gap_eur"],

@@ -133,14 +133,7 @@ class Slot(NamedTuple):
     @property
     def grid_base(self) -> Base:
         """What the network carries without the flexible homes."""
-        return Base(
-            self.voltage_base,
-            self.flow_base,
-            self.flow_reactive,
-            self.active_base,
-            self.reactive_base,
-            self.dependent_base,
-        )
+        return Base.of(self)
 
 
 class Penalties(NamedTuple):

@@ -1,9 +1,10 @@
 """Limits of the grid that no dispatch can keep, found before anything is solved.
 
 A home can inject between -load - c_max (charging, PV curtailed, elastic load at its most) and pv + d_max -
-load (elastic load at its least), whatever energy its battery holds. All entries of R and of the incidence are
-non-negative, so each voltage and flow lies between what all least and all largest injections make of it;
-where that range is outside a limit, no market and no control can keep it.
+load (elastic load at its least), whatever energy its battery and its vehicles hold. All entries of R and of
+the incidence are non-negative, so each voltage and flow lies between what all least and all largest
+injections make of it; where that range is outside a limit, no market and no control can keep it. In the
+linear network: the losses of an AC power flow take off what is fed in, and add to what is drawn.
 """
 
 from typing import NamedTuple
@@ -35,8 +36,8 @@ class ImpossibleLimit(NamedTuple):
         unit = "p.u." if self.kind == "bus" else "kW"
         return (
             f'{self.kind} "{self.name}": {self.limit} is broken in {self.slots} of {self.of} slots '
-            "whatever the "
-            f"homes do, by up to {self.excess:.3g} {unit} (first in slot {self.first + 1})"
+            f"whatever the homes do in the linear network, by up to {self.excess:.3g} {unit} (first in slot "
+            f"{self.first + 1})"
         )
 
 
@@ -121,6 +122,9 @@ def _injections(community: Community, horizon: Horizon, block: slice) -> tuple[n
         np.asarray(x, float)[moves]
         for x in (homes.load_flex_share, battery.charge_max, battery.discharge_max)
     )
+    if (plugs := horizon.plugs) is not None:
+        of_homes = lambda power: np.asarray(power[block], float).sum(1)[:, moves]
+        charge, discharge = charge + of_homes(plugs.charge_max), discharge + of_homes(plugs.discharge_max)
     bus = np.asarray(homes.bus)[moves]
     at_buses = lambda injection: community.network.at_buses(injection, bus)
     return at_buses(-load * (1 + share) - charge), at_buses(pv + discharge - load * (1 - share))

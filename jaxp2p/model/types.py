@@ -100,14 +100,7 @@ class Horizon:
     @property
     def grid_base(self) -> Base:
         """What the network carries without the flexible homes."""
-        return Base(
-            self.voltage_base,
-            self.flow_base,
-            self.flow_reactive,
-            self.active_base,
-            self.reactive_base,
-            self.dependent_base,
-        )
+        return Base.of(self)
 
     def slice(self, start: int, stop: int) -> "Horizon":
         """Slots start to stop as a horizon of its own."""

@@ -109,9 +109,9 @@ def slot_table(
             "ac_voltage_violation_pu": on_host(network).beyond(grid.ac_voltage).max(1),
             "ac_line_loading": grid.ac_loading[:, ~transformer].max(1, initial=0),
             "ac_transformer_loading": grid.ac_loading[:, transformer].max(1, initial=0),
-            "ac_losses_kw": grid.losses,
+            "ac_losses_kw": grid.ac_losses,
             "losses_eur": evaluation.costs.losses_slots,
-            "ac_status": [FlowStatus(int(s)).name for s in grid.flow.status],
+            "ac_status": [FlowStatus(int(s)).name for s in grid.ac_status],
             "market_violation_kw": np.asarray(t.violation, float),
             "binding_row": [
                 row_names[r] if v and r < len(row_names) else "" for v, r in zip(violated, rows, strict=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxp2p.control.catalogue import OPTIMUM, REFERENCE, TRADE_ONLY
 from jaxp2p.model.match import require_match
-from jaxp2p.model.network import Network, ac_violated, on_host
+from jaxp2p.model.network import FlowStatus, Network, ac_violated, on_host
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.stays import Stays, energy_before, stays_of
@@ -299,7 +299,7 @@ def _worst_loading(network: Network, loading: np.ndarray) -> tuple[float | None,
 def _in_ac(run: _Run, grid: GridState, spent: Costs) -> dict[str, Any]:
     """The AC power flow of what was done, and what its losses cost (`accounting.losses_cost`)."""
     network = on_host(run.community.network)
-    volts, loading, solved = grid.ac_voltage, grid.ac_loading, np.asarray(grid.flow.status) == 0
+    volts, loading, solved = grid.ac_voltage, grid.ac_loading, grid.ac_status == FlowStatus.SOLVED
     beyond, over = network.beyond(volts).max(1), np.maximum(loading.max(1, initial=0) - 1, 0)
     line, transformer = _worst_loading(network, loading)
     lost = float(spent.losses_slots.sum())
@@ -312,7 +312,7 @@ def _in_ac(run: _Run, grid: GridState, spent: Costs) -> dict[str, Any]:
         "ac_loading_violation_pct": 100 * float(over.max()),
         "ac_slots_violated": int((ac_violated(beyond, over) | ~solved).sum()),
         "ac_slots_unsolved": int((~solved).sum()),
-        "ac_losses_kwh": float(grid.losses.sum() * run.hours),
+        "ac_losses_kwh": float(grid.ac_losses.sum() * run.hours),
         "ac_linear_error_pu": float(np.abs(volts - grid.voltage).max()),
         "losses_eur": lost,
         "cost_with_losses_eur": float(spent.paid.sum() + run.payment.sum()) + lost,

@@ -64,8 +64,8 @@ STUDY_LEGEND = (
     "cost: mean over the scenarios with its standard error, 5 and 95 % quantiles, and CVaR95, the mean of "
     f"the worst 5 %. saving: against {REFERENCE} in the same scenarios. capture: share of what perfect "
     f"control of the batteries could save on top of {TRADE_ONLY}, empty where that is nothing. out of "
-    "limits: share of scenarios with a voltage or a branch out of its limits at any time, with its 95 % "
-    "interval (Wilson)."
+    "limits: share of scenarios with a voltage or a branch out of its limits in AC at any time, with its "
+    "95 % interval (Wilson)."
 )
 UNDONE_LEGEND = (
     "unserved, spilled: means of the energy beyond the connection limits, and what it counts. limits: "

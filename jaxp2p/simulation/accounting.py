@@ -77,13 +77,13 @@ def costs(
         spilled_kwh=hours * spilled.sum(0),
         unserved_slots=undone.sum(1),
         violation_slots=hours * row_price * grid.violated,
-        losses_slots=losses_cost(horizon, trajectory, grid.losses),
-        losses=losses_by_member(horizon, trajectory, grid.losses),
+        losses_slots=losses_cost(horizon, trajectory, grid.ac_losses),
+        losses=losses_by_member(horizon, trajectory, grid.ac_losses),
     )
 
 
 def losses_cost(horizon: Horizon, trajectory: Trajectory, losses: np.ndarray) -> np.ndarray:
-    """(T,) EUR that losses (T,) kW cost the community at its connection point.
+    """(T,) EUR that losses (T,) kW cost the community at its connection point; those of all that flows.
 
     What is lost is bought with what the members import together, at the buy price, or is missing in what
     they export, at the sell price: c(x + losses) - c(x) with c(x) = b max(x, 0) - s max(-x, 0).

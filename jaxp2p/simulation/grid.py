@@ -18,28 +18,16 @@ from jaxp2p.slot.execute import POWER_TOLERANCE, VOLTAGE_TOLERANCE
 
 
 class GridState(NamedTuple):
-    """The feeder under the executed injections; what has no other name is of the linear network."""
+    """The feeder under the executed injections: as the linear network has it, and in AC (`ac_`)."""
 
     voltage: np.ndarray  # (T, B) p.u.
     loading: np.ndarray  # (T, L) apparent power as share of the rating, 0 where unrated
     excess: np.ndarray  # (T, L) kW, active power beyond what the rating leaves beside the reactive power
-    flow: Flow  # AC, leaves (T, ...)
+    ac_voltage: np.ndarray  # (T, B) p.u.
+    ac_loading: np.ndarray  # (T, L) share of the rating, of the worse end, see `power_flow`; 0 where unrated
+    ac_losses: np.ndarray  # (T,) kW in all branches
+    ac_status: np.ndarray  # (T,) FlowStatus
     violated: np.ndarray  # (T,) kW, see `violated`: in AC where the market is to be secure there
-
-    @property
-    def ac_voltage(self) -> np.ndarray:
-        """(T, B) p.u."""
-        return np.asarray(self.flow.voltage)
-
-    @property
-    def ac_loading(self) -> np.ndarray:
-        """(T, L) share of the rating, of the worse end, see `power_flow`; 0 where unrated."""
-        return np.asarray(self.flow.loading)
-
-    @property
-    def losses(self) -> np.ndarray:
-        """(T,) kW in all branches."""
-        return np.asarray(self.flow.losses)
 
 
 def grid_state(
@@ -62,7 +50,14 @@ def grid_state(
     excess = network.overload(network.state(base, network.at_buses(moved, bus)).flow, base.reactive)
     volts, flow = _f64(state.voltage), power_flow_of(whole, base, np.asarray(injection, float))
     return GridState(
-        volts, _f64(loading), excess, flow, beyond(whole, base, volts, excess, flow, linear=linear)
+        voltage=volts,
+        loading=_f64(loading),
+        excess=excess,
+        ac_voltage=np.asarray(flow.voltage),
+        ac_loading=np.asarray(flow.loading),
+        ac_losses=np.asarray(flow.losses),
+        ac_status=np.asarray(flow.status),
+        violated=beyond(whole, base, volts, excess, flow, linear=linear),
     )
 
 

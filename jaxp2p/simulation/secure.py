@@ -118,14 +118,16 @@ def go_on(
     """() bool: whether to clear once more, after so many rounds; problem: as it was posed.
 
     Outside a limit, as often as there are rounds, but where limits cost the whole penalty no more than
-    PATIENCE; inside, so often where a limit costs something that its power flow does not come near.
+    PATIENCE. Inside, as often as they cost it, and so often where one costs anything that its power flow does
+    not come near.
     """
     status = result.status
     outside = jnp.max(found.excess, initial=0) > 1
     paid = status == Status.NETWORK_VIOLATED  # in the linear network, where a violation may be none
     broken = (status == Status.MAX_ITER) | (status == Status.NUMERICAL_ERROR)
     early = rounds < PATIENCE
-    more = jnp.where(outside, ~paid | early, (paid | _idle(community, problem, result, found)) & early)
+    idle = early & _idle(community, problem, result, found)
+    more = jnp.where(outside, ~paid | early, paid | idle)
     return more & ~broken & (rounds < community.feeder.rounds)
 
 

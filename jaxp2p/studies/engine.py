@@ -333,7 +333,7 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
             lane, secured, _ = jax.lax.while_loop(lambda found: found[2], again, begin)
         else:
             lane, secured, _ = cleared(lane)
-        base = present(lane.posed.grid)
+        base = present(lane.posed.grid)._replace(voltage=None, flow=None, reactive=None)  # not asked for
         following, kept, injection = _close(task, lane, secured, nothing, nothing, flows=False)
         return following, (kept, None if known else (base, injection))
 
@@ -344,8 +344,7 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
         state = each(partial(_start, task))(numbers, numbers)
         series, done = jax.lax.scan(lambda state, _: each(one)(state), state, length=task.slots)[1]
         if done is not None:  # products of matrices in place of a matrix and a vector
-            of_slots = jax.vmap(partial(power_flow_of, task.community), in_axes=1, out_axes=1)
-            series = with_flow(series, task.community.network, of_slots(*done))
+            series = with_flow(series, task.community.network, power_flow_of(task.community, *done))
         return series, jnp.sum(state.posed.stored.energy, axis=1)
 
     series, start_kwh = jax.lax.map(group, padded)  # (groups, T, width), (groups, width)

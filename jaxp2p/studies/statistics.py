@@ -17,14 +17,14 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.control.catalogue import OPTIMUM, REFERENCE, TRADE_ONLY
+from jaxp2p.model.network import AC_LOADING, AC_VOLTAGE
 from jaxp2p.simulation.accounting import LEAST_SAVING_EUR, LEAST_SAVING_SHARE
 
 QUANTILES = {"p5": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
 TAIL = 0.05  # share of the worst scenarios in the CVaR
 CONFIDENCE = 0.95
-VOLTAGE_TOLERANCE_PU, LINE_TOLERANCE_KW = 1e-4, 0.05  # excess that still counts as none (rounding)
 POINTS = 50  # of a convergence curve
-VOLTAGE, LINE, GRID = "voltage", "line", "grid"  # what is violated; grid: either
+VOLTAGE, LINE, FLOW, GRID = "voltage", "line", "flow", "grid"  # what is violated; grid: any of the others
 
 COST, TOTAL = "cost_eur", "total_cost_eur"  # paid; with what was left undone, by which policies are compared
 UNDONE = ("unserved_kwh", "spilled_kwh", "unserved_cost_eur", "violation_cost_eur")  # means in the headline
@@ -42,7 +42,8 @@ class StudyStatistics:
         savings: policy, against, and `describe` (less the CVaR) of cost(against) - cost(policy), paired, in
             EUR; better is the share of scenarios in which the policy is cheaper. Here and below costs are in
             all, what was left undone included.
-        violations: policy, kind (voltage, line, grid), count, violated, probability, low, high (`wilson`).
+        violations: policy, kind (voltage, line, flow, grid), count, violated, probability, low, high (of
+            `wilson`).
         captures: policy, capture, se, count.
         convergence: policy, scenarios, mean_eur, se_eur of the cost.
     """
@@ -166,10 +167,14 @@ def wilson(violated: int, count: int) -> tuple[float, float]:
 
 
 def violations(read: ReadFigure, figures: Sequence[str]) -> pd.DataFrame:
-    """Probability that a scenario leaves the limits of voltages, of branches, or of either, at any time."""
+    """Probability that a scenario leaves the limits of voltages, of branches, or any of them, at any time.
+
+    In AC; a power flow that has no solution counts as one that leaves them.
+    """
     limits = {
-        VOLTAGE: ("voltage_violation_pu", VOLTAGE_TOLERANCE_PU),
-        LINE: ("line_violation_kw", LINE_TOLERANCE_KW),
+        VOLTAGE: ("ac_voltage_violation_pu", AC_VOLTAGE),
+        LINE: ("ac_loading_violation_pct", 100 * AC_LOADING),
+        FLOW: ("ac_slots_unsolved", 0.0),
     }
     excess: dict[str, dict[str, np.ndarray]] = {}  # above the tolerance; NaN where it is not known
     for kind, (figure, tolerance) in limits.items():

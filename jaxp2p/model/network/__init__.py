@@ -11,10 +11,10 @@ from jaxp2p.model.network.power_flow import (
     overload_of,
     power_flow,
     power_flows,
-    sensitivities,
 )
 from jaxp2p.model.network.rows import (
     AC_LOADING,
+    AC_VOLTAGE,
     ROUNDS,
     Feeder,
     Limits,
@@ -27,6 +27,7 @@ from jaxp2p.model.network.z_bus import FlowStatus
 
 __all__ = [
     "AC_LOADING",
+    "AC_VOLTAGE",
     "ROUNDS",
     "Base",
     "Feeder",
@@ -47,7 +48,6 @@ __all__ = [
     "power_flow",
     "power_flows",
     "radial_matrices",
-    "sensitivities",
     "tree_of",
     "voltage_scale",
 ]

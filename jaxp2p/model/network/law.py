@@ -13,7 +13,7 @@ slack when nothing flows, v_n = k_n^2 (v0^2 + ...) with impedances as the slack 
 AC power flow of the same network.
 """
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,18 @@ class Base(NamedTuple):
     active_bus: Values | None = None  # (..., B) kW injected, at 1 p.u.; without the shunts of the network
     reactive_bus: Values | None = None  # (..., B) kvar
     dependent: VoltageDependent | None = None  # parts of both; None: no load goes with the voltage
+
+    @classmethod
+    def of(cls, slots: Any) -> "Base":
+        """Of a row of a horizon, or of a whole one."""
+        return cls(
+            slots.voltage_base,
+            slots.flow_base,
+            slots.flow_reactive,
+            slots.active_base,
+            slots.reactive_base,
+            slots.dependent_base,
+        )
 
 
 class State(NamedTuple):

@@ -10,7 +10,6 @@ For one load it converges up to the nose of its curve, at the rate |Z s| / |u|^2
 and loading buses of unlike cos phi), currents that move half-way do, as long as the Jacobian is regular.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -108,27 +107,41 @@ def power_flow(
 
 
 def power_flows(
-    network: Network, active: Array, reactive: Array, *, at_a_time: int | None = None, **options: Any
+    network: Network,
+    active: Values,
+    reactive: Values,
+    *,
+    dependent: VoltageDependent | None = None,
+    at_a_time: int | None = None,
+    **options: Any,
 ) -> Flow:
-    """The flows of very many injections (S, B), `at_a_time` of them together, so that they stay in a cache.
+    """The flows of very many injections (..., B), `at_a_time` of them together, so that they stay in a cache.
 
-    at_a_time: by default 512, and fewer from 128 buses on. options: of `power_flow`, but for `start`, with
-    arrays (S, B) of the parts that go with the voltage.
+    at_a_time: by default 512, and fewer from 128 buses on. options: of `power_flow`, but for `start`.
     """
-    count = active.shape[0]
-    fitting = max(32, min(512, IN_CACHE // active.shape[1]))
-    width = min(at_a_time or fitting, max(count, 1))
-    dependent = options.pop("dependent", None)
-    split = lambda x: jnp.pad(x, ((0, -count % width), (0, 0))).reshape(-1, width, x.shape[-1])
-    parts = jax.tree.map(split, (active, reactive, dependent))
+    shape, buses = active.shape[:-1], active.shape[-1]
+    flat = jax.tree.map(lambda x: x.reshape(-1, buses), (active, reactive, dependent))
+    count = flat[0].shape[0]
+    width = at_a_time or max(32, min(512, IN_CACHE // buses))
     one = lambda part: power_flow(network, part[0], part[1], dependent=part[2], **options)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], jax.lax.map(one, parts))
+    if count <= width:
+        flows = one(flat)
+    elif namespace(active, network.slack_voltage) is np:
+        blocks = [slice(begin, begin + width) for begin in range(0, count, width)]
+        parts = [one(jax.tree.map(lambda x, block=block: x[block], flat)) for block in blocks]
+        flows = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+    else:
+        split = lambda x: jnp.pad(x, ((0, -count % width), (0, 0))).reshape(-1, width, buses)
+        found = jax.lax.map(one, jax.tree.map(split, flat))
+        flows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], found)
+    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), flows)
 
 
-def flow_of(network: Network, base: Base, active: Values, **options: Any) -> Flow:
-    """The AC power flow with (..., B) kW injected beside what `base` holds; options as of `power_flow`."""
+def flow_of(network: Network, base: Base, active: Values) -> Flow:
+    """The AC power flow with (..., B) kW injected beside what `base` holds."""
     at_bus, reactive = present(base.active_bus) + active, present(base.reactive_bus)
-    return power_flow(network, at_bus, reactive, dependent=base.dependent, **options)
+    flows = power_flow if at_bus.ndim == 1 else power_flows
+    return flows(network, at_bus, reactive, dependent=base.dependent)
 
 
 def overload_of(network: Network, flow: Flow, reactive: Values) -> Values:
@@ -141,20 +154,6 @@ def overload_of(network: Network, flow: Flow, reactive: Values) -> Values:
     apparent = flow.loading * xp.where(rated, network.rating, 0)
     active = xp.sqrt(xp.maximum(apparent**2 - reactive**2, 0))
     return xp.where(rated, xp.maximum(active - network.room(reactive), 0), 0)
-
-
-def sensitivities(
-    rows: Callable[[Flow], Array], network: Network, active: Array, reactive: Array, **options: Any
-) -> tuple[Array, Array, Array]:
-    """Some figures of a flow and their derivatives, by one adjoint solve for each of them.
-
-    rows(flow) gives the figures (R,): voltages, loadings, losses. Of one flow, injections (B,); the results
-    are the figures (R,), and (R, B) by kW and by kvar injected at every bus. options: of `power_flow`, such
-    as the flow itself as `start`.
-    """
-    values, pull = jax.vjp(lambda p, q: rows(power_flow(network, p, q, **options)), active, reactive)
-    by_active, by_reactive = jax.vmap(pull)(jnp.eye(values.shape[0], dtype=values.dtype))
-    return values, by_active, by_reactive
 
 
 def _flow(

@@ -58,6 +58,7 @@ class _Search(NamedTuple):
 
 
 def loads_of(tree: Tree, active: Values, reactive: Values, dependent: VoltageDependent | None) -> Loads:
+    """Injections (..., B) kW and kvar as the solver has them."""
     inside = tree.impedance.inside
     like = lambda x: inside(_as_wide(x, active))
     return Loads(
@@ -189,6 +190,7 @@ def root(square: Values) -> Values:
 
 
 def while_on_host(going: Callable, body: Callable, state: Any) -> Any:
+    """`jax.lax.while_loop` for NumPy."""
     while going(state):
         state = body(state)
     return state

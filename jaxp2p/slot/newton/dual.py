@@ -51,6 +51,7 @@ class Point(NamedTuple):
 
 
 def make_setup(problem: SlotProblem, newton: Settings) -> Setup:
+    """What all evaluations of a slot have in common."""
     dtype, size = problem.load.dtype, problem.load.shape[0]
     unit, eps = problem.price_scale / problem.power_scale, _pull(problem, newton)
     pieces = problem.pieces()
@@ -118,6 +119,7 @@ def _injection_at(setup: Setup, at: Array) -> tuple[Array, Array]:
 
 
 def evaluate(problem: SlotProblem, setup: Setup, prices: Array, centre: Array) -> Point:
+    """Answers, row values and gradient of the dual at prices (1 + R,), market price first."""
     shift = setup.eps * centre - nodal_surcharge(problem, prices[1:])
     sell = jnp.maximum(problem.price_sell, prices[0] - setup.half_fee)
     buy = jnp.minimum(problem.price_buy, prices[0] + setup.half_fee)
