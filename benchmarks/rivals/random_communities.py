@@ -7,7 +7,7 @@ leak below a lower limit, elastic load, negative prices, tariffs without a sprea
 import numpy as np
 
 from jaxp2p.model.markets import market_from_edges, no_market, pool_market, regular_graph
-from jaxp2p.model.network import NoRows, controllable_rows, radial_matrices
+from jaxp2p.model.network import NoRows, Pi, controllable_rows, radial_matrices, tree_of
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 SHAPES = 24  # seeds that are equal modulo this share their shapes, and with them the compiled programs
@@ -71,11 +71,10 @@ def random_community(seed: int, *, shapes: int = SHAPES) -> tuple[Community, Hor
     spread = draw.choice([0.0, 0.02, 0.25]) * draw.uniform(0.5, 1, slots)
 
     # a tree of 4 buses, its limits around what the members would do by themselves; every member may move
-    tail = np.array([0, 1, 1, 2])
+    tail, head = np.array([0, 1, 1, 2]), np.arange(1, buses)
     path_r = shape.uniform(1e-4, 2e-3, buses - 1)
-    resistance, reactance, downstream = radial_matrices(
-        tail, np.arange(1, buses), path_r, 0.4 * path_r, buses
-    )
+    resistance, reactance, downstream = radial_matrices(tail, head, path_r, 0.4 * path_r, buses)
+    branches = Pi(tail, head, path_r * (1 + 0.4j), np.zeros(buses - 1, complex), np.ones(buses - 1))
     flexible = np.ones(size, bool)
     idle = np.zeros((slots, buses))
     np.add.at(idle.T, bus, (pv - load).T)
@@ -90,6 +89,7 @@ def random_community(seed: int, *, shapes: int = SHAPES) -> tuple[Community, Hor
         voltage_min=np.full(buses, np.sqrt(max(1 - tight * swing, 0.01))),
         voltage_max=np.full(buses, np.sqrt(1 + tight * swing)),
         rating=np.where(np.arange(buses - 1) < 2, rating, np.inf),
+        tree=tree_of(branches, np.zeros(buses, complex), np.ones(buses - 1), np.dtype(float)),
         bus_ids=tuple(map(str, range(buses))),
         branch_ids=tuple(map(str, range(buses - 1))),
         branch_kinds=("line",) * (buses - 1),
@@ -116,6 +116,8 @@ def random_community(seed: int, *, shapes: int = SHAPES) -> tuple[Community, Hor
         voltage_base=np.ones((slots, buses)),
         flow_base=np.zeros((slots, buses - 1)),
         flow_reactive=np.zeros((slots, buses - 1)),
+        active_base=np.zeros((slots, buses)),
+        reactive_base=np.zeros((slots, buses)),
         price_ahead=np.zeros((slots, 3)),
     )
     community = Community(prosumers=prosumers, market=market, network=network, feeder=feeder)
