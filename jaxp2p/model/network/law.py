@@ -127,6 +127,19 @@ class Network:
         xp = namespace(squared)
         return State(xp.sqrt(xp.maximum(squared, 0)), flow)
 
+    def lift(self, reactive: Values) -> Values:
+        """(..., B) p.u.^2 that (..., B) kvar add to the squared voltages."""
+        return 2 * _times(reactive, self.reactance.T)
+
+    def supported(self, base: Base, reactive: Values) -> Base:
+        """The base values when inverters give (..., B) kvar."""
+        given = None if base.reactive_bus is None else base.reactive_bus + reactive
+        return base._replace(
+            voltage=base.voltage + self.lift(reactive),
+            reactive=base.reactive + self._flow(reactive),
+            reactive_bus=given,
+        )
+
     def room(self, reactive: Values) -> Values:
         """(..., L) kW that reactive flows (..., L) kvar leave in every branch; inf where it is unrated."""
         xp = namespace(reactive, self.rating)
@@ -150,8 +163,8 @@ class Network:
 
     def _rise(self, active: Values, reactive: Values | None = None) -> Values:
         """(..., B) p.u.^2 that injections add to the squared voltages."""
-        moved = _times(active, self.resistance.T)
-        return 2 * (moved if reactive is None else moved + _times(reactive, self.reactance.T))
+        moved = 2 * _times(active, self.resistance.T)
+        return moved if reactive is None else moved + self.lift(reactive)
 
     def _flow(self, power: Values) -> Values:
         """(..., L): what flows through every branch, of injections (..., B)."""
