@@ -31,6 +31,8 @@ PAPER_SLOT = "tests/test_paper_slot.py"
 PAPER_VERDICT = "tests/test_paper_verdict.py"
 PAPER_POLICY = "tests/test_paper_policy.py"
 PAPER_TABLES = "tests/test_paper_tables.py"
+LOSS_PRICES = "tests/test_loss_prices.py"
+REACTIVE = "tests/test_reactive.py"
 PAPER_LIBRARY = "tests/test_paper_library.py"
 PAPER_FORESIGHT = "tests/test_paper_foresight.py"
 STAYS_OF = "tests/test_ev_sessions.py::"
@@ -638,8 +640,8 @@ STUDY = (
     _mutant(
         "engine_voltage",
         "model/network/law.py",
-        "return 2 * (moved if",
-        "return (moved if",
+        "moved = 2 * _times(active",
+        "moved = _times(active",
         PAPER_SLOT,
         "half of what an injection does to a voltage",
     ),
@@ -1151,10 +1153,74 @@ CONTROL = (
     _mutant(
         "offsets_of_the_linear_rows",
         "simulation/secure.py",
-        "offset = value - feeder.values(at_bus, jnp.zeros_like(value))",
-        "offset = problem.row_offset",
+        "Limits(value - linear, problem.row_lower, problem.row_upper)",
+        "Limits(problem.row_offset, problem.row_lower, problem.row_upper)",
         "tests/test_secure.py",
         "the rows are not mended",
+    ),
+    _mutant(
+        "losses_priced_at_the_other_tariff",
+        "simulation/secure.py",
+        "jnp.where(imported > 0, problem.price_buy, problem.price_sell)",
+        "jnp.where(imported > 0, problem.price_sell, problem.price_buy)",
+        LOSS_PRICES,
+        "losses of a community that buys have the price of what is sold",
+    ),
+    _mutant(
+        "loss_shares_of_other_buses",
+        "simulation/flows.py",
+        "(_at_buses(community, injection))[homes.bus]",
+        "(_at_buses(community, injection))[homes.bus - 1]",
+        LOSS_PRICES,
+        "the losses of the bus before",
+    ),
+    _mutant(
+        "losses_are_paid_for_injecting",
+        "slot/problem.py",
+        "start, end = start + dearer, end + dearer",
+        "start, end = start - dearer, end - dearer",
+        LOSS_PRICES,
+        "who makes losses is rewarded",
+    ),
+    _mutant(
+        "own_losses_are_shared_as_well",
+        "simulation/accounting.py",
+        "(bought - own.sum(1)) @ share",
+        "bought @ share",
+        LOSS_PRICES,
+        "members pay more for losses than is bought",
+    ),
+    _mutant(
+        "droop_the_wrong_way",
+        "model/network/droop.py",
+        "return xp.clip((v2 - voltage) / (v2 - v1), 0, 1) - xp.clip((voltage - v3) / (v4 - v3), 0, 1)",
+        "return xp.clip((voltage - v3) / (v4 - v3), 0, 1) - xp.clip((v2 - voltage) / (v2 - v1), 0, 1)",
+        REACTIVE,
+        "inverters feed reactive power in where the voltage is high",
+    ),
+    _mutant(
+        "reactive_power_before_active",
+        "model/devices/inverter.py",
+        "return namespace(pv_used).minimum(_wide(self.most, pv_used), self.beside(pv_used))",
+        "return _wide(self.most, pv_used) + 0 * pv_used",
+        REACTIVE,
+        "the rating is exceeded",
+    ),
+    _mutant(
+        "rows_are_widened_at_the_wrong_end",
+        "model/network/rows.py",
+        "for limit, given in ((lowest, reach.most), (highest, reach.least))",
+        "for limit, given in ((lowest, reach.least), (highest, reach.most))",
+        f"{REACTIVE}::test_voltages_are_kept_with_less_curtailment",
+        "what inverters can do narrows the limits",
+    ),
+    _mutant(
+        "more_reactive_power_than_needed",
+        "model/network/least_reactive.py",
+        "price = xp.where(now.price * price < 0, 0, price)  # stops at 0 before it changes its sign",
+        "price = xp.minimum(price, now.price)",
+        REACTIVE,
+        "prices of reactive power never fall again",
     ),
     _mutant(
         "insecure_is_solved",

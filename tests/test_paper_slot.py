@@ -1,5 +1,6 @@
 """One slot worked out by hand: what a dispatch costs, and what is written down of it."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
@@ -128,10 +129,14 @@ def test_every_field_that_is_written_down_of_a_slot():
         "dual_res": 0.0023,
         "rounds": 2,
     }
+    priced = replace(problem(), loss_price=row(0.02, 0, -0.03))
+    lost = record(priced, RESULT, Stored(row(4.6, 1.875, 0)))
+    np.testing.assert_allclose(lost.nodal_price, [0.09, 0.12, 0.16])  # each less the price of its losses
+    np.testing.assert_allclose(lost.loss_price, [0.02, 0, -0.03])
     kept = record(problem(), RESULT, Stored(row(4.6, 1.875, 0)), rounds=jnp.array(2))
-    vehicles = {name for name in Trajectory._fields if getattr(kept, name) is None}
-    assert vehicles == {"vehicle_charge", "vehicle_discharge", "vehicle_energy"}
-    assert set(Trajectory._fields) == set(expected) | vehicles
+    absent = {name for name in Trajectory._fields if getattr(kept, name) is None}
+    assert absent == {"vehicle_charge", "vehicle_discharge", "vehicle_energy", "loss_price"}
+    assert set(Trajectory._fields) == set(expected) | absent
     for name, values in expected.items():
         np.testing.assert_allclose(getattr(kept, name), values, rtol=1e-9, atol=1e-12, err_msg=name)
 

@@ -425,6 +425,7 @@ def slot_problem(
         row_upper=rows[2],
         row_penalty=penalties.row,
         vehicles=fleet,
+        loss_price=jnp.zeros_like(slot.load) if community.feeder.marginal else None,
     )
 
 

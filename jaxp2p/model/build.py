@@ -39,7 +39,7 @@ from jaxp2p.model.network import (
     voltage_scale,
 )
 from jaxp2p.model.types import Community, Horizon, Market, Prosumers
-from jaxp2p.settings.model import DEFAULT_FEE, GRAPHS, MARKETS, REACTIVE, Grid, Trading
+from jaxp2p.settings.model import DEFAULT_FEE, GRAPHS, LOSSES, MARKETS, REACTIVE, Grid, Trading
 
 SMALL_KVA, SMALL_COS_PHI, LARGE_COS_PHI = 4.6, 0.95, 0.9  # VDE-AR-N 4105: least power factor by size
 _CELLS = 250_000  # float64 numbers at a time while the horizon is built
@@ -56,6 +56,7 @@ def build_community(
     seed: int = 0,
     network: bool = True,
     secure: bool = False,
+    losses: str = Grid.losses,
     reactive: str = Grid.reactive,
     volt_var: Curve = VDE_4105,
     dtype: str = "float32",
@@ -68,6 +69,9 @@ def build_community(
     EUR/kWh, limit in kW per trade. network=False leaves the grid out of the market (it is still reported).
     secure: every slot is cleared until its AC power flow is inside the limits (`simulation.secure`); else
     the limits hold in the linear network.
+
+    losses: "shared", or "marginal": the nodal price has the price of the losses that an injection makes
+    (`simulation.secure`), from a second clearing of every slot on. It asks for a secure market.
 
     reactive: what PV inverters do, one of `REACTIVE` (`devices.inverter`); volt_var: the four voltages of the
     curve in p.u. As the linear network has no voltages that a curve could answer to, any rule but "unity"
@@ -83,6 +87,10 @@ def build_community(
         raise ValueError(f"unknown market {market!r}: choose from {', '.join(MARKETS)}")
     if fee < 0 or limit < 0 or partners < 0:
         raise ValueError("fee, limit and partners must not be negative")
+    if losses not in LOSSES:
+        raise ValueError(f"unknown rule {losses!r} of losses: choose from {', '.join(LOSSES)}")
+    if losses == "marginal" and not (network and secure):
+        raise ValueError("losses have a marginal price only in a market that is secure in AC")
     if reactive not in REACTIVE:
         raise ValueError(f"unknown rule {reactive!r} of reactive power: choose from {', '.join(REACTIVE)}")
     if reactive != "unity" and network and not secure:
@@ -128,7 +136,9 @@ def build_community(
         prosumers=prosumers,
         market=_market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, kind),
         network=grid,
-        feeder=controllable_rows(grid, bus, flexible, kind, rounds) if network else NoRows(),
+        feeder=controllable_rows(grid, bus, flexible, kind, rounds, losses == "marginal")
+        if network
+        else NoRows(),
         mark=mark_of(str(tables.meta.get("name", "")), prosumers, bus_ids),
     )
 

@@ -37,6 +37,9 @@ class Trajectory(NamedTuple):
     vehicle_charge: Array | None = None  # (T, K, N); None, like the next two: a community without vehicles
     vehicle_discharge: Array | None = None  # (T, K, N)
     rounds: Array | None = None  # (T,) int32 times the slot was cleared until its AC power flow was inside
+    loss_price: Array | None = (
+        None  # (T, N) of losses that an injection makes, part of nu_i; None: not priced
+    )
     vehicle_energy: Array | None = None  # (T, K, N) at the end of the slot, 0 where nothing is plugged in
 
 

@@ -75,7 +75,9 @@ class Community:
     def with_linear_network(self) -> "Community":
         """The same where limits hold in the linear network, whatever the power flow in AC."""
         feeder = self.feeder
-        return replace(self, feeder=replace(feeder, rounds=1)) if isinstance(feeder, Feeder) else self
+        if not isinstance(feeder, Feeder):
+            return self
+        return replace(self, feeder=replace(feeder, rounds=1, marginal=False))
 
 
 @record

@@ -150,6 +150,8 @@ def home_table(community: Community, trajectory: Trajectory, time: pd.Series) ->
     }
     for name, unit in units.items():
         columns[f"{name}_{unit}"] = np.asarray(getattr(trajectory, name)).ravel()
+    if trajectory.loss_price is not None:
+        columns["loss_price_eur_per_kwh"] = np.asarray(trajectory.loss_price).ravel()
     for name, power in zip(("unserved_kw", "spilled_kw"), unserved_power(trajectory), strict=True):
         columns[name] = power.ravel()
     columns |= _vehicle_columns(trajectory, lambda x: np.asarray(x).sum(1).ravel())

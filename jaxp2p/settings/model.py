@@ -9,6 +9,7 @@ GRAPHS = ("regular", "nearest", "complete", "table")
 SOLVERS = ("auto", "newton", "admm")
 DTYPES = ("float32", "float64")
 FORESIGHT = ("auto", "on", "off")
+LOSSES = ("shared", "marginal")
 REACTIVE = ("unity", "cos_phi", "cos_phi_p", "volt_var", "market")  # of PV inverters
 DEFAULT_FEE = 0.01  # EUR/kWh of a trade, half to each side
 
@@ -58,6 +59,14 @@ class Grid:
         "Clear every slot until its AC power flow is inside the limits, or trust the linear network.",
         words="limits of the grid kept in AC",
         spelling=("--secure/--linear",),
+    )
+    losses: str = setting(
+        "shared",
+        "Losses of the grid: shared (pro rata to what members exchange), or marginal (with a price at every "
+        "bus, so that devices and trades reckon with them).",
+        unit="RULE",
+        choices=LOSSES,
+        words="losses of the grid",
     )
     reactive: str = setting(
         "unity",

@@ -10,7 +10,8 @@ Total = paid + unserved + violation: what policies are compared by, with each ot
 and with the lower bound, so that serving less never wins.
 
 Losses of the network are not in the slots' costs: they are bought for the community at its connection point
-(`losses_cost`), and its members pay them pro rata to what they exchange with the network.
+(`losses_cost`), and its members pay them pro rata to what they exchange with the network; where the market
+prices losses (`Trajectory.loss_price`), each pays, or is paid, that price of its injection first.
 """
 
 from typing import Any, NamedTuple
@@ -95,12 +96,21 @@ def losses_cost(horizon: Horizon, trajectory: Trajectory, losses: np.ndarray) ->
 
 
 def losses_by_member(horizon: Horizon, trajectory: Trajectory, losses: np.ndarray) -> np.ndarray:
-    """(N,) EUR: every slot's cost of losses shared pro rata to what each exchanges with the network, |p|."""
+    """(N,) EUR: every slot's cost of losses shared pro rata to what each exchanges with the network, |p|.
+
+    Where injections have a price w of the losses that they make, every member pays w p first, and what that
+    leaves over, or is short of, is shared: about half of it comes back, as losses grow with the square of
+    what flows.
+    """
     size = np.abs(_f64(trajectory.injection))
     whole = size.sum(1, keepdims=True)
     even = np.full_like(size, 1 / size.shape[1])
     share = np.where(whole > 0, size / np.where(whole > 0, whole, 1), even)
-    return losses_cost(horizon, trajectory, losses) @ share
+    bought = losses_cost(horizon, trajectory, losses)
+    if trajectory.loss_price is None:
+        return bought @ share
+    own = float(horizon.slot_hours) * _f64(trajectory.loss_price) * _f64(trajectory.injection)
+    return own.sum(0) + (bought - own.sum(1)) @ share
 
 
 def member_bills(

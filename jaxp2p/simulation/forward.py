@@ -94,7 +94,7 @@ def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[
     posed, secured = cleared
     done = execute(community, posed, secured)
     after = RunState(done.stored, secured.outcome.state, state.slot_of_week + 1, posed.memory)
-    return after, record(posed.problem, *done, rounds=secured.rounds)
+    return after, record(secured.problem, *done, rounds=secured.rounds)
 
 
 def slots(horizon: Horizon) -> Slot:

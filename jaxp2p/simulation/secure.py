@@ -18,6 +18,10 @@ work against p, a moves by less than A p: from the third round on limits are as 
 rounds make them, (limit - a) / s with s = da / d(A p) of the row. Where the market itself chooses q, limits
 stay wide, and a(p) counts without the q that it took to keep the voltages.
 
+Losses can have a price (`Feeder.marginal`): from the second round on an injection pays w = c dL/dp at its
+bus, c the price at which the community's connection deals with the utility, and devices, and with them
+trades, reckon with it (marginal losses in nodal prices: Schweppe et al., Spot Pricing of Electricity, 1988).
+
 `Feeder.rounds` says how many times a slot is cleared at most, 1 leaves the market linear.
 """
 
@@ -32,7 +36,7 @@ from jax.lax import stop_gradient
 from jaxp2p.model.devices import inverter
 from jaxp2p.model.network import Base, Flow, Limits
 from jaxp2p.model.types import Community
-from jaxp2p.simulation.flows import power_flow_of
+from jaxp2p.simulation.flows import loss_shares, power_flow_of
 from jaxp2p.slot import solvers
 from jaxp2p.slot.execute import Dispatch, SlotResult
 from jaxp2p.slot.problem import SlotProblem
@@ -53,11 +57,18 @@ class Seen(NamedTuple):
     value: Array  # (R,) kW, a(p)
 
 
+class Mended(NamedTuple):
+    """What another round is cleared with."""
+
+    rows: Limits  # (R,) kW; with this offset they have the values that were seen
+    loss_price: Array | None  # (N,) EUR/kWh injected; None: losses have no price
+
+
 class Check(NamedTuple):
     """The network in AC under a dispatch."""
 
     seen: Seen
-    rows: Limits  # (R,) kW, of another round: with this offset they have these values
+    mended: Mended
     beyond: Array  # (R,) kW outside the limits
     excess: Array  # (R,) the same, over what counts as kept
     flow: Flow
@@ -75,7 +86,7 @@ class Secured(NamedTuple):
 
 class _Attempt(NamedTuple):
     outcome: Any  # of the last round
-    used: Limits  # (R,) kW, rows of the last round
+    used: Mended  # in the last round
     state: State  # warm start of the next
     check: Check
     rounds: Array
@@ -116,7 +127,17 @@ def check(
             share = _response(seen, last, before)
             stretched = lambda limit: value + (limit - value) / share
             rows = Limits(rows.offset, stretched(own.lower), stretched(own.upper))
-    return Check(seen, rows, beyond, beyond / feeder.fine(network), flow)
+    price = _loss_price(community, base, problem, dispatch, flow) if feeder.marginal else None
+    return Check(seen, Mended(rows, price), beyond, beyond / feeder.fine(network), flow)
+
+
+def _loss_price(
+    community: Community, base: Base, problem: SlotProblem, dispatch: Dispatch, flow: Flow
+) -> Array:
+    """(N,) EUR/kWh: what the losses that an injection adds cost at the community's connection."""
+    imported = jnp.sum(dispatch.buy - dispatch.sell) + flow.losses
+    price = jnp.where(imported > 0, problem.price_buy, problem.price_sell)
+    return price * loss_shares(community, base, dispatch.injection, dispatch.pv_used, flow)
 
 
 def _response(now: Seen, last: Seen, before: Array) -> Array:
@@ -157,14 +178,15 @@ def rows_of(problem: SlotProblem) -> Limits:
     return Limits(problem.row_offset, problem.row_lower, problem.row_upper)
 
 
-def mended(community: Community, problem: SlotProblem, rows: Limits, before: Array) -> SlotProblem:
-    """The slot after so many rounds: with these rows, narrower by what the solver may leave."""
+def mend(community: Community, problem: SlotProblem, by: Mended, before: Array) -> SlotProblem:
+    """The slot after so many rounds: with its rows mended, narrower by what the solver may leave."""
     first = before == 0
     posed = rows_of(problem)
-    offset, lower, upper = (jnp.where(first, old, new) for old, new in zip(posed, rows, strict=True))
+    offset, lower, upper = (jnp.where(first, old, new) for old, new in zip(posed, by.rows, strict=True))
     margin = MARGIN * community.feeder.fine(community.network)
     margin = jnp.where(first, 0, jnp.minimum(margin, 0.25 * jnp.maximum(upper - lower, 0)))
-    return _with_rows(problem, Limits(offset, lower + margin, upper - margin))
+    again = _with_rows(problem, Limits(offset, lower + margin, upper - margin))
+    return again if by.loss_price is None else replace(again, loss_price=by.loss_price)
 
 
 def go_on(
@@ -186,6 +208,8 @@ def go_on(
     patient = inverters is not None and inverters.answers
     idle = (early | patient) & _idle(community, problem, result, found)
     more = jnp.where(outside, ~paid | early, paid | idle)
+    if community.feeder.marginal:
+        more |= early  # losses are known from a power flow
     return more & ~broken & (rounds < community.feeder.rounds)
 
 
@@ -193,7 +217,8 @@ def _idle(community: Community, problem: SlotProblem, result: SlotResult, found:
     """() bool: whether a row has a price, and in AC room to its limit."""
     price = result.dispatch.row_price
     value = found.seen.value
-    room = jnp.where(price > 0, found.rows.upper - value, value - found.rows.lower)
+    rows = found.mended.rows
+    room = jnp.where(price > 0, rows.upper - value, value - rows.lower)
     dear = jnp.abs(price) > CHEAP * problem.price_scale
     return jnp.any(dear & (room > ROOM * community.feeder.fine(community.network)))
 
@@ -216,7 +241,7 @@ def solve(
         return linear(problem, solvers.solve(problem, solver, warm, adjoint=adjoint))
     fixed = (community, base, problem, solver, state)
     found = _rounds(*(stop_gradient(fixed) if adjoint else fixed))
-    last, outcome = mended(community, problem, found.used, found.rounds - 1), found.outcome
+    last, outcome = mend(community, problem, found.used, found.rounds - 1), found.outcome
     if adjoint:
         outcome = solvers.solve(last, solver, stop_gradient(found.state), adjoint=adjoint)
     return Secured(last, outcome, found.check, found.rounds, found.iterations)
@@ -224,22 +249,23 @@ def solve(
 
 def _rounds(community: Community, base: Base, problem: SlotProblem, solver: Solver, state: State) -> _Attempt:
     @jax.jit  # traced once, for its shapes and for the loop
-    def attempt(rows: Limits, last: Seen, state: State, before: Array, iterations: Array) -> _Attempt:
-        posed = mended(community, problem, rows, before)
+    def attempt(by: Mended, last: Seen, state: State, before: Array, iterations: Array) -> _Attempt:
+        posed = mend(community, problem, by, before)
         outcome = solvers.solve(posed, solver, solvers.warm(posed, solver, state))
         result = solvers.executed(posed, outcome)
         found = check(community, base, problem, result.dispatch, last, before)
         rounds = before + 1
         again = go_on(community, problem, result, found, rounds)
         total = iterations + result.iterations
-        return _Attempt(outcome, rows, outcome.state, found, rounds, total, again)
+        return _Attempt(outcome, by, outcome.state, found, rounds, total, again)
 
     none = jnp.zeros((), jnp.int32)
-    shape = jax.eval_shape(attempt, rows_of(problem), nothing_seen(problem), state, none, none)
+    begun = Mended(rows_of(problem), problem.loss_price), nothing_seen(problem), state
+    shape = jax.eval_shape(attempt, *begun, none, none)
     begin = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
     begin = begin._replace(state=state, again=jnp.ones((), bool))
     after = lambda found: attempt(
-        found.check.rows, found.check.seen, found.state, found.rounds, found.iterations
+        found.check.mended, found.check.seen, found.state, found.rounds, found.iterations
     )
     return jax.lax.while_loop(lambda found: found.again, after, begin)
 

@@ -95,7 +95,7 @@ def record(
     problem: SlotProblem, result: SlotResult, stored: Stored, rounds: Array | None = None
 ) -> Trajectory:
     """What is written down of a slot; the Trajectory has no time axis here."""
-    d = result.dispatch
+    d, lost = result.dispatch, problem.loss_price
     return Trajectory(
         injection=d.injection,
         load=d.load,
@@ -110,7 +110,7 @@ def record(
         cost=slot_execution.slot_cost(problem, d),
         payment=slot_execution.payments(problem, d),
         market_price=d.market_price,
-        nodal_price=d.nodal_price,
+        nodal_price=d.nodal_price if lost is None else d.nodal_price - lost,
         unserved=d.unserved,
         gap=result.gap,
         violation=result.violation,
@@ -123,4 +123,5 @@ def record(
         vehicle_discharge=d.vehicle_discharge,
         vehicle_energy=stored.in_vehicles,
         rounds=rounds,
+        loss_price=lost,
     )

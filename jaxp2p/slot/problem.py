@@ -41,12 +41,13 @@ class SlotProblem:
     minimise over loads l, PV use g, charge c, discharge d, utility exchange, trades e
 
         sum_i [ b buy_i - s sell_i + sum_j fee_ij/2 |e_ij| + a_i (l_i - l_ref_i)^2 + curtailment (G_i - g_i)
-                + wear_i (eta_c c_i + d_i / eta_d) + storage value given up ] + penalty * (row violations)
+                + wear_i (eta_c c_i + d_i / eta_d) + storage value given up + w_i p_i ] + penalty * violations
 
     in EUR/h, under p = g - l + d - c = sell - buy + sum_j e_ij, e_ij = -e_ji and the device limits. A stored
     kWh is worth lambda(E') = value - value_slope (E' - E), E the energy at hand: a line, so that the worth
     of the energy moved is quadratic. Where lambda < 0 discharging counts lambda eta_c in place of
-    lambda / eta_d, so that charging and discharging at once, which would burn energy, never pays.
+    lambda / eta_d, so that charging and discharging at once, which would burn energy, never pays. w is the
+    price of the losses that an injection makes.
     """
 
     slot_hours: Array  # () h
@@ -76,6 +77,7 @@ class SlotProblem:
     row_upper: Array  # (R,) kW
     row_penalty: Array  # () EUR/kWh
     vehicles: Fleet | None = None
+    loss_price: Array | None = None  # (N,) EUR/kWh injected, of the losses that it makes; None: not priced
 
     @property
     def market(self) -> Market:
@@ -117,7 +119,12 @@ class SlotProblem:
     def pieces(self) -> Pieces:
         """The ramps of the devices, in the order of `devices.ROWS`."""
         level = jnp.maximum(jnp.maximum(jnp.abs(self.price_buy), jnp.abs(self.price_sell)), self.price_scale)
-        return Pieces(*self.devices.ramps(), level)
+        start, end, gain = self.devices.ramps()
+        if self.loss_price is not None:
+            # what costs w per kW injected makes every device wait for w more: w p is linear in all of them
+            dearer = jnp.broadcast_to(self.loss_price, start.shape)
+            start, end = start + dearer, end + dearer
+        return Pieces(start, end, gain, level)
 
     def response(self) -> Response:
         """Injection of every home against its nodal price."""

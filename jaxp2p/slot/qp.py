@@ -60,6 +60,7 @@ def to_qp(problem: SlotProblem) -> QP:
     elastic = problem.load_cost is not None
     load, load_cost = take(problem.load), take(problem.load_cost) if elastic else zeros
     limited = problem.unserved_price is not None
+    lost = zeros if problem.loss_price is None else take(problem.loss_price)
     unserved = float(present(problem.unserved_price)) if limited else 0.0
     buy, sell = float(problem.price_buy), float(problem.price_sell)
 
@@ -74,7 +75,7 @@ def to_qp(problem: SlotProblem) -> QP:
         "sell": (zeros, -sell * ones, zeros, take(problem.sell_max) if limited else free),
         "unserved": (zeros, (buy + unserved) * ones, zeros, free if limited else zeros),
         "spilled": (zeros, (unserved - sell) * ones, zeros, free if limited else zeros),
-        "injection": (zeros, zeros, -free, free),
+        "injection": (zeros, lost, -free, free),
     }
     for k, seat in enumerate(seats):
         groups |= {f"vehicle{k}_{name}": group for name, group in seat.groups.items()}

@@ -173,7 +173,7 @@ def _retry(task: Task, lane: _Lane, secured: Secured) -> _Lane:
     community = task.model.community(task.community, lane.carry)
     posed = _as_posed(secured.problem, lane.secure)
     found = present(secured.check)
-    problem = secure.mended(community, posed, found.rows, secured.rounds)
+    problem = secure.mend(community, posed, found.mended, secured.rounds)
     warm = solvers.warm(problem, task.solver, secured.outcome.state)
     return lane._replace(
         posed=_apart(lane.posed._replace(problem=problem)),

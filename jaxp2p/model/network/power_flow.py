@@ -156,17 +156,27 @@ def power_flows(
 
 
 def flow_of(
-    network: Network, base: Base, active: Values, support: Values | None = None, droop: Droop | None = None
+    network: Network,
+    base: Base,
+    active: Values,
+    support: Values | None = None,
+    droop: Droop | None = None,
+    *,
+    start: Flow | None = None,
 ) -> Flow:
     """The AC power flow with (..., B) kW injected beside what `base` holds.
 
-    support: (..., B) kvar that inverters give, whatever the voltage; droop: those that answer to it.
+    support: (..., B) kvar that inverters give, whatever the voltage; droop: those that answer to it. start:
+    an earlier flow, of one slot.
     """
     at_bus, reactive = present(base.active_bus) + active, present(base.reactive_bus)
     if support is not None:
         reactive = reactive + support
-    flows = power_flow if at_bus.ndim == 1 else power_flows
-    flow = flows(network, at_bus, reactive, dependent=base.dependent, droop=droop)
+    options: dict[str, Any] = {"dependent": base.dependent, "droop": droop}
+    if at_bus.ndim == 1:
+        flow = power_flow(network, at_bus, reactive, start=start, **options)
+    else:
+        flow = power_flows(network, at_bus, reactive, **options)
     return flow if support is None else flow._replace(support=support)
 
 

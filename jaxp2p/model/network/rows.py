@@ -59,6 +59,7 @@ class Feeder:
     voltage_bus: Array  # (Rv,) int32, bus of every voltage row (these come first)
     flow_branch: Array  # (Rl,) int32, branch of every branch row
     rounds: int = static(default=1)  # a slot is cleared so often at most, until its AC power flow is inside
+    marginal: bool = static(default=False)  # the market prices the losses that an injection makes
 
     @property
     def rows(self) -> int:
@@ -174,6 +175,7 @@ class NoRows:
 
     rows: ClassVar[int] = 0
     rounds: ClassVar[int] = 1
+    marginal: ClassVar[bool] = False
     count: ClassVar[np.ndarray] = np.zeros(0)
     matrix: ClassVar[np.ndarray] = np.zeros((0, 0))
     scale: ClassVar[np.ndarray] = np.zeros(0)
@@ -235,12 +237,17 @@ class NoRows:
 
 
 def controllable_rows(
-    network: Network, bus: np.ndarray, flexible: np.ndarray, dtype: np.dtype, rounds: int = 1
+    network: Network,
+    bus: np.ndarray,
+    flexible: np.ndarray,
+    dtype: np.dtype,
+    rounds: int = 1,
+    marginal: bool = False,
 ) -> Feeder | NoRows:
     """The rows of these homes, over the buses with a flexible home, scaled.
 
-    rounds: see `Feeder`. No rows where nothing between the homes and the slack could bind. bus (N,) int,
-    flexible (N,) bool. Rows that no flexible home can move are left out: nothing that the market decides
+    rounds, marginal: see `Feeder`. No rows where nothing between the homes and the slack could bind. bus (N,)
+    int, flexible (N,) bool. Rows that no flexible home can move are left out: nothing that the market decides
     could help them, and the run reports their violations all the same.
     """
     buses, count = np.unique(bus[flexible], return_counts=True)
@@ -263,4 +270,5 @@ def controllable_rows(
         voltage_bus=jnp.asarray(voltage_bus, jnp.int32),
         flow_branch=jnp.asarray(flow_branch, jnp.int32),
         rounds=rounds,
+        marginal=marginal,
     )
