@@ -4,7 +4,8 @@ Nobody else states either. `simulation`, `studies`, `scenarios`, `hindsight` and
 for a state and the `Feeder` for rows; solvers see rows only.
 """
 
-from jaxp2p.model.network.law import Base, Network, State, VoltageDependent, on_host, radial_matrices
+from jaxp2p.model.network.law import Base, Network, State, VoltageDependent, on_host
+from jaxp2p.model.network.paths import Matrices, Sweeps, paths_of, radial_matrices
 from jaxp2p.model.network.power_flow import (
     Flow,
     flow_of,
@@ -34,10 +35,12 @@ __all__ = [
     "Flow",
     "FlowStatus",
     "Limits",
+    "Matrices",
     "Network",
     "NoRows",
     "Pi",
     "State",
+    "Sweeps",
     "Tree",
     "VoltageDependent",
     "ac_violated",
@@ -45,6 +48,7 @@ __all__ = [
     "flow_of",
     "on_host",
     "overload_of",
+    "paths_of",
     "power_flow",
     "power_flows",
     "radial_matrices",

@@ -10,20 +10,19 @@ the rating |P + jQ| <= S is the exact interval |P| <= sqrt(S^2 - Q^2).
 Shunts and loads that go with the voltage count as constant power, with what they take at 1 p.u. A transformer
 off its nominal ratio scales all that is behind it (`tree.py`): with k_n the voltage of bus n over that of the
 slack when nothing flows, v_n = k_n^2 (v0^2 + ...) with impedances as the slack sees them. `power_flow` is the
-AC power flow of the same network.
+AC power flow of the same network. `paths.py` has the sums, with and without matrices.
 """
 
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.lax import Precision
 
 from jaxp2p._pytree import record, static
 from jaxp2p.model.devices.arrays import Values, namespace
-from jaxp2p.model.network.tree import Tree, rooted
+from jaxp2p.model.network.paths import Matrices, Sweeps
+from jaxp2p.model.network.tree import Tree
 
 T = TypeVar("T")
 
@@ -74,10 +73,7 @@ class Network:
     The methods take and give NumPy or JAX arrays, with any leading axes; `on_host` makes NumPy leaves.
     """
 
-    resistance: Array  # (B, B) p.u. voltage squared per kW: the R of the formula; row and column 0 are 0;
-    # rows: whose voltage, columns: where injected; symmetric without off-nominal ratios
-    reactance: Array  # (B, B) p.u. voltage squared per kvar
-    downstream: Array  # (L, B) 1 where the bus lies downstream of the branch
+    paths: Matrices | Sweeps  # the sums of the formula
     slack_voltage: Array  # () p.u.
     voltage_min: Array  # (B,) p.u.
     voltage_max: Array  # (B,) p.u.
@@ -150,12 +146,11 @@ class Network:
 
     def _rise(self, active: Values, reactive: Values | None = None) -> Values:
         """(..., B) p.u.^2 that injections add to the squared voltages."""
-        moved = _times(active, self.resistance.T)
-        return 2 * (moved if reactive is None else moved + _times(reactive, self.reactance.T))
+        return 2 * self.paths.rise(active, reactive)
 
     def _flow(self, power: Values) -> Values:
         """(..., L): what flows through every branch, of injections (..., B)."""
-        return _times(power, self.downstream.T)
+        return self.paths.through(power)
 
     def _spread(self, limits: Values, like: Values) -> Values:
         return limits.reshape((1,) * (like.ndim - 1) + limits.shape)
@@ -165,26 +160,3 @@ def on_host(part: T) -> T:
     """A record or tuple of arrays as NumPy arrays, its real numbers in float64."""
     whole = lambda x: np.asarray(x, None if np.issubdtype(x.dtype, np.integer) else float)
     return jax.tree.map(whole, part)
-
-
-def _times(power: Values, matrix: Values) -> Values:
-    if namespace(power, matrix) is np:
-        return power @ matrix
-    return jnp.matmul(power, matrix, precision=Precision.HIGHEST)
-
-
-def radial_matrices(
-    tail: np.ndarray, head: np.ndarray, resistance: np.ndarray, reactance: np.ndarray, buses: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """R, X (B, B) and downstream incidence (L, B) of a tree rooted at bus 0.
-
-    `tail`, `head` (L,) are the two ends of every branch in any order; the branches must form a spanning
-    tree (the validation of the tables sees to that). Impedances in any unit per kW; R and X inherit it.
-    """
-    near, far, order = rooted(tail, head, buses)
-    path = np.zeros((buses, len(tail)), bool)  # branches between the slack and every bus
-    for branch in order:
-        path[far[branch]] = path[near[branch]]
-        path[far[branch], branch] = True
-    weights = path.astype(float)
-    return (weights * resistance) @ weights.T, (weights * reactance) @ weights.T, weights.T
