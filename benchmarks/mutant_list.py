@@ -638,8 +638,8 @@ STUDY = (
     _mutant(
         "engine_voltage",
         "model/network/law.py",
-        "return 2 * (moved if",
-        "return (moved if",
+        "return 2 * self.paths.rise(active, reactive)",
+        "return self.paths.rise(active, reactive)",
         PAPER_SLOT,
         "half of what an injection does to a voltage",
     ),

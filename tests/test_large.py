@@ -1,5 +1,6 @@
 """Networks of many buses: sums up and down the tree in place of matrices give the same, to rounding."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -7,8 +8,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxp2p.model.network import Matrices, Network, Pi, Sweeps, controllable_rows, on_host, paths_of, tree_of
+from jaxp2p.model import build
+from jaxp2p.model.network import (
+    Matrices,
+    Network,
+    Pi,
+    Sweeps,
+    controllable_rows,
+    impedance,
+    on_host,
+    paths,
+    paths_of,
+    tree_of,
+)
 from jaxp2p.model.network.tree_rows import TreeRows
+from jaxp2p.runs.runner import check_foresight, make_policies, penalties_of, run
+from jaxp2p.runs.verification import check_size
+from jaxp2p.simulation.forward import simulate
+from jaxp2p.slot.admm.method import ADMM
+from jaxp2p.slot.newton.method import Newton
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 BUSES, MEMBERS = 400, 700
@@ -103,3 +121,122 @@ def test_products_have_derivatives_and_batches(pair):
     many = jnp.stack([at_bus, -at_bus, 2 * at_bus])
     found = jax.vmap(lambda x: swept.values(x, none))(many)
     np.testing.assert_allclose(found, jax.vmap(lambda x: dense.values(x, none))(many), rtol=1e-9, atol=1e-9)
+
+
+def test_a_market_of_nobody_behind_its_limits_has_no_rows(pair):
+    """Homes at the slack move nothing."""
+    bus, flexible = np.zeros(3, int), np.ones(3, bool)
+    assert [controllable_rows(grid, bus, flexible, np.dtype(float)).rows for grid in pair] == [0, 0]
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """One community of 1,000 buses near its limits, with matrices and without, and its horizon of each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        from rivals.large import large_tables
+
+        tables = large_tables(1000, 1500, start="2016-07-04 12:00", days=2 / 96, pv_scale=2.5)
+        found = []
+        for largest in (1000, impedance.ONE_MATRIX):
+            patch.setattr(impedance, "ONE_MATRIX", largest)
+            community = build.build_community(tables, market="pool", secure=True, dtype="float64")
+            found.append((community, build.build_horizon(community, tables)))
+    (dense, _), (swept, _) = found
+    assert isinstance(dense.network.paths, Matrices) and isinstance(swept.network.paths, Sweeps)
+    return found
+
+
+def test_a_community_has_the_same_horizon_and_rows(cases):
+    (dense, horizon), (swept, other) = cases
+    for ours, theirs in zip(*map(jax.tree.leaves, (other, horizon)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+    assert swept.feeder.names(swept.network) == dense.feeder.names(dense.network)
+    for ours, theirs in zip(
+        swept.feeder.limits(swept.network, other.grid_base),
+        dense.feeder.limits(dense.network, horizon.grid_base),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_slots_are_cleared_alike(cases):
+    """Secure in AC, with limits that bind: what everybody does and pays, to 1e-9 of what there is."""
+    found = []
+    for community, horizon in cases:
+        policy, penalties = make_policies(community, horizon)["lyapunov"], penalties_of(horizon)
+        solver = Newton(eps_gap=1e-9)
+        found.append(jax.jit(simulate)(community, horizon, penalties, policy, solver)[1])
+    dense, swept = found
+    assert np.ptp(np.asarray(dense.nodal_price - dense.market_price), axis=1).min() > 0.01
+    assert (np.asarray(dense.status) == 0).all() and (np.asarray(dense.rounds) == 2).all()
+    for name in ("injection", "nodal_price", "market_price", "charge", "status", "iterations"):
+        ours, theirs = getattr(swept, name), getattr(dense, name)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.slow
+def test_derivatives_are_alike(cases):
+    """Of the cost by the power of every plant, through the rows at work."""
+    found = []
+    for community, horizon in cases:
+        policy, penalties = make_policies(community, horizon)["no_storage"], penalties_of(horizon)
+        given, first = (penalties, policy, Newton(eps_gap=1e-9)), horizon.slice(0, 1)
+        linear = community.with_linear_network()
+
+        def cost(pv, linear=linear, first=first, given=given):
+            return jnp.sum(simulate(linear, replace(first, pv=pv), *given, adjoint="implicit")[1].cost)
+
+        found.append(jax.jit(jax.grad(cost))(first.pv))
+    assert np.abs(found[0]).max() > 0.01
+    np.testing.assert_allclose(*found, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_admm_clears_a_large_network_too(cases):
+    """With the rows at work made of the tree: within its tolerance of what Newton's method finds."""
+    _, (community, horizon) = cases
+    policy, penalties = make_policies(community, horizon)["no_storage"], penalties_of(horizon)
+    cost = []
+    for solver in (Newton(), ADMM()):
+        done = jax.jit(simulate)(community.with_linear_network(), horizon, penalties, policy, solver)[1]
+        assert (np.asarray(done.status) == 0).all()
+        cost.append(np.asarray(done.cost).sum(1))
+    np.testing.assert_allclose(*cost, rtol=2e-3)
+
+
+def test_what_needs_the_whole_matrix_is_refused_in_words(cases, monkeypatch):
+    (dense, _), (swept, _) = cases
+    monkeypatch.setattr(paths, "MOST_NUMBERS", 100_000)
+    rows = swept.feeder.rows
+    with pytest.raises(ValueError, match=f"{rows:,} network rows over 1,500 members would be a matrix of"):
+        swept.feeder.response(1500)
+    with pytest.raises(ValueError, match="the reference solvers are for smaller networks"):
+        np.asarray(swept.feeder.matrix)
+    with pytest.raises(ValueError, match="what 1,000 buses do to each other's voltages would be a matrix of"):
+        swept.network.paths.matrices()
+    with pytest.raises(ValueError, match="no solver of others can be asked"):
+        check_size(swept)
+    with pytest.raises(ValueError, match=r"perfect foresight: .* leave it out"):
+        check_foresight(["perfect_foresight"], swept, "on")
+    check_foresight(["perfect_foresight"], swept, "auto")
+    check_foresight(["perfect_foresight"], dense, "on")
+    assert not dense.feeder.no_response(1500)
+    none = replace(swept, feeder=swept.without_network().feeder)
+    assert not none.feeder.no_response(1500)
+
+
+@pytest.mark.slow
+def test_a_run_leaves_perfect_foresight_out_and_says_why(cases, monkeypatch):
+    community, horizon = cases[1]
+    monkeypatch.setattr(paths, "MOST_NUMBERS", 100_000)
+    done = run(
+        community,
+        horizon,
+        policies=["no_storage", "perfect_foresight"],
+        foresight_mode="auto",
+        lower_bound=False,
+    )
+    assert list(done.trajectories) == ["no_storage"]
+    assert "would be a matrix of" in done.left_out and "capture is not known" in done.left_out

@@ -24,6 +24,7 @@ from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import UNSOLVED
 from jaxp2p.runs.runner import (
     check_end_value,
+    check_foresight,
     make_policies,
     penalties_of,
     policy_names,
@@ -108,7 +109,7 @@ def make_study(
     the policy "tuned"; it counts first_slot_of_week from midnight of a Monday, and the days of every scenario
     from there, whatever days they are drawn from.
     Raises ValueError for unknown policies, where scenarios cannot be that long, for a controller made for
-    another slot length, and for prices that cannot be.
+    another slot length, for prices that cannot be, and for a network too large for perfect foresight.
     """
     require_match(community, horizon)
     usual = policy_names(community)
@@ -120,6 +121,7 @@ def make_study(
         raise ValueError(f"a scenario of {slots} slots cannot be made from {horizon.slots}: use bootstrap")
     known, own = make_policies(community, horizon), tuned_policy(controller, horizon)
     check_end_value(terminal_price)
+    check_foresight(names if foresight_sample else (), community, "on")
     if terminal_price is None:
         terminal_price = suggest_terminal_price(community, horizon)
     return Study(

@@ -93,7 +93,8 @@ class Sweeps:
     def matrices(self) -> Matrices:
         """The three matrices, on the host. Raises ValueError where they are too large for any use."""
         size = self.blocks.found.shape[0]
-        refuse_above_most(size, size, f"the resistances between all pairs of {size:,} buses")
+        if words := too_large(size, size, f"what {size:,} buses do to each other's voltages"):
+            raise ValueError(f"{words}: of a large network only single rows are known")
         one = np.eye(size, dtype=self.squared.dtype)
         none = np.zeros_like(one)
         return Matrices(
@@ -139,13 +140,12 @@ def radial_matrices(
     return (weights * resistance) @ weights.T, (weights * reactance) @ weights.T, weights.T
 
 
-def refuse_above_most(rows: int, columns: int, name: str) -> None:
-    """Raises ValueError for a matrix of more than MOST_NUMBERS numbers; name: what it is, in words."""
-    if rows * columns > MOST_NUMBERS:
-        raise ValueError(
-            f"{name} are a matrix of {rows * columns * 8 / 2**30:,.1f} GiB: too large for this network; "
-            "the pool's own solver does without"
-        )
+def too_large(rows: int, columns: int, name: str) -> str:
+    """What to say of a matrix of more than MOST_NUMBERS numbers, called `name`; empty where it is smaller."""
+    if rows * columns <= MOST_NUMBERS:
+        return ""
+    size, most = (numbers * 8 / 2**30 for numbers in (rows * columns, MOST_NUMBERS))
+    return f"{name} would be a matrix of {size:,.1f} GiB ({most:g} GiB are the most)"
 
 
 def _times(power: Values, matrix: Values) -> Values:

@@ -16,7 +16,7 @@ from jax.lax import Precision
 from jaxp2p._pytree import record, static
 from jaxp2p.model.devices.arrays import Values, namespace
 from jaxp2p.model.network.law import Base, Network, on_host
-from jaxp2p.model.network.paths import MOST_NUMBERS, Sweeps, refuse_above_most
+from jaxp2p.model.network.paths import Sweeps, too_large
 from jaxp2p.model.network.power_flow import Flow
 from jaxp2p.model.network.tree_rows import TreeRows
 
@@ -98,16 +98,18 @@ class Feeder:
     def response(self, homes: int) -> np.ndarray:
         """(R, N) float64, on the host: kW in every row per kW that a home injects.
 
-        Raises ValueError where a large network has too many rows and homes for that, see `responds`.
+        Raises ValueError where a large network has too many rows and homes for that, see `no_response`.
         """
-        if not self.responds(homes):
-            refuse_above_most(self.rows, homes, f"{self.rows:,} network rows over {homes:,} members")
+        if words := self.no_response(homes):
+            raise ValueError(words)
         own = on_host(self)
         return np.asarray(np.asarray(own.matrix)[:, own.group] * own.flexible)
 
-    def responds(self, homes: int) -> bool:
-        """Whether there is a `response`: it is small enough for the program of a whole horizon."""
-        return not isinstance(self.matrix, TreeRows) or self.rows * homes <= MOST_NUMBERS
+    def no_response(self, homes: int) -> str:
+        """Why a large network has no `response`, in words; empty where there is one."""
+        if not isinstance(self.matrix, TreeRows):
+            return ""
+        return too_large(self.rows, homes, f"{self.rows:,} network rows over {homes:,} members")
 
     def limits(self, network: Network, base: Base) -> Limits:
         """Of one slot or of many, from its base values.
@@ -211,9 +213,9 @@ class NoRows:
         """(0, N)."""
         return np.zeros((0, homes))
 
-    def responds(self, homes: int) -> bool:
-        """There is."""
-        return True
+    def no_response(self, homes: int) -> str:
+        """There is one."""
+        return ""
 
     def rows_of(self, chosen: Array) -> Array:
         """(K, 0)."""

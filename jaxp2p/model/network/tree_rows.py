@@ -11,7 +11,7 @@ from jax import Array
 
 from jaxp2p._pytree import record
 from jaxp2p.model.devices.arrays import Values, namespace
-from jaxp2p.model.network.paths import Sweeps, refuse_above_most
+from jaxp2p.model.network.paths import Sweeps, too_large
 
 
 @record
@@ -52,7 +52,8 @@ class TreeRows:
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         """The matrix, on the host. Raises ValueError where it is too large for any use."""
         rows, buses = self.shape
-        refuse_above_most(rows, buses, f"{rows:,} network rows over {buses:,} buses")
+        if words := too_large(rows, buses, f"{rows:,} network rows over {buses:,} buses"):
+            raise ValueError(f"{words}: the reference solvers are for smaller networks")
         matrix = np.asarray(self.transposed(np.eye(rows, dtype=self.weight.dtype)))
         return matrix if dtype is None else matrix.astype(dtype)
 
