@@ -24,9 +24,11 @@ from jaxp2p.model.network import (
 from jaxp2p.model.network.tree_rows import TreeRows
 from jaxp2p.runs.runner import check_foresight, make_policies, penalties_of, run
 from jaxp2p.runs.verification import check_size
+from jaxp2p.simulation import forward
 from jaxp2p.simulation.forward import simulate
 from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.newton.method import Newton
+from jaxp2p.slot.solvers import scale_tolerances
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 BUSES, MEMBERS = 400, 700
@@ -191,6 +193,21 @@ def test_derivatives_are_alike(cases):
         found.append(jax.jit(jax.grad(cost))(first.pv))
     assert np.abs(found[0]).max() > 0.01
     np.testing.assert_allclose(*found, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_compiling_beforehand_takes_no_iterations_and_leaves_nothing_to_compile(cases):
+    """With infinite tolerances ADMM would look in vain for the prices of limits that bind."""
+    community, horizon = cases[1]
+    policy, penalties = make_policies(community, horizon)["no_storage"], penalties_of(horizon)
+    given = penalties, policy, ADMM()
+    forward.compile_pieces(community, horizon, *given)
+    programs = forward._start._cache_size(), forward._advance._cache_size()
+    forward.simulate_in_pieces(community, horizon, *given)
+    free = replace(community, network=community.network.unlimited())
+    done = forward.simulate_in_pieces(free, horizon, penalties, policy, scale_tolerances(ADMM(), np.inf))
+    assert done.iterations.max() <= 2 * ADMM().check_every
+    assert (forward._start._cache_size(), forward._advance._cache_size()) == programs
 
 
 @pytest.mark.slow

@@ -196,7 +196,7 @@ _compiled: WeakKeyDictionary[Study, set[int]] = WeakKeyDictionary()  # batch siz
 def _compile(study: Study, numbers: np.ndarray) -> float:
     """Seconds that it took to compile the programs of this batch size, 0 where they were there already.
 
-    Tolerances are leaves: with infinite ones a program is compiled and runs in no time.
+    Tolerances and limits are leaves: see `simulation.forward.compile_pieces`.
     """
     sizes = _compiled.setdefault(study, set())
     # one program serves all policies of a structure; a tuned one and anybody's own have theirs
@@ -206,8 +206,10 @@ def _compile(study: Study, numbers: np.ndarray) -> float:
         return 0.0
     begin = time.perf_counter()
     for policy in programs.values():
-        task = study.task(policy)
-        _batch(study, replace(task, solver=scale_tolerances(task.solver, jnp.inf)), numbers)
+        task, network = study.task(policy), study.community.network
+        free = replace(study.community, network=network.unlimited())
+        loose = scale_tolerances(task.solver, jnp.inf)
+        _batch(study, replace(task, community=free, solver=loose), numbers)
     sizes.add(len(numbers))
     return time.perf_counter() - begin
 

@@ -13,9 +13,11 @@ slack when nothing flows, v_n = k_n^2 (v0^2 + ...) with impedances as the slack 
 AC power flow of the same network. `paths.py` has the sums, with and without matrices.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -25,6 +27,7 @@ from jaxp2p.model.network.paths import Matrices, Sweeps
 from jaxp2p.model.network.tree import Tree
 
 T = TypeVar("T")
+WIDEST, STRONGEST = 10, 1e9  # p.u., kVA
 
 
 class VoltageDependent(NamedTuple):
@@ -92,6 +95,16 @@ class Network:
     def branches(self) -> int:
         """L."""
         return self.rating.shape[0]
+
+    def unlimited(self) -> "Network":
+        """The same, limits being leaves, with those that nothing reaches."""
+        wide = lambda limit, value: jnp.full_like(limit, value)
+        return replace(
+            self,
+            voltage_min=wide(self.voltage_min, 0),
+            voltage_max=wide(self.voltage_max, WIDEST),
+            rating=wide(self.rating, STRONGEST),
+        )
 
     def at_buses(self, values: Values, bus: Values) -> Values:
         """(..., B): the sums of values (..., N) over the homes at every bus; bus (N,) is where they are."""
