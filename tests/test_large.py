@@ -1,5 +1,8 @@
 """Networks of many buses: sums up and down the tree in place of matrices give the same, to rounding."""
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,3 +260,16 @@ def test_a_run_leaves_perfect_foresight_out_and_says_why(cases, monkeypatch):
     )
     assert list(done.trajectories) == ["no_storage"]
     assert "would be a matrix of" in done.left_out and "capture is not known" in done.left_out
+
+
+@pytest.mark.slow
+def test_the_benchmark_has_a_line_per_stage(tmp_path):
+    out = tmp_path / "lines.jsonl"
+    command = [sys.executable, str(BENCHMARKS / "bench_large.py"), "--buses", "300", "--members", "400"]
+    command += ["--slots", "2", "--policies", "no_storage", "--out", str(out)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    lines = {line["stage"]: line for line in map(json.loads, out.read_text().splitlines())}
+    assert list(lines)[-2:] == ["figures", "lower bound"] and lines["build the community"]["rows"] > 300
+    clear = lines["clear"]
+    assert (clear["unsolved"], clear["violated"], clear["no_power_flow"], clear["slots"]) == (0, 0, 0, 2)
+    assert all(line["seconds"] > 0 and line["peak_gib"] > 0 for line in lines.values())
