@@ -69,8 +69,8 @@ def lines_of(name: str, policies: list[str], days: float):
     import jaxp2p as jp
     from jaxp2p.model.network import ac_violated, on_host
     from jaxp2p.runs.runner import make_policies, penalties_of
+    from jaxp2p.simulation.flows import power_flow_of
     from jaxp2p.simulation.forward import simulate_in_pieces
-    from jaxp2p.simulation.secure import power_flow_of
     from jaxp2p.slot.solvers import choose_solver
     from jaxp2p.slot.status import Status
 
@@ -96,7 +96,9 @@ def lines_of(name: str, policies: list[str], days: float):
                 begin = time.process_time()
                 simulate_in_pieces(*given)
                 taken.append(time.process_time() - begin)
-            flow = power_flow_of(community, base, np.asarray(done.injection, float))
+            flow = power_flow_of(
+                community, base, *(np.asarray(x, float) for x in (done.injection, done.pv_used))
+            )
             beyond = community.network.beyond(flow.voltage).max(1)
             over = np.maximum(flow.loading.max(1, initial=0) - 1, 0)
             violated, status, rounds = (

@@ -287,9 +287,11 @@ def limits(community: Community, horizon: Horizon, slot: int):
         yield -row / scale, (base - low) / scale
 
 
-def idle_flow(community, base, injection):
+def idle_flow(community, base, injection, pv_used):
     """A power flow at rest: the network of the village has no impedances of its own."""
     slots, network = len(injection), community.network
     volts, loading = np.ones((slots, network.buses)), np.zeros((slots, network.branches))
     nothing = np.zeros(slots)
-    return SimpleNamespace(voltage=volts, loading=loading, losses=nothing, status=nothing.astype(int))
+    return SimpleNamespace(
+        voltage=volts, loading=loading, losses=nothing, status=nothing.astype(int), support=None
+    )

@@ -117,6 +117,7 @@ def flow() -> SimpleNamespace:
         loading=_rows([0.52, 0.21], [1.06, 0.42], [1.27, 1.61], [0.77, 1.002]),
         losses=_rows(0.16, 0.34, 0.72, 0.2),
         status=np.array([0, 0, 0, 0]),
+        support=None,
     )
 
 

@@ -34,11 +34,13 @@ COMMUNITY, HORIZON, RUN = paper.community(), paper.horizon(), paper.run()
 def idle_network():
     """Nothing here is about the grid, and the village on paper has no impedances."""
 
-    def flow(community, base, injection):
+    def flow(community, base, injection, pv_used):
         slots, network = len(injection), community.network
         nothing = np.zeros(slots)
         loading, volts = np.zeros((slots, network.branches)), np.ones((slots, network.buses))
-        return SimpleNamespace(voltage=volts, loading=loading, losses=nothing, status=nothing.astype(int))
+        return SimpleNamespace(
+            voltage=volts, loading=loading, losses=nothing, status=nothing.astype(int), support=None
+        )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grid, "power_flow_of", flow)

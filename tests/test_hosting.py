@@ -140,7 +140,8 @@ def test_the_capacity_of_a_linear_market_is_where_too_much_is_curtailed(case):
 def test_what_nobody_curtails_is_fed_in_but_within_the_connection(case):
     """A market that curtailed all: without control 1.5 x 5 x (0, 0.5, 1, 0.8) kW are there, less 1 kW."""
     homes = replace(case.community.prosumers, sell_max=jnp.array([5.5]))
-    community, horizon = on_host(replace(case.community, prosumers=homes)), scaled(case.horizon, 1.5)
+    community = on_host(replace(case.community, prosumers=homes))
+    _, horizon = scaled(community, case.horizon, 1.5)
     idle = SimpleNamespace(
         injection=np.full((SLOTS, 1), -LOAD), pv_used=np.zeros((SLOTS, 1)), status=np.zeros(SLOTS, int)
     )
@@ -174,8 +175,12 @@ def test_the_bisection_finds_the_border_and_its_ends():
 
 def test_scaled_slots_are_those_of_scaled_plants():
     cases = (load_case("rural1", pv_scale=scale) for scale in (1, 2.5))
-    one, two = (jp.build(tables, days=0.25, start="2016-07-04T10:00") for tables in cases)
-    again = scaled(one.horizon, 2.5)
+    options = {"days": 0.25, "start": "2016-07-04T10:00", "reactive": "cos_phi"}
+    one, two = (jp.build(tables, **options) for tables in cases)
+    larger, again = scaled(one.community, one.horizon, 2.5)
+    for name in ("rating", "power", "cos_phi"):
+        found, expected = (getattr(c.prosumers.inverters, name) for c in (larger, two.community))
+        np.testing.assert_allclose(found, expected, rtol=0.06 if name != "power" else 1e-6)  # of another size
     np.testing.assert_allclose(again.pv, two.horizon.pv, rtol=1e-6)
     for name in ("load", "voltage_base", "flow_base", "active_base", "reactive_base"):
         np.testing.assert_array_equal(getattr(again, name), getattr(two.horizon, name))

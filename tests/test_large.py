@@ -74,7 +74,9 @@ def test_states_are_those_of_the_matrices(pair, kind, lead):
     p, q, more = (kind(x) for x in rng.normal(size=(3, *lead, BUSES)))
     dense, swept = ((on_host(grid) if kind is np.asarray else grid) for grid in pair)
     found = [grid.base(p, q, slack_voltage=1.01) for grid in (swept, dense)]
-    found = [(base, grid.state(base, more)) for base, grid in zip(found, (swept, dense), strict=True)]
+    found = [
+        (base, grid.state(base, more), grid.lift(q)) for base, grid in zip(found, (swept, dense), strict=True)
+    ]
     for ours, theirs in zip(*map(jax.tree.leaves, found), strict=True):
         assert isinstance(ours, np.ndarray) == (kind is np.asarray)
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)

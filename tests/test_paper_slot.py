@@ -165,7 +165,11 @@ def test_every_series_that_a_study_keeps_of_a_slot():
         base=Base(row(1, 1.0404 - 0.003, 1.21 + 0.00125), row(9, -4), row(6, 0)),
         plugged=None,
         flow=SimpleNamespace(
-            voltage=row(1, 0.9, 1.065), loading=row(1.03, 0.7), losses=jnp.array(0.25), status=jnp.array(1)
+            voltage=row(1, 0.9, 1.065),
+            loading=row(1.03, 0.7),
+            losses=jnp.array(0.25),
+            status=jnp.array(1),
+            support=None,
         ),
         unserved_price=posed.unserved_price,
         row_price=posed.row_penalty,

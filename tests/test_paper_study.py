@@ -131,6 +131,7 @@ def test_every_series_of_perfect_foresight(monkeypatch):
         loading=_rows([0.2, 0.4], [1.5, 0.3], [0, 1.002], [0.1, 0.1]),
         losses=np.array([0.1, 0.2, 0.3, 0.4]),
         status=np.array([0, 0, 2, 1]),
+        support=None,
     )
     monkeypatch.setattr(study_run, "power_flow_of", lambda *given: flow)
     penalties = SimpleNamespace(row=np.array(5.0), unserved=np.array(10.0))

@@ -23,6 +23,8 @@ PROSUMERS = {
     "load_kvar": [0.4, 0.5],
     "pv_profile": ["sun", ""],
     "pv_kw": [6.0, 0],
+    "inverter_kva": [6.4, 1],
+    "least_cos_phi": [0.8, 0.9],
     "battery_kwh": [10.0, 0],
     "battery_min_kwh": [1.0, 0],
     "battery_start_kwh": [5.0, 0],
@@ -119,7 +121,17 @@ def test_every_column_of_the_members(community):
     # half is lost in 24 hours: 0.5^(1/48) is kept in half an hour
     np.testing.assert_allclose(battery.retention, [1, 0.985663199], rtol=1e-8)
     assert set(cells) | {"retention"} == set(battery.__dict__)
-    assert set(fields) | {"bus", "battery", "vehicles", "elastic", "limited", "ids"} == set(homes.__dict__)
+    others = {"bus", "battery", "vehicles", "inverters", "elastic", "limited", "ids"}
+    assert set(fields) | others == set(homes.__dict__) and homes.inverters is None
+
+
+def test_every_column_of_the_inverters(tables):
+    """B has no PV, so it has none."""
+    options = {"reactive": "volt_var", "volt_var": (0.92, 0.98, 1.02, 1.08), "secure": True}
+    found = build_community(tables, dtype="float64", **options).prosumers.inverters
+    for name, values in {"rating": [0, 6.4], "power": [0, 6], "cos_phi": [1, 0.8]}.items():
+        close(getattr(found, name), values)
+    assert (found.rule, found.curve) == ("volt_var", (0.92, 0.98, 1.02, 1.08))
 
 
 def test_every_column_of_buses_and_lines(community):

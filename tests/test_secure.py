@@ -13,8 +13,8 @@ from jaxp2p.model.network import AC_LOADING, on_host
 from jaxp2p.runs.runner import make_policies, penalties_of
 from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.simulation import secure
+from jaxp2p.simulation.flows import power_flow_of
 from jaxp2p.simulation.forward import Schedule, simulate_in_pieces, slots
-from jaxp2p.simulation.secure import power_flow_of
 from jaxp2p.simulation.step import at_start, pose
 from jaxp2p.slot import solvers
 from jaxp2p.slot.newton.method import Newton
@@ -40,7 +40,9 @@ def cleared(case, horizon, policy="lyapunov", **options):
 def loading(case, horizon, done):
     """(T,) of the fullest branch in AC, in float64 on the host."""
     community, base = on_host(case.community), on_host(horizon.grid_base)
-    return power_flow_of(community, base, np.asarray(done.injection, float)).loading.max(1)
+    return power_flow_of(
+        community, base, *(np.asarray(x, float) for x in (done.injection, done.pv_used))
+    ).loading.max(1)
 
 
 def narrowed(network, share):
@@ -113,7 +115,9 @@ def test_engines_and_runs_agree_slot_by_slot():
             np.testing.assert_allclose(series.import_kw[scenario], run.buy.sum(1), atol=2e-2)
         assert np.max(series.ac_loading_violation) <= AC_LOADING
         losses = power_flow_of(
-            on_host(case.community), on_host(horizon.grid_base), np.asarray(run.injection, float)
+            on_host(case.community),
+            on_host(horizon.grid_base),
+            *(np.asarray(x, float) for x in (run.injection, run.pv_used)),
         ).losses
         np.testing.assert_allclose(series.ac_losses_kw[0], losses, atol=1e-3)
 

@@ -39,11 +39,13 @@ def hosting(source: Source, options: Options) -> int:
     with RunProgress((), 0, quiet=options.quiet) as progress:
         progress.say("reading the community")
         tables = load(source)
-        from jaxp2p.data import local_time
+        from jaxp2p.data import check, local_time
 
         record = {"what": "hosting"} | places.made_from(source, options)
         out, moved = target_folder(source, options, local_time(tables), record, suffix="-hosting")
+        from jaxp2p.model.build import inverters_of
         from jaxp2p.model.chosen import build_both, first_slot_of_week, use_dtype
+        from jaxp2p.model.network import VDE_4105
 
         use_dtype(options.dtype)
         from jaxp2p.report.hosting import Hosted
@@ -58,6 +60,7 @@ def hosting(source: Source, options: Options) -> int:
         found = runs.hosting(
             community,
             horizon,
+            inverters=inverters_of(check(tables), "volt_var", VDE_4105, options.dtype),
             ways=names,
             **pick(Hosting, options),
             solver=options.solver,

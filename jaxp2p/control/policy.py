@@ -399,7 +399,7 @@ def slot_problem(
         decision = _decide_own(policy, community, slot, energy, slot_of_week, memory)
     else:
         decision = _decide(policy, community, slot, energy, slot_of_week, memory, charging)
-    rows = community.feeder.limits(community.network, slot.grid_base)
+    rows = community.feeder.limits(community.network, slot.grid_base, community.reach(slot.pv))
     return SlotProblem(
         slot_hours=dt,
         price_buy=slot.price_buy,

@@ -1,7 +1,6 @@
 """Ways of operating a community, whose hosting capacities are set side by side (`runs.hosting`). No arrays.
 
-A new one, inverters with a Volt-VAR curve say, is an entry here, and in `runs.hosting` what becomes of the
-community under it.
+A new one is an entry here, and in `runs.hosting` what becomes of the community under it.
 """
 
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ class Way:
     limits: str
     colour: str
     all_fed_in: bool = False  # what prices let homes curtail is fed in as well
+    reactive: str | None = None  # rule of the PV inverters; None: that of the community
 
 
 WAYS = (
@@ -66,6 +66,22 @@ WAYS = (
         policy="lyapunov",
         limits=SECURE,
         colour="#009E73",
+    ),
+    Way(
+        name="secure_volt_var",
+        words="the same with inverters on a Volt-VAR curve",
+        policy="lyapunov",
+        limits=SECURE,
+        colour="#D55E00",
+        reactive="volt_var",
+    ),
+    Way(
+        name="secure_reactive",
+        words="the same with reactive power chosen by the market",
+        policy="lyapunov",
+        limits=SECURE,
+        colour="#000000",
+        reactive="market",
     ),
 )
 

@@ -146,7 +146,7 @@ def densify(
             )
             remarks = tuple(remark for remark in remarks if remark.table != "ev_sessions")  # made anew
     for scale, columns in (
-        (pv_scale, ["pv_kw"]),
+        (pv_scale, ["pv_kw", "inverter_kva"]),
         (battery_scale, [name for name in frame if str(name).startswith("battery_")]),
         (load_scale, ["load_kw", "load_kvar"]),
     ):

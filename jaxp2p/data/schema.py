@@ -103,6 +103,23 @@ SCHEMA: dict[str, tuple[Column, ...]] = {
             default=0.0,
             minimum=0.0,
         ),
+        _number(
+            "inverter_kva",
+            "kVA",
+            "rating of the PV inverter: what it leaves beside the active power can be reactive",
+            default=math.nan,
+            minimum=0.0,
+            default_text="the PV's rated power over least_cos_phi",
+        ),
+        _number(
+            "least_cos_phi",
+            "-",
+            "least power factor of the PV inverter, for rules of reactive power",
+            default=math.nan,
+            above=0.0,
+            maximum=1.0,
+            default_text="0.95 up to 4.6 kVA, else 0.9 (VDE-AR-N 4105)",
+        ),
         _number("battery_kwh", "kWh", "largest stored energy, 0 = no battery", default=0.0, minimum=0.0),
         _number(
             "battery_min_kwh", "kWh", "smallest stored energy, at most battery_kwh", default=0.0, minimum=0.0

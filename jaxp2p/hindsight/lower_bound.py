@@ -387,7 +387,8 @@ def _lower_bound(
     price = _best_price(market_value, *_pool_range(homes, buy, sell, limited=limited))
     slot = jnp.sum(market_value(price), axis=1)
     if row_price is not None:
-        offset, lower, upper = community.feeder.limits(community.network, horizon.grid_base)
+        reach = community.reach(horizon.pv)
+        offset, lower, upper = community.feeder.limits(community.network, horizon.grid_base, reach)
         # an unlimited row has y = 0, and 0 inf is no number
         at_upper = jnp.where(row_price > 0, row_price * upper, 0.0)
         at_lower = jnp.where(row_price < 0, -row_price * lower, 0.0)

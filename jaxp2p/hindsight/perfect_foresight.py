@@ -176,8 +176,9 @@ def horizon_data(
     trading, fee, trade_limit, exact = _pool_of(community)
     load = _float(horizon.load)
     vehicles, vehicles_begun = _vehicles(community, horizon)
-    feeder, network, base = on_host((community.feeder, community.network, horizon.grid_base))
-    rows = feeder.limits(network, base)
+    whole, base = on_host((community, horizon.grid_base))
+    feeder = whole.feeder
+    rows = feeder.limits(whole.network, base, whole.reach(_float(horizon.pv)))
     data = HorizonData(
         slot_hours=float(horizon.slot_hours),
         load=load,

@@ -16,6 +16,7 @@ from jaxp2p.control.policy import observe as observed
 from jaxp2p.data import CASES, Tables, check, days_before, load_case, read_tables, window
 from jaxp2p.data.calendar import slot_of_week
 from jaxp2p.model.build import build_community, build_horizon
+from jaxp2p.model.network import VDE_4105, Curve
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.runs.runner import (
     HISTORY_DAYS,
@@ -24,7 +25,7 @@ from jaxp2p.runs.runner import (
     penalties_of,
     worth_in_vehicles,
 )
-from jaxp2p.settings.model import DEFAULT_FEE, Trading
+from jaxp2p.settings.model import DEFAULT_FEE, Grid, Trading
 from jaxp2p.simulation.forward import slots as rows_of
 from jaxp2p.slot.problem import SlotProblem
 
@@ -137,6 +138,8 @@ def build(
     seed: int = 0,
     network: bool = True,
     secure: bool = True,
+    reactive: str = Grid.reactive,
+    volt_var: Curve = VDE_4105,
     dtype: str = "float32",
     name: str | None = None,
 ) -> Case:
@@ -159,6 +162,8 @@ def build(
         seed=seed,
         network=network,
         secure=secure,
+        reactive=reactive,
+        volt_var=volt_var,
         dtype=dtype,
     )
     horizon = build_horizon(community, chosen)

@@ -10,6 +10,8 @@ import pandas as pd
 
 from jaxp2p.data import Tables
 from jaxp2p.library.case import Case, build
+from jaxp2p.model.build import inverters_of
+from jaxp2p.model.network import VDE_4105
 from jaxp2p.report.hosting import (
     Hosted,
     capacity_table,
@@ -52,6 +54,7 @@ def hosting(
     found = runs.hosting(
         case.community,
         case.horizon,
+        inverters=inverters_of(case.tables, "volt_var", VDE_4105, str(case.horizon.pv.dtype)),
         ways=ways,
         curtail=curtail,
         max_scale=max_scale,

@@ -11,7 +11,7 @@ from jaxp2p.data.stays import slots_of
 from jaxp2p.data.tables import Tables, check
 from jaxp2p.data.times import zoned_time
 from jaxp2p.data.validation import slot_hours
-from jaxp2p.model.devices import Battery, Plugs, Vehicles
+from jaxp2p.model.devices import Battery, Inverters, Plugs, Vehicles
 from jaxp2p.model.devices.vehicle import Stay, calendar
 from jaxp2p.model.markets import (
     complete_graph,
@@ -24,18 +24,23 @@ from jaxp2p.model.markets import (
 from jaxp2p.model.match import mark_of
 from jaxp2p.model.network import (
     ROUNDS,
+    ROUNDS_ANSWERING,
+    VDE_4105,
+    Curve,
     Network,
     NoRows,
     Pi,
     VoltageDependent,
     controllable_rows,
+    faults_of_curve,
     on_host,
     paths_of,
     tree_of,
 )
 from jaxp2p.model.types import Community, Horizon, Market, Prosumers
-from jaxp2p.settings.model import DEFAULT_FEE, GRAPHS, MARKETS, Trading
+from jaxp2p.settings.model import DEFAULT_FEE, GRAPHS, MARKETS, REACTIVE, Grid, Trading
 
+SMALL_KVA, SMALL_COS_PHI, LARGE_COS_PHI = 4.6, 0.95, 0.9  # VDE-AR-N 4105: least power factor by size
 _CELLS = 250_000  # float64 numbers at a time while the horizon is built
 
 
@@ -50,6 +55,8 @@ def build_community(
     seed: int = 0,
     network: bool = True,
     secure: bool = False,
+    reactive: str = Grid.reactive,
+    volt_var: Curve = VDE_4105,
     dtype: str = "float32",
 ) -> Community:
     """The constant part of a community.
@@ -61,6 +68,10 @@ def build_community(
     secure: every slot is cleared until its AC power flow is inside the limits (`simulation.secure`); else
     the limits hold in the linear network.
 
+    reactive: what PV inverters do, one of `REACTIVE` (`devices.inverter`); volt_var: the four voltages of the
+    curve in p.u. As the linear network has no voltages that a curve could answer to, any rule but "unity"
+    asks for a secure market, or for none.
+
     Homes are ordered by bus; `Community.prosumers.ids` has their names. Every home has as many seats for
     vehicles as the home with the most. Raises InputError with every fault of the tables, ValueError for
     unknown options, and for float64 where JAX's 64 bits are switched off.
@@ -71,6 +82,12 @@ def build_community(
         raise ValueError(f"unknown market {market!r}: choose from {', '.join(MARKETS)}")
     if fee < 0 or limit < 0 or partners < 0:
         raise ValueError("fee, limit and partners must not be negative")
+    if reactive not in REACTIVE:
+        raise ValueError(f"unknown rule {reactive!r} of reactive power: choose from {', '.join(REACTIVE)}")
+    if reactive != "unity" and network and not secure:
+        raise ValueError(f"reactive power by {reactive} needs a market that is secure in AC")
+    if wrong := faults_of_curve(volt_var):
+        raise ValueError("; ".join(wrong))
     homes, bus_ids, _, bus = _ordered(tables)
     column = lambda name: jnp.asarray(homes[name].to_numpy(float), kind)
     hours = slot_hours(tables.profiles["time"])
@@ -88,6 +105,7 @@ def build_community(
         retention=jnp.asarray(retention, kind),
         wear_cost=column("wear_cost_eur_per_kwh"),
     )
+    follows = None if reactive == "unity" else _inverters(homes, tables.profiles, reactive, volt_var, kind)
     prosumers = Prosumers(
         bus=jnp.asarray(bus, jnp.int32),
         pv_peak=column("pv_kw"),
@@ -98,11 +116,12 @@ def build_community(
         sell_max=column("sell_max_kw"),
         battery=battery,
         vehicles=_vehicles(tables.ev_sessions, tuple(homes["prosumer_id"]), kind),
+        inverters=follows,
         elastic=bool((homes["load_flex_share"] > 0).any()),
         limited=bool(np.isfinite(homes[["buy_max_kw", "sell_max_kw"]].to_numpy(float)).any()),
         ids=tuple(homes["prosumer_id"]),
     )
-    grid, rounds = _network(tables, bus_ids, kind), ROUNDS if secure else 1
+    grid, rounds = _network(tables, bus_ids, kind), secure_rounds(follows) if secure else 1
     flexible = np.asarray(prosumers.flexible)
     return Community(
         prosumers=prosumers,
@@ -263,6 +282,34 @@ def _vehicles(stays: pd.DataFrame | None, members: tuple[str, ...], kind: np.dty
         wear_cost=leaf("wear_cost_eur_per_kwh", 0.0),
         returns=bool((stays["discharge_kw"] > 0).any()),
         ids=tuple(fleet),
+    )
+
+
+def secure_rounds(inverters: Inverters | None) -> int:
+    """How often a market that is secure in AC clears a slot at most."""
+    return ROUNDS_ANSWERING if inverters is not None and inverters.answers else ROUNDS
+
+
+def inverters_of(tables: Tables, rule: str, curve: Curve, dtype: str) -> Inverters:
+    """The inverters of the tables' homes, in the order of a community of them; tables `check`ed."""
+    return _inverters(_ordered(tables)[0], tables.profiles, rule, curve, np.dtype(dtype))
+
+
+def _inverters(
+    homes: pd.DataFrame, profiles: pd.DataFrame, rule: str, curve: Curve, kind: np.dtype
+) -> Inverters:
+    """Those of the columns, and the usual ones of VDE-AR-N 4105 where they are empty."""
+    peak = {name: max(1.0, float(profiles[name].max())) for name in set(homes["pv_profile"]) if name}
+    power = homes["pv_kw"].to_numpy(float) * homes["pv_profile"].map(peak).fillna(1.0).to_numpy(float)
+    cos_phi, rating = (homes[name].to_numpy(float) for name in ("least_cos_phi", "inverter_kva"))
+    size = np.where(np.isnan(rating), power / SMALL_COS_PHI, rating)
+    usual = np.where(size <= SMALL_KVA, SMALL_COS_PHI, LARGE_COS_PHI)
+    cos_phi = np.where(np.isnan(cos_phi), usual, cos_phi)
+    rating = np.where(np.isnan(rating), power / cos_phi, rating)
+    none = power == 0
+    array = lambda values, empty: jnp.asarray(np.where(none, empty, values), kind)
+    return Inverters(
+        rating=array(rating, 0), power=array(power, 0), cos_phi=array(cos_phi, 1), rule=rule, curve=curve
     )
 
 

@@ -30,6 +30,7 @@ def build_both(tables: Tables, options: Any, *, seed: int = 0) -> tuple[Communit
         seed=seed,
         network=options.network,
         secure=options.secure,
+        reactive=options.reactive,
         dtype=options.dtype,
         **chosen,
     )

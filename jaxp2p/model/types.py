@@ -10,9 +10,10 @@ import jax
 from jax import Array
 
 from jaxp2p._pytree import record, static
-from jaxp2p.model.devices import Battery, Plugs, Vehicles
+from jaxp2p.model.devices import Battery, Inverters, Plugs, Vehicles
+from jaxp2p.model.devices.arrays import Values
 from jaxp2p.model.markets import Market
-from jaxp2p.model.network import Base, Feeder, Network, NoRows, VoltageDependent
+from jaxp2p.model.network import Base, Feeder, Network, NoRows, Reach, VoltageDependent
 
 
 @record
@@ -28,6 +29,7 @@ class Prosumers:
     sell_max: Array  # (N,) kW, inf when unlimited
     battery: Battery
     vehicles: Vehicles | None = None  # None: nobody has an electric vehicle
+    inverters: Inverters | None = None  # None: PV gives no reactive power
     elastic: bool = static(default=True)  # False: load_flex_share is 0 everywhere, and the solver skips it
     limited: bool = static(default=True)  # False: nobody has a connection limit, and the solver skips them
     ids: tuple[str, ...] = static(default=())
@@ -58,6 +60,13 @@ class Community:
     def moving(self) -> Array:
         """(N,) bool: homes whose injection the base values of a horizon leave out."""
         return self.feeder.movers(self.prosumers.flexible)
+
+    def reach(self, available: Values) -> Reach | None:
+        """What reactive power the inverters can give while (..., N) kW of PV are available; None: nothing."""
+        homes, network = self.prosumers, self.network
+        if homes.inverters is None:
+            return None
+        return Reach(*(network.at_buses(x, homes.bus) for x in homes.inverters.reach(available)))
 
     def without_network(self) -> "Community":
         """The same where the grid has no limits; it is still reported."""

@@ -110,6 +110,7 @@ def slot_table(
             "ac_line_loading": grid.ac_loading[:, ~transformer].max(1, initial=0),
             "ac_transformer_loading": grid.ac_loading[:, transformer].max(1, initial=0),
             "ac_losses_kw": grid.ac_losses,
+            **({} if grid.support is None else {"inverter_kvar": grid.support.sum(1)}),
             "losses_eur": evaluation.costs.losses_slots,
             "ac_status": [FlowStatus(int(s)).name for s in grid.ac_status],
             "market_violation_kw": np.asarray(t.violation, float),

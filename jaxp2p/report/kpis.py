@@ -3,7 +3,8 @@
 Money in EUR (positive = cost), energy in kWh, power in kW, voltages in p.u., shares between 0 and 1. A figure
 that does not exist (no battery, no baseline, nothing to divide by) is None and becomes `null` in JSON.
 Figures of the grid come from all buses and branches, also when the market ignores the network. Figures that
-begin with `ev_` are there where somebody has an electric vehicle.
+begin with `ev_` are there where somebody has an electric vehicle, `inverter_kvarh` where PV inverters give
+reactive power.
 
 Balances are written out here once more, and not taken from the laws that the kernel follows: a law that is
 wrong gives an error.
@@ -64,7 +65,7 @@ def policy_kpis(
     empty; `grid`, `spent` and `stays` where `grid_state`, `costs` and `stays_of` were called already.
     """
     run = _Run(community, horizon, trajectory)
-    grid = grid_state(community, horizon, run.injection) if grid is None else grid
+    grid = grid_state(community, horizon, run.injection, run.pv_used) if grid is None else grid
     if spent is None:
         prices = {"terminal_price": terminal_price, "unserved_price": unserved_price, "row_price": row_price}
         spent = costs(community, horizon, trajectory, grid, **prices)
@@ -92,7 +93,9 @@ def evaluate(community: Community, horizon: Horizon, run: Any) -> dict[str, Eval
         "row_price": run.row_price,
     }
     grids = {
-        name: grid_state(community, horizon, _f64(trajectory.injection), linear=name == OPTIMUM)
+        name: grid_state(
+            community, horizon, _f64(trajectory.injection), trajectory.pv_used, linear=name == OPTIMUM
+        )
         for name, trajectory in run.trajectories.items()
     }
     spent = {
@@ -314,6 +317,7 @@ def _in_ac(run: _Run, grid: GridState, spent: Costs) -> dict[str, Any]:
         "ac_slots_unsolved": int((~solved).sum()),
         "ac_losses_kwh": float(grid.ac_losses.sum() * run.hours),
         "ac_linear_error_pu": float(np.abs(volts - grid.voltage).max()),
+        **({} if grid.support is None else {"inverter_kvarh": run.kwh(np.abs(grid.support))}),
         "losses_eur": lost,
         "cost_with_losses_eur": float(spent.paid.sum() + run.payment.sum()) + lost,
     }

@@ -12,7 +12,7 @@ what fails goes on failing; where more PV mends something (batteries that are fu
 one of the factors at which the verdict changes. A community whose limits do not hold without any PV has no
 capacity.
 
-PV of the members is scaled, plants in the background of a bus are not.
+PV of the members is scaled, with its inverters; plants in the background of a bus are not.
 """
 
 import math
@@ -24,8 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxp2p.control.ways import BY_NAME, IGNORED, SECURE, WAYS, Way
+from jaxp2p.model.build import secure_rounds
+from jaxp2p.model.devices import Inverters
 from jaxp2p.model.match import require_match
-from jaxp2p.model.network import ROUNDS, Flow, Network, NoRows, controllable_rows, on_host
+from jaxp2p.model.network import Flow, Network, NoRows, controllable_rows, on_host
 from jaxp2p.model.network.rows import AC_LOADING, AC_VOLTAGE
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
@@ -33,7 +35,7 @@ from jaxp2p.runs.runner import Progress, make_policies, penalties_of
 from jaxp2p.settings.fields import out_of_range
 from jaxp2p.settings.hosting import Hosting
 from jaxp2p.simulation import forward
-from jaxp2p.simulation.secure import power_flow_of
+from jaxp2p.simulation.flows import power_flow_of
 from jaxp2p.slot.solvers import Solver, choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
 
@@ -73,6 +75,7 @@ def hosting(
     community: Community,
     horizon: Horizon,
     *,
+    inverters: Inverters | None = None,
     ways: Sequence[str] | None = None,
     curtail: float = Hosting.curtail,
     max_scale: float = Hosting.max_scale,
@@ -85,12 +88,16 @@ def hosting(
     """The capacity under each of the named ways, by default all of `WAYS`.
 
     Whether the community was built with its network in the market makes no difference: the ways say that.
-    curtail: share of the available PV energy; max_scale: largest factor; precision: of the factor, as a share
-    of it, below 1 as it is. tolerance: factor on those of the solver. progress(way, done, total) hears of
-    slots. Raises ValueError for unknown ways, for numbers out of their range, and where there is no PV.
+    inverters: of the homes (`model.build.inverters_of`), for ways with a rule of their own, which are left
+    out without; by default those of the community. curtail: share of the available PV energy; max_scale:
+    largest factor; precision: of the factor, as a share of it, below 1 as it is. tolerance: factor on those
+    of the solver. progress(way, done, total) hears of slots. Raises ValueError for unknown ways, for numbers
+    out of their range, and where there is no PV.
     """
     require_match(community, horizon)
-    names = tuple(way.name for way in WAYS) if ways is None else tuple(ways)
+    inverters = community.prosumers.inverters if inverters is None else inverters
+    able = tuple(way.name for way in WAYS if way.reactive is None or inverters is not None)
+    names = able if ways is None else tuple(ways)
     faults = out_of_range(Hosting(curtail=curtail, max_scale=max_scale, precision=precision))
     if not math.isfinite(max_scale):
         faults.append("max_scale must be a finite number")
@@ -101,16 +108,17 @@ def hosting(
             faults.append(f"unknown way {name!r}: choose from {', '.join(BY_NAME)}")
         elif names.count(name) > 1:
             faults.append(f"the way {name} is named twice")
+        elif name not in able:
+            faults.append(f"the way {name} asks for the inverters of the homes")
     if not float(jnp.sum(horizon.pv)) > 0:
         faults.append("nobody's PV gives anything in these slots (pv_share gives plants to members)")
     if faults:
         raise ValueError("; ".join(faults))
     told = progress or (lambda name, done, total: None)
-    variants = {limits: _variant(community, limits) for limits in {BY_NAME[n].limits for n in names}}
     found: list[Capacity] = []
     near: tuple[float, ...] = ()
     for way in (BY_NAME[name] for name in names):
-        operated = variants[way.limits]
+        operated = _variant(community, way, inverters)
         chosen = choose_solver(operated, solver) if isinstance(solver, str) else solver
         run = _Runs(operated, horizon, way, scale_tolerances(chosen, tolerance), slot_of_week, curtail)
         tries = 4 + math.ceil(math.log2(max(max_scale / precision, 1)))
@@ -162,19 +170,19 @@ class _Runs:
         slot_of_week: int,
         curtail: float,
     ):
-        self.community, self.horizon, self.way, self.solver = community, horizon, way, solver
+        self.horizon, self.way, self.solver = horizon, way, solver
+        self.community = community
         self.slot_of_week, self.curtail = slot_of_week, curtail
         self.policy = make_policies(community, horizon)[way.policy]
         self.penalties = penalties_of(horizon)
-        self.host = on_host(community)
         self.points: dict[float, Point] = {}
         self.told: Callable[[int], None] = lambda done: None
 
     def __call__(self, scale: float) -> bool:
         before = len(self.points) * self.horizon.slots
-        horizon = scaled(self.horizon, scale)
+        community, horizon = scaled(self.community, self.horizon, scale)
         trajectory = forward.simulate_in_pieces(
-            self.community,
+            community,
             horizon,
             self.penalties,
             self.policy,
@@ -182,27 +190,36 @@ class _Runs:
             slot_of_week=self.slot_of_week,
             told=lambda done: self.told(before + done),
         )
+        fed_in, host = self.way.all_fed_in, on_host(community)
         self.points[scale] = looked_at(
-            self.host, horizon, trajectory, scale, curtail=self.curtail, all_fed_in=self.way.all_fed_in
+            host, horizon, trajectory, scale, curtail=self.curtail, all_fed_in=fed_in
         )
         return not self.points[scale].reason
 
 
-def scaled(horizon: Horizon, scale: float) -> Horizon:
-    """The slots with all PV times a factor.
+def scaled(community: Community, horizon: Horizon, scale: float) -> tuple[Community, Horizon]:
+    """Community and slots with all PV times a factor.
 
     Homes with PV are flexible, so the base values hold none of it, and they stay flexible at 0: the program
     is the same for every factor.
     """
-    return replace(horizon, pv=horizon.pv * jnp.asarray(scale, horizon.pv.dtype))
+    factor = jnp.asarray(scale, horizon.pv.dtype)
+    inverters = community.prosumers.inverters
+    if inverters is not None:
+        larger = replace(inverters, rating=inverters.rating * factor, power=inverters.power * factor)
+        community = replace(community, prosumers=replace(community.prosumers, inverters=larger))
+    return community, replace(horizon, pv=horizon.pv * factor)
 
 
-def _variant(community: Community, limits: str) -> Community:
+def _variant(community: Community, way: Way, inverters: Inverters | None) -> Community:
     """The community in a market that ignores the network, keeps it as it is in LinDistFlow, or in AC."""
-    if limits == IGNORED:
+    if way.reactive is not None and inverters is not None:
+        own = replace(inverters, rule=way.reactive)
+        community = replace(community, prosumers=replace(community.prosumers, inverters=own))
+    if way.limits == IGNORED:
         return replace(community, feeder=NoRows())
     homes, network = community.prosumers, community.network
-    rounds = ROUNDS if limits == SECURE else 1
+    rounds = secure_rounds(homes.inverters) if way.limits == SECURE else 1
     kind = np.asarray(homes.pv_peak).dtype
     rows = controllable_rows(network, np.asarray(homes.bus), np.asarray(homes.flexible), kind, rounds)
     return replace(community, feeder=rows)
@@ -226,7 +243,7 @@ def looked_at(
         more = np.minimum(injection + (pv - used), most) - injection
         injection, used = injection + more, used + more
     network, hours = community.network, float(horizon.slot_hours)
-    flow = power_flow_of(community, on_host(horizon.grid_base), injection)
+    flow = power_flow_of(community, on_host(horizon.grid_base), injection, used)
     beyond, names = margins(network, flow)
     outside = (beyond.max(1) > 1) | (flow.status != 0)
     available = float(pv.sum() * hours)

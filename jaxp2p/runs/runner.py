@@ -389,8 +389,8 @@ def _possible_saving(
     for name in (TRADE_ONLY, OPTIMUM):
         if name not in trajectories:
             return None
-        injection, linear = np.asarray(trajectories[name].injection, float), name == OPTIMUM
-        grid = grid_state(community, horizon, injection, linear=linear)
+        done, linear = trajectories[name], name == OPTIMUM
+        grid = grid_state(community, horizon, np.asarray(done.injection, float), done.pv_used, linear=linear)
         total[name] = costs(community, horizon, trajectories[name], grid, **prices).total_eur
     return possible_saving(total[TRADE_ONLY], total[OPTIMUM])
 

@@ -9,6 +9,7 @@ GRAPHS = ("regular", "nearest", "complete", "table")
 SOLVERS = ("auto", "newton", "admm")
 DTYPES = ("float32", "float64")
 FORESIGHT = ("auto", "on", "off")
+REACTIVE = ("unity", "cos_phi", "cos_phi_p", "volt_var", "market")  # of PV inverters
 DEFAULT_FEE = 0.01  # EUR/kWh of a trade, half to each side
 
 
@@ -57,6 +58,14 @@ class Grid:
         "Clear every slot until its AC power flow is inside the limits, or trust the linear network.",
         words="limits of the grid kept in AC",
         spelling=("--secure/--linear",),
+    )
+    reactive: str = setting(
+        "unity",
+        "Reactive power of PV inverters: unity (none), cos_phi (fixed), cos_phi_p (with the power), volt_var "
+        "(with the voltage), or market (the least that keeps voltages, before PV is curtailed).",
+        unit="RULE",
+        choices=REACTIVE,
+        words="reactive power of PV inverters",
     )
 
 

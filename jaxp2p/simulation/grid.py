@@ -5,15 +5,16 @@ In AC (`Flow`) and as the linear network has it (LinDistFlow), side by side.
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxp2p.model.devices.arrays import Values, namespace
 from jaxp2p.model.match import require_match
-from jaxp2p.model.network import Base, Flow, on_host, overload_of
+from jaxp2p.model.network import Base, Flow, Reach, on_host, overload_of
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.simulation import secure
-from jaxp2p.simulation.secure import power_flow_of
+from jaxp2p.simulation.flows import power_flow_of, supported
 from jaxp2p.slot.execute import POWER_TOLERANCE, VOLTAGE_TOLERANCE
 
 
@@ -27,28 +28,38 @@ class GridState(NamedTuple):
     ac_loading: np.ndarray  # (T, L) share of the rating, of the worse end, see `power_flow`; 0 where unrated
     ac_losses: np.ndarray  # (T,) kW in all branches
     ac_status: np.ndarray  # (T,) FlowStatus
+    support: np.ndarray | None  # (T, B) kvar that inverters give; None: without such
     violated: np.ndarray  # (T,) kW, see `violated`: in AC where the market is to be secure there
 
 
 def grid_state(
-    community: Community, horizon: Horizon, injection: np.ndarray, *, linear: bool = False
+    community: Community,
+    horizon: Horizon,
+    injection: np.ndarray,
+    pv_used: Values | None = None,
+    *,
+    linear: bool = False,
 ) -> GridState:
     """Voltages and flows under the injections (T, N) in kW, on all buses and branches.
 
+    pv_used: (T, N) kW of PV in them, by default all that is available: beside it inverters give reactive
+    power, which is in the linear network too.
     linear: what counts as violated is that of the linear network, also where the market is secure in AC.
 
     The base quantities of `horizon` hold the homes that have nothing to decide, so only the others count.
     """
     require_match(community, horizon)
-    network, base, bus = community.network, horizon.grid_base, community.prosumers.bus
+    whole, base = on_host(community), on_host(horizon.grid_base)
+    used = np.asarray(horizon.pv if pv_used is None else pv_used, float)
+    flow = power_flow_of(whole, base, np.asarray(injection, float), used)
+    base, bus, kind = supported(whole, base, flow), community.prosumers.bus, horizon.load.dtype
     moved = np.where(np.asarray(community.moving), injection, 0.0)
-    as_given = jnp.asarray(moved, horizon.load.dtype)
-    state = network.state(base, network.at_buses(as_given, bus))
-    loading = network.loading(state.flow, base.reactive)
-    whole, base = on_host(community), on_host(base)
+    as_given = lambda x: jnp.asarray(x, kind)
+    network, given = community.network, jax.tree.map(as_given, base)
+    state = network.state(given, network.at_buses(as_given(moved), bus))
+    loading, volts = network.loading(state.flow, given.reactive), _f64(state.voltage)
     network = whole.network
     excess = network.overload(network.state(base, network.at_buses(moved, bus)).flow, base.reactive)
-    volts, flow = _f64(state.voltage), power_flow_of(whole, base, np.asarray(injection, float))
     return GridState(
         voltage=volts,
         loading=_f64(loading),
@@ -57,7 +68,8 @@ def grid_state(
         ac_loading=np.asarray(flow.loading),
         ac_losses=np.asarray(flow.losses),
         ac_status=np.asarray(flow.status),
-        violated=beyond(whole, base, volts, excess, flow, linear=linear),
+        support=None if flow.support is None else np.asarray(flow.support),
+        violated=beyond(whole, base, volts, excess, flow, linear=linear, reach=whole.reach(_f64(horizon.pv))),
     )
 
 
@@ -69,10 +81,22 @@ def beyond(
     flow: Flow | None,
     *,
     linear: bool = False,
+    reach: Reach | None = None,
 ) -> Values:
-    """(...,) kW: `violated`, in AC where the market is to be secure there, else of the linear network."""
+    """(...,) kW: `violated`, in AC where the market is to be secure there, else of the linear network.
+
+    reach: of inverters, with all of which the linear network keeps its limits before they count as violated,
+    as in its rows; `base` has what they give in the power flow.
+    """
     if flow is not None and secure.asked(community) and not linear:
         voltage, overload = flow.voltage, overload_of(community.network, flow, base.reactive)
+    elif flow is not None and flow.support is not None and reach is not None:
+        network, given = community.network, flow.support
+        lowered, raised = (network.lift(end - given) for end in reach)
+        square, xp = voltage**2, namespace(voltage)
+        low, high = (xp.broadcast_to(x**2, square.shape) for x in (network.voltage_min, network.voltage_max))
+        kept = xp.clip(square, low, high)
+        voltage = xp.sqrt(xp.maximum(xp.clip(kept, square + lowered, square + raised), 0))
     return violated(community, voltage, overload)
 
 

@@ -12,6 +12,12 @@ leaves some hundredths of the violation before: successive linearisation with th
 Transactions on Power Systems 19, 2004). A slot whose first dispatch is inside is left as it is, but for
 one more round where a limit has a price and room in AC: losses take off what homes feed in.
 
+Inverters (`devices.inverter`) make the first round a hopeful one: its limits are as wide as all that they
+can do. After it the rows have their own limits, and a(p) what the inverters do at p by their rule. As they
+work against p, a moves by less than A p: from the third round on limits are as far from a(p) as the last two
+rounds make them, (limit - a) / s with s = da / d(A p) of the row. Where the market itself chooses q, limits
+stay wide, and a(p) counts without the q that it took to keep the voltages.
+
 `Feeder.rounds` says how many times a slot is cleared at most, 1 leaves the market linear.
 """
 
@@ -23,11 +29,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
 
-from jaxp2p.model.devices.arrays import Values, namespace
-from jaxp2p.model.network import Base, Flow, flow_of
+from jaxp2p.model.devices import inverter
+from jaxp2p.model.network import Base, Flow, Limits
 from jaxp2p.model.types import Community
+from jaxp2p.simulation.flows import power_flow_of
 from jaxp2p.slot import solvers
-from jaxp2p.slot.execute import SlotResult
+from jaxp2p.slot.execute import Dispatch, SlotResult
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import excess_of
 from jaxp2p.slot.solvers import Outcome, Solver, State
@@ -35,17 +42,22 @@ from jaxp2p.slot.status import Status
 
 MARGIN = 0.5  # of the tolerance, by which mended rows are narrower: room for what the solver leaves
 PATIENCE = 2  # rounds, of a slot in which more of them help little
-ROOM, CHEAP = (
-    3.0,
-    0.01,
-)  # what a limit in use may be away, in tolerances; what counts as its price, in tariffs
+ROOM, CHEAP = 3.0, 0.01  # what a limit in use may be away, in tolerances; what is a price, in tariffs
+LEAST_RESPONSE = 0.1  # of a row, of what it would be without inverters
+
+
+class Seen(NamedTuple):
+    """The rows under a dispatch."""
+
+    linear: Array  # (R,) kW, A p
+    value: Array  # (R,) kW, a(p)
 
 
 class Check(NamedTuple):
     """The network in AC under a dispatch."""
 
-    value: Array  # (R,) kW, of the rows
-    offset: Array  # (R,) kW, with which the rows have these values
+    seen: Seen
+    rows: Limits  # (R,) kW, of another round: with this offset they have these values
     beyond: Array  # (R,) kW outside the limits
     excess: Array  # (R,) the same, over what counts as kept
     flow: Flow
@@ -63,7 +75,7 @@ class Secured(NamedTuple):
 
 class _Attempt(NamedTuple):
     outcome: Any  # of the last round
-    used: Array  # (R,) kW, offsets of the last round
+    used: Limits  # (R,) kW, rows of the last round
     state: State  # warm start of the next
     check: Check
     rounds: Array
@@ -81,35 +93,78 @@ def linear(problem: SlotProblem, outcome: Outcome) -> Secured:
     return Secured(problem, outcome, None, jnp.ones((), jnp.int32), outcome.answer.iterations)
 
 
-def power_flow_of(community: Community, base: Base, injection: Values) -> Flow:
-    """The AC power flow when the homes inject (..., N) kW beside what `base` holds; NumPy or JAX."""
-    moved = namespace(injection).where(community.moving, injection, 0)
-    return flow_of(community.network, base, community.network.at_buses(moved, community.prosumers.bus))
+def check(
+    community: Community, base: Base, problem: SlotProblem, dispatch: Dispatch, last: Seen, before: Array
+) -> Check:
+    """What a dispatch does to the network in AC; problem: as it was posed.
 
-
-def check(community: Community, base: Base, problem: SlotProblem, injection: Array) -> Check:
-    """What the dispatch (N,) kW does to the network in AC."""
-    feeder, network = community.feeder, community.network
-    flow = power_flow_of(community, base, injection)
+    last: of the round before, of `before` rounds in all.
+    """
+    feeder, network, inverters = community.feeder, community.network, community.prosumers.inverters
+    flow = power_flow_of(community, base, dispatch.injection, dispatch.pv_used)
     value = feeder.in_ac(network, flow, base.reactive)
-    at_bus = feeder.bus_sum(injection)
-    offset = value - feeder.values(at_bus, jnp.zeros_like(value))
-    beyond = excess_of(problem, value)
-    return Check(value, offset, beyond, beyond / feeder.fine(network), flow)
+    linear = feeder.values(feeder.bus_sum(dispatch.injection), jnp.zeros_like(value))
+    seen, rows = Seen(linear, value), Limits(value - linear, problem.row_lower, problem.row_upper)
+    if inverters is None:
+        beyond = excess_of(problem, value)
+    else:
+        own = feeder.limits(network, base)
+        beyond = excess_of(_with_rows(problem, own), value)
+        if inverters.rule == inverter.MARKET:
+            seen, rows = _without_support(community, flow, seen, rows, own)
+        else:
+            share = _response(seen, last, before)
+            stretched = lambda limit: value + (limit - value) / share
+            rows = Limits(rows.offset, stretched(own.lower), stretched(own.upper))
+    return Check(seen, rows, beyond, beyond / feeder.fine(network), flow)
 
 
-def mended(community: Community, problem: SlotProblem, offset: Array, before: Array) -> SlotProblem:
-    """The slot after so many rounds: with these offsets, its limits narrower by what the solver may leave."""
-    first = before == 0
-    margin = MARGIN * community.feeder.fine(community.network)
-    room = jnp.maximum(problem.row_upper - problem.row_lower, 0)
-    margin = jnp.where(first, 0, jnp.minimum(margin, 0.25 * room))
-    return replace(
-        problem,
-        row_offset=jnp.where(first, problem.row_offset, offset),
-        row_lower=problem.row_lower + margin,
-        row_upper=problem.row_upper - margin,
+def _response(now: Seen, last: Seen, before: Array) -> Array:
+    """(R,) s of the formula, between the last two rounds; 1 where they say nothing."""
+    moved = now.linear - last.linear
+    told = (before > 0) & (jnp.abs(moved) > 1e3 * jnp.finfo(moved.dtype).eps * jnp.abs(now.linear))
+    share = (now.value - last.value) / jnp.where(told, moved, 1)
+    return jnp.where(told, jnp.clip(share, LEAST_RESPONSE, 1), 1)
+
+
+def nothing_seen(problem: SlotProblem) -> Seen:
+    """Before the first round."""
+    none = jnp.zeros_like(problem.row_offset)
+    return Seen(none, none)
+
+
+def _without_support(
+    community: Community, flow: Flow, seen: Seen, rows: Limits, own: Limits
+) -> tuple[Seen, Limits]:
+    """Values and rows in which voltages count as they would be without the q of the inverters."""
+    feeder = community.feeder
+    volts = feeder.voltage_bus.shape[0]
+    given = community.network.lift(jnp.asarray(flow.support))[feeder.voltage_bus] / feeder.scale[:volts]
+    of_branches = lambda wide, narrow: jnp.concatenate([wide[:volts], narrow[volts:]])
+    return seen._replace(value=seen.value.at[:volts].add(-given)), Limits(
+        rows.offset.at[:volts].add(-given),
+        of_branches(rows.lower, own.lower),
+        of_branches(rows.upper, own.upper),
     )
+
+
+def _with_rows(problem: SlotProblem, rows: Limits) -> SlotProblem:
+    return replace(problem, row_offset=rows.offset, row_lower=rows.lower, row_upper=rows.upper)
+
+
+def rows_of(problem: SlotProblem) -> Limits:
+    """Of a slot, as it was posed."""
+    return Limits(problem.row_offset, problem.row_lower, problem.row_upper)
+
+
+def mended(community: Community, problem: SlotProblem, rows: Limits, before: Array) -> SlotProblem:
+    """The slot after so many rounds: with these rows, narrower by what the solver may leave."""
+    first = before == 0
+    posed = rows_of(problem)
+    offset, lower, upper = (jnp.where(first, old, new) for old, new in zip(posed, rows, strict=True))
+    margin = MARGIN * community.feeder.fine(community.network)
+    margin = jnp.where(first, 0, jnp.minimum(margin, 0.25 * jnp.maximum(upper - lower, 0)))
+    return _with_rows(problem, Limits(offset, lower + margin, upper - margin))
 
 
 def go_on(
@@ -126,7 +181,10 @@ def go_on(
     paid = status == Status.NETWORK_VIOLATED  # in the linear network, where a violation may be none
     broken = (status == Status.MAX_ITER) | (status == Status.NUMERICAL_ERROR)
     early = rounds < PATIENCE
-    idle = early & _idle(community, problem, result, found)
+    # what answers to the voltage has a kink at the end of its dead band, and may be asked too much at first
+    inverters = community.prosumers.inverters
+    patient = inverters is not None and inverters.answers
+    idle = (early | patient) & _idle(community, problem, result, found)
     more = jnp.where(outside, ~paid | early, paid | idle)
     return more & ~broken & (rounds < community.feeder.rounds)
 
@@ -134,7 +192,8 @@ def go_on(
 def _idle(community: Community, problem: SlotProblem, result: SlotResult, found: Check) -> Array:
     """() bool: whether a row has a price, and in AC room to its limit."""
     price = result.dispatch.row_price
-    room = jnp.where(price > 0, problem.row_upper - found.value, found.value - problem.row_lower)
+    value = found.seen.value
+    room = jnp.where(price > 0, found.rows.upper - value, value - found.rows.lower)
     dear = jnp.abs(price) > CHEAP * problem.price_scale
     return jnp.any(dear & (room > ROOM * community.feeder.fine(community.network)))
 
@@ -165,21 +224,23 @@ def solve(
 
 def _rounds(community: Community, base: Base, problem: SlotProblem, solver: Solver, state: State) -> _Attempt:
     @jax.jit  # traced once, for its shapes and for the loop
-    def attempt(offset: Array, state: State, before: Array, iterations: Array) -> _Attempt:
-        posed = mended(community, problem, offset, before)
+    def attempt(rows: Limits, last: Seen, state: State, before: Array, iterations: Array) -> _Attempt:
+        posed = mended(community, problem, rows, before)
         outcome = solvers.solve(posed, solver, solvers.warm(posed, solver, state))
         result = solvers.executed(posed, outcome)
-        found = check(community, base, problem, result.dispatch.injection)
+        found = check(community, base, problem, result.dispatch, last, before)
         rounds = before + 1
         again = go_on(community, problem, result, found, rounds)
-        used, total = posed.row_offset, iterations + result.iterations
-        return _Attempt(outcome, used, outcome.state, found, rounds, total, again)
+        total = iterations + result.iterations
+        return _Attempt(outcome, rows, outcome.state, found, rounds, total, again)
 
     none = jnp.zeros((), jnp.int32)
-    shape = jax.eval_shape(attempt, problem.row_offset, state, none, none)
+    shape = jax.eval_shape(attempt, rows_of(problem), nothing_seen(problem), state, none, none)
     begin = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
     begin = begin._replace(state=state, again=jnp.ones((), bool))
-    after = lambda found: attempt(found.check.offset, found.state, found.rounds, found.iterations)
+    after = lambda found: attempt(
+        found.check.rows, found.check.seen, found.state, found.rounds, found.iterations
+    )
     return jax.lax.while_loop(lambda found: found.again, after, begin)
 
 

@@ -35,10 +35,12 @@ from jaxp2p.model.network import Base, Limits
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.scenarios.model import ScenarioModel, scenario_key
 from jaxp2p.simulation import secure
-from jaxp2p.simulation.secure import Secured, power_flow_of
+from jaxp2p.simulation.flows import power_flow_of
+from jaxp2p.simulation.secure import Secured, Seen
 from jaxp2p.simulation.step import Posed, Stored, at_start, execute, pose
 from jaxp2p.simulation.step import record as record_slot
 from jaxp2p.slot import solvers
+from jaxp2p.slot.execute import Dispatch
 from jaxp2p.slot.problem import Coupling, SlotProblem
 from jaxp2p.slot.solvers import Solver
 from jaxp2p.studies.summary import Circumstances, Series, summarise, with_flow
@@ -78,6 +80,7 @@ class _Security(NamedTuple):
     """How far a lane is with making its slot secure in AC."""
 
     rows: Limits  # of the slot, as they were posed
+    seen: Seen  # in the round before
     rounds: Array  # () int32, done
     iterations: Array  # () int32, of these rounds
 
@@ -133,8 +136,9 @@ def _start(task: Task, row: Array, number: Array) -> _Lane:
 def _lane(task: Task, carry: Any, posed: Posed, begin: solvers.State, slot: Array, row: Array) -> _Lane:
     """At the beginning of a slot."""
     problem, none = posed.problem, jnp.zeros((), jnp.int32)
-    rows = Limits(problem.row_offset, problem.row_lower, problem.row_upper)
-    security = _Security(rows, none, none) if secure.asked(task.community) else None
+    security = None
+    if secure.asked(task.community):
+        security = _Security(secure.rows_of(problem), secure.nothing_seen(problem), none, none)
     return _Lane(carry, _apart(posed), security, solvers.begin(problem, task.solver, begin), slot, row)
 
 
@@ -151,7 +155,7 @@ def _judge(task: Task, lane: _Lane) -> tuple[Secured, Array]:
     result = solvers.executed(problem, outcome)
     community, before = task.model.community(task.community, lane.carry), lane.secure
     grid, asked = present(lane.posed.grid), _as_posed(problem, before)
-    found = secure.check(community, grid, asked, result.dispatch.injection)
+    found = secure.check(community, grid, asked, result.dispatch, before.seen, before.rounds)
     rounds, iterations = before.rounds + 1, before.iterations + result.iterations
     again = secure.go_on(community, asked, result, found, rounds)
     return Secured(problem, outcome, found, rounds, iterations), again
@@ -168,33 +172,34 @@ def _retry(task: Task, lane: _Lane, secured: Secured) -> _Lane:
         return lane
     community = task.model.community(task.community, lane.carry)
     posed = _as_posed(secured.problem, lane.secure)
-    problem = secure.mended(community, posed, present(secured.check).offset, secured.rounds)
+    found = present(secured.check)
+    problem = secure.mended(community, posed, found.rows, secured.rounds)
     warm = solvers.warm(problem, task.solver, secured.outcome.state)
     return lane._replace(
         posed=_apart(lane.posed._replace(problem=problem)),
-        secure=lane.secure._replace(rounds=secured.rounds, iterations=secured.iterations),
+        secure=_Security(lane.secure.rows, found.seen, secured.rounds, secured.iterations),
         search=solvers.begin(problem, task.solver, warm),
     )
 
 
 def _close(
     task: Task, lane: _Lane, secured: Secured, next_row: Array, next_number: Array, flows: bool = True
-) -> tuple[_Lane, Series, Array]:
+) -> tuple[_Lane, Series, Dispatch]:
     """Execute the slot that the lane has solved, and open the next one, if need be of the next scenario.
 
-    Gives what is kept of the slot, and what the homes injected, (N,) kW. flows False: its AC power flow is
-    worked out later, unless it is known.
+    Gives what is kept of the slot, and what the homes did. flows False: its AC power flow is worked out
+    later, unless it is known.
     """
     problem, outcome = secured.problem, secured.outcome
     community = task.model.community(task.community, lane.carry)
     posed = lane.posed._replace(problem=problem)
     done = execute(community, posed, secured)
     base = present(posed.grid)
-    injection, flow = done.result.dispatch.injection, None
+    dispatch, flow = done.result.dispatch, None
     if secured.check is not None:
         flow = secured.check.flow
     elif flows:
-        flow = power_flow_of(community, base, injection)
+        flow = power_flow_of(community, base, dispatch.injection, dispatch.pv_used)
     circumstances = Circumstances(
         hours=problem.slot_hours,
         price_buy=problem.price_buy,
@@ -215,7 +220,7 @@ def _close(
     carry, opened = _open(task, carry, done.stored, memory, slot)
     following = opened.problem
     cold, warm = solvers.init(following, task.solver), solvers.warm(following, task.solver, outcome.state)
-    return _lane(task, carry, opened, pick_tree(ended, cold, warm), slot, row), kept, injection
+    return _lane(task, carry, opened, pick_tree(ended, cold, warm), slot, row), kept, dispatch
 
 
 def _empty(task: Task, scenarios: int) -> Series:
@@ -307,7 +312,8 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
 
 def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
     """The same, slot by slot: `lanes` scenarios at a time wait for the slowest of them."""
-    count, known = numbers.shape[0], secure.asked(task.community)
+    count, supports = numbers.shape[0], task.community.prosumers.inverters is not None
+    known = secure.asked(task.community) or supports  # the flow of a slot, as soon as it is cleared
     groups = -(-count // lanes)
     width = -(-count // groups)
     padded = jnp.take(numbers, jnp.arange(groups * width), mode="clip").reshape(groups, width)
@@ -324,7 +330,7 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
         retry = lambda: _retry(task, lane, secured)
         return cleared(jax.lax.cond(secured.rounds > 0, retry, lambda: lane))
 
-    def one(lane: _Lane) -> tuple[_Lane, tuple[Series, tuple[Base, Array] | None]]:
+    def one(lane: _Lane) -> tuple[_Lane, tuple[Series, tuple[Base, Array, Array] | None]]:
         nothing = jnp.zeros((), jnp.int32)
         if secure.asked(task.community):
             shape = jax.eval_shape(cleared, lane)[1]
@@ -334,8 +340,8 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
         else:
             lane, secured, _ = cleared(lane)
         base = present(lane.posed.grid)._replace(voltage=None, flow=None, reactive=None)  # not asked for
-        following, kept, injection = _close(task, lane, secured, nothing, nothing, flows=False)
-        return following, (kept, None if known else (base, injection))
+        following, kept, done = _close(task, lane, secured, nothing, nothing, flows=supports)
+        return following, (kept, None if known else (base, done.injection, done.pv_used))
 
     # a batch of one is not batched: its branches stay branches
     each = jax.vmap if width > 1 else _alone

@@ -34,7 +34,7 @@ from jaxp2p.runs.runner import (
 )
 from jaxp2p.scenarios.model import ScenarioModel, materialise, scenario_key, slots_of_scenario
 from jaxp2p.simulation.accounting import unserved_power
-from jaxp2p.simulation.secure import power_flow_of
+from jaxp2p.simulation.flows import power_flow_of
 from jaxp2p.slot.solvers import Solver, choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
 from jaxp2p.studies.engine import Batch, Task, run_batch
@@ -354,11 +354,16 @@ def _foresee(study: Study, number: int) -> tuple[Series, float]:
         price_buy=past.price_buy,
         price_sell=past.price_sell,
         base=past.grid_base,
-        flow=power_flow_of(whole, past.grid_base, np.asarray(found.trajectory.injection, float)),
+        flow=power_flow_of(
+            whole,
+            past.grid_base,
+            *(np.asarray(x, float) for x in (found.trajectory.injection, found.trajectory.pv_used)),
+        ),
         plugged=None if vehicles is None or plugs is None else vehicles.plugged(plugs),
         unserved_price=float(study.penalties.unserved),
         row_price=float(study.penalties.row),
         linear=True,
+        reach=whole.reach(np.asarray(past.pv, float)),
     )
     short, spilled = unserved_power(found.trajectory)
     nothing: Any = np.zeros(study.slots)

@@ -5,11 +5,12 @@ from typing import NamedTuple
 from jaxp2p._pytree import present
 from jaxp2p.model.devices import Plugged
 from jaxp2p.model.devices.arrays import Values, namespace
-from jaxp2p.model.network import Base, Flow, FlowStatus, Network
+from jaxp2p.model.network import Base, Flow, FlowStatus, Network, Reach
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community
 from jaxp2p.model.utility import beyond_cost
 from jaxp2p.simulation.accounting import ROUNDING_KW
+from jaxp2p.simulation.flows import supported
 from jaxp2p.simulation.grid import beyond
 
 
@@ -55,14 +56,16 @@ class Circumstances(NamedTuple):
     unserved_price: Values  # () EUR/kWh on top of the tariffs
     row_price: Values  # () EUR/kWh
     linear: bool = False  # limits count as violated in the linear network, also where the market is secure
+    reach: Reach | None = None  # of inverters; where `linear`
 
 
 def summarise(community: Community, slot: Circumstances, row: Trajectory) -> Series:
     """Of one slot (N,) in the kernel, or of many (T, N) on the host: all NumPy (`on_host`), or all JAX."""
     xp, homes, network = namespace(row.injection), community.prosumers, community.network
     moved = xp.where(community.moving, row.injection, 0)
-    state = network.state(slot.base, network.at_buses(moved, homes.bus))
-    overload = network.overload(state.flow, slot.base.reactive)
+    base = slot.base if slot.flow is None else supported(community, slot.base, slot.flow)
+    state = network.state(base, network.at_buses(moved, homes.bus))
+    overload = network.overload(state.flow, base.reactive)
     real = xp.abs(row.unserved) > ROUNDING_KW
     short, spilled = (xp.where(real, xp.maximum(sign * row.unserved, 0), 0).sum(-1) for sign in (1, -1))
     undone = beyond_cost(slot.price_buy, slot.price_sell, slot.unserved_price, short, spilled)
@@ -85,7 +88,7 @@ def summarise(community: Community, slot: Circumstances, row: Trajectory) -> Ser
         unserved_cost_eur=slot.hours * undone,
         violation_cost_eur=slot.hours
         * slot.row_price
-        * beyond(community, slot.base, state.voltage, overload, slot.flow, linear=slot.linear),
+        * beyond(community, base, state.voltage, overload, slot.flow, linear=slot.linear, reach=slot.reach),
         price_eur_per_kwh=row.market_price.mean(-1),
         voltage_violation_pu=xp.max(network.beyond(state.voltage), axis=-1),
         line_violation_kw=xp.max(overload, axis=-1, initial=0),

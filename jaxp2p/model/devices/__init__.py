@@ -7,6 +7,7 @@ what comes in.
 
 from jaxp2p.model.devices.battery import Battery, PowerLimits
 from jaxp2p.model.devices.equipment import Equipment
+from jaxp2p.model.devices.inverter import Inverters
 from jaxp2p.model.devices.load import Load
 from jaxp2p.model.devices.offer import ROWS, Device, Ramp
 from jaxp2p.model.devices.pv import PV
@@ -20,6 +21,7 @@ __all__ = [
     "Device",
     "Equipment",
     "Fleet",
+    "Inverters",
     "Load",
     "Plugged",
     "Plugs",

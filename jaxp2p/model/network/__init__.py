@@ -4,7 +4,9 @@ Nobody else states either. `simulation`, `studies`, `scenarios`, `hindsight` and
 for a state and the `Feeder` for rows; solvers see rows only.
 """
 
+from jaxp2p.model.network.droop import VDE_4105, Curve, Droop, faults_of_curve
 from jaxp2p.model.network.law import Base, Network, State, VoltageDependent, on_host
+from jaxp2p.model.network.least_reactive import least_reactive
 from jaxp2p.model.network.paths import Matrices, Sweeps, paths_of, radial_matrices
 from jaxp2p.model.network.power_flow import (
     Flow,
@@ -17,9 +19,11 @@ from jaxp2p.model.network.rows import (
     AC_LOADING,
     AC_VOLTAGE,
     ROUNDS,
+    ROUNDS_ANSWERING,
     Feeder,
     Limits,
     NoRows,
+    Reach,
     ac_violated,
     controllable_rows,
 )
@@ -30,7 +34,11 @@ __all__ = [
     "AC_LOADING",
     "AC_VOLTAGE",
     "ROUNDS",
+    "ROUNDS_ANSWERING",
+    "VDE_4105",
     "Base",
+    "Curve",
+    "Droop",
     "Feeder",
     "Flow",
     "FlowStatus",
@@ -39,13 +47,16 @@ __all__ = [
     "Network",
     "NoRows",
     "Pi",
+    "Reach",
     "State",
     "Sweeps",
     "Tree",
     "VoltageDependent",
     "ac_violated",
     "controllable_rows",
+    "faults_of_curve",
     "flow_of",
+    "least_reactive",
     "on_host",
     "overload_of",
     "paths_of",

@@ -136,6 +136,19 @@ class Network:
         xp = namespace(squared)
         return State(xp.sqrt(xp.maximum(squared, 0)), flow)
 
+    def lift(self, reactive: Values) -> Values:
+        """(..., B) p.u.^2 that (..., B) kvar add to the squared voltages."""
+        return 2 * self.paths.lift(reactive)
+
+    def supported(self, base: Base, reactive: Values) -> Base:
+        """The base values when inverters give (..., B) kvar."""
+        given = None if base.reactive_bus is None else base.reactive_bus + reactive
+        return base._replace(
+            voltage=base.voltage + self.lift(reactive),
+            reactive=base.reactive + self._flow(reactive),
+            reactive_bus=given,
+        )
+
     def room(self, reactive: Values) -> Values:
         """(..., L) kW that reactive flows (..., L) kvar leave in every branch; inf where it is unrated."""
         xp = namespace(reactive, self.rating)

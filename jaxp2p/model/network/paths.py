@@ -31,7 +31,11 @@ class Matrices:
     def rise(self, active: Values, reactive: Values | None = None) -> Values:
         """R p + X q (..., B) p.u.^2 of injections (..., B) kW and kvar."""
         moved = _times(active, self.resistance.T)
-        return moved if reactive is None else moved + _times(reactive, self.reactance.T)
+        return moved if reactive is None else moved + self.lift(reactive)
+
+    def lift(self, reactive: Values) -> Values:
+        """X q (..., B) p.u.^2 of (..., B) kvar."""
+        return _times(reactive, self.reactance.T)
 
     def through(self, power: Values) -> Values:
         """(..., L): what flows through every branch, of injections (..., B)."""
@@ -58,6 +62,12 @@ class Sweeps:
         drop = self.branch_r * blocks.sums(blocks.inside(active))
         if reactive is not None:
             drop = drop + self.branch_x * blocks.sums(blocks.inside(reactive))
+        return blocks.outside(self.squared * blocks.along(drop), shape)
+
+    def lift(self, reactive: Values) -> Values:
+        """X q (..., B) p.u.^2 of (..., B) kvar."""
+        blocks, shape = self.blocks, reactive.shape[:-1]
+        drop = self.branch_x * blocks.sums(blocks.inside(reactive))
         return blocks.outside(self.squared * blocks.along(drop), shape)
 
     def through(self, power: Values) -> Values:
@@ -96,9 +106,8 @@ class Sweeps:
         if words := too_large(size, size, f"what {size:,} buses do to each other's voltages"):
             raise ValueError(f"{words}: of a large network only single rows are known")
         one = np.eye(size, dtype=self.squared.dtype)
-        none = np.zeros_like(one)
         return Matrices(
-            resistance=self.rise(one).T, reactance=self.rise(none, one).T, downstream=self.through(one).T
+            resistance=self.rise(one).T, reactance=self.lift(one).T, downstream=self.through(one).T
         )
 
 

@@ -19,6 +19,7 @@ from jax import Array
 
 from jaxp2p._pytree import present
 from jaxp2p.model.devices.arrays import Values, namespace
+from jaxp2p.model.network.droop import Droop
 from jaxp2p.model.network.law import Base, Network, VoltageDependent
 from jaxp2p.model.network.tree import Tree
 from jaxp2p.model.network.z_bus import (
@@ -30,6 +31,7 @@ from jaxp2p.model.network.z_bus import (
     loads_of,
     root,
     search,
+    support_at,
     while_on_host,
 )
 
@@ -55,6 +57,7 @@ class Flow(NamedTuple):
     residual: Values  # (...,) kVA that injections and voltages disagree by, sqrt(B) |ds|, at least sum |ds_n|
     iterations: Values  # (...,) int32
     status: Values  # (...,) int32, a FlowStatus
+    support: Values | None = None  # (..., B) kvar that inverters give; None: without such
 
     @property
     def voltage(self) -> Values:
@@ -73,13 +76,15 @@ def power_flow(
     reactive: Values,
     *,
     dependent: VoltageDependent | None = None,
+    droop: Droop | None = None,
     start: Flow | None = None,
     tolerance: float | None = None,
     max_iter: int = MOST,
 ) -> Flow:
     """The AC power flow of injections (..., B) kW and kvar; loads count below zero.
 
-    dependent: parts of the injections that go with the voltage. start: an earlier flow of the same shape,
+    dependent: parts of the injections that go with the voltage. droop: what inverters add to them, in answer
+    to the voltage. start: an earlier flow of the same shape,
     whose voltages are begun with. tolerance: of the residual in kVA; by default what moves no voltage by more
     than 4e-7 p.u. in float32 and 1e-11 in float64, or what rounding leaves of the injections where that is
     more.
@@ -94,7 +99,7 @@ def power_flow(
     """
     tree = present(network.tree)
     shape = active.shape[:-1]
-    loads = loads_of(tree, active, reactive, dependent)
+    loads = loads_of(tree, active, reactive, dependent, droop)
     slack = network.slack_voltage
     begin = None if start is None else (start.real / tree.scale, start.imag / tree.scale)
     if namespace(active, slack) is np:
@@ -103,7 +108,14 @@ def power_flow(
     else:
         voltage, info = implicit(tree, loads, slack, begin, tolerance, max_iter)
     at_slack = _at_slack(active, reactive, dependent, slack)
-    return _flow(network, loads, at_slack, voltage, info, shape)
+    flow = _flow(network, loads, at_slack, voltage, info, shape)
+    if droop is None:
+        return flow
+    # at the slack, which may have no place in the solver, from its own voltage
+    at_slack_bus = droop.most[..., :1] * droop.share(slack)
+    behind = tree.impedance.outside(present(support_at(loads, *voltage)), shape)[..., 1:]
+    support = namespace(behind, slack).concatenate([at_slack_bus, behind], -1)
+    return flow._replace(support=support, import_reactive=flow.import_reactive - at_slack_bus[..., 0])
 
 
 def power_flows(
@@ -112,6 +124,7 @@ def power_flows(
     reactive: Values,
     *,
     dependent: VoltageDependent | None = None,
+    droop: Droop | None = None,
     at_a_time: int | None = None,
     **options: Any,
 ) -> Flow:
@@ -120,10 +133,15 @@ def power_flows(
     at_a_time: by default 512, and fewer from 128 buses on. options: of `power_flow`, but for `start`.
     """
     shape, buses = active.shape[:-1], active.shape[-1]
-    flat = jax.tree.map(lambda x: x.reshape(-1, buses), (active, reactive, dependent))
+    most = None if droop is None else droop.most
+    flat = jax.tree.map(lambda x: x.reshape(-1, buses), (active, reactive, dependent, most))
     count = flat[0].shape[0]
     width = at_a_time or max(32, min(512, IN_CACHE // buses))
-    one = lambda part: power_flow(network, part[0], part[1], dependent=part[2], **options)
+
+    def one(part: tuple) -> Flow:
+        own = None if droop is None else droop._replace(most=part[3])
+        return power_flow(network, part[0], part[1], dependent=part[2], droop=own, **options)
+
     if count <= width:
         flows = one(flat)
     elif namespace(active, network.slack_voltage) is np:
@@ -137,11 +155,19 @@ def power_flows(
     return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), flows)
 
 
-def flow_of(network: Network, base: Base, active: Values) -> Flow:
-    """The AC power flow with (..., B) kW injected beside what `base` holds."""
+def flow_of(
+    network: Network, base: Base, active: Values, support: Values | None = None, droop: Droop | None = None
+) -> Flow:
+    """The AC power flow with (..., B) kW injected beside what `base` holds.
+
+    support: (..., B) kvar that inverters give, whatever the voltage; droop: those that answer to it.
+    """
     at_bus, reactive = present(base.active_bus) + active, present(base.reactive_bus)
+    if support is not None:
+        reactive = reactive + support
     flows = power_flow if at_bus.ndim == 1 else power_flows
-    return flows(network, at_bus, reactive, dependent=base.dependent)
+    flow = flows(network, at_bus, reactive, dependent=base.dependent, droop=droop)
+    return flow if support is None else flow._replace(support=support)
 
 
 def overload_of(network: Network, flow: Flow, reactive: Values) -> Values:
@@ -168,7 +194,7 @@ def _flow(
     tree = present(network.tree)
     slack, xp = network.slack_voltage, namespace(*voltage, network.slack_voltage)
     outside = lambda x: tree.impedance.outside(x, shape)
-    current = currents(loads, (LEAST_VOLTAGE * slack) ** 2, *voltage)
+    current = currents(loads, (LEAST_VOLTAGE * slack) ** 2, *voltage, support_at(loads, *voltage))
     through, across = (tree.impedance.through(x, shape) for x in current)
     # from the currents themselves: the slack, which may have no place in the solver, rises by nothing
     real, imag = (outside(x) for x in (voltage[0] - slack, voltage[1]))

@@ -21,7 +21,7 @@ from jaxp2p.model.network.power_flow import Flow
 from jaxp2p.model.network.tree_rows import TreeRows
 
 ALL_OF_IT = Precision.HIGHEST
-ROUNDS = 6  # of a market that is secure in AC
+ROUNDS, ROUNDS_ANSWERING = 6, 12  # of a market that is secure in AC, and where inverters answer to voltages
 AC_VOLTAGE, AC_LOADING, AC_POWER = 1e-4, 1e-3, 0.05  # p.u., share of the rating, kW
 
 
@@ -36,6 +36,13 @@ class Limits(NamedTuple):
     offset: Values
     lower: Values
     upper: Values
+
+
+class Reach(NamedTuple):
+    """Between what the reactive power of all inverters at a bus can be; (..., B) kvar."""
+
+    least: Values  # at most 0: what lowers the voltage
+    most: Values
 
 
 @record
@@ -111,8 +118,11 @@ class Feeder:
             return ""
         return too_large(self.rows, homes, f"{self.rows:,} network rows over {homes:,} members")
 
-    def limits(self, network: Network, base: Base) -> Limits:
+    def limits(self, network: Network, base: Base, reach: Reach | None = None) -> Limits:
         """Of one slot or of many, from its base values.
+
+        reach: of the reactive power of inverters. Rows are as wide as all of it can make them, each for
+        itself: what it does for one of them it may not do for another.
 
         Voltage rows count from the slack's voltage: as a power, 1 p.u. would be so large that float32 lost
         what the homes do.
@@ -121,10 +131,18 @@ class Feeder:
         xp = namespace(*base[:3], self.scale)
         spread = lambda x: xp.broadcast_to(x, (*base.voltage.shape[:-1], *x.shape))
         slack = network.slack_voltage**2
-        room = network.room(base.reactive)[..., branch]
         lowest, highest = (
             spread(limit[volt] ** 2 - slack) for limit in (network.voltage_min, network.voltage_max)
         )
+        beside = base.reactive
+        if reach is not None:
+            lowest, highest = (
+                limit - network.lift(given)[..., volt]
+                for limit, given in ((lowest, reach.most), (highest, reach.least))
+            )
+            least, most = (network.supported(base, given).reactive for given in reach)
+            beside = xp.maximum(xp.maximum(least, -most), 0)  # the smallest size between them
+        room = network.room(beside)[..., branch]
         scale = spread(self.scale)
         offset = xp.concatenate([base.voltage[..., volt] - slack, base.flow[..., branch]], -1) / scale
         return Limits(
@@ -221,7 +239,7 @@ class NoRows:
         """(K, 0)."""
         return jnp.zeros((chosen.shape[0], 0))
 
-    def limits(self, network: Network, base: Base) -> Limits:
+    def limits(self, network: Network, base: Base, reach: Reach | None = None) -> Limits:
         """(..., 0) each."""
         none = base.flow[..., :0]
         return Limits(none, none, none)
