@@ -111,11 +111,11 @@ def ends(community, horizon, done) -> dict:
     import numpy as np
 
     from jaxp2p.model.network import FlowStatus, ac_violated, on_host
-    from jaxp2p.simulation.secure import power_flow_of
+    from jaxp2p.simulation.flows import power_flow_of
     from jaxp2p.slot.status import Status
 
     whole, base = on_host(community), on_host(horizon.grid_base)
-    flow = power_flow_of(whole, base, np.asarray(done.injection, float))
+    flow = power_flow_of(whole, base, *(np.asarray(x, float) for x in (done.injection, done.pv_used)))
     volts, over = whole.network.beyond(flow.voltage).max(1), np.maximum(flow.loading.max(1) - 1, 0)
     price = np.asarray(done.nodal_price - done.market_price, float)
     return {
