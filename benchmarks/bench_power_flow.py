@@ -35,6 +35,7 @@ from jaxp2p.data import CASES, load_case, window  # noqa: E402
 from jaxp2p.model.build import branches_of, build_community, build_horizon  # noqa: E402
 from jaxp2p.model.network import (  # noqa: E402
     FlowStatus,
+    Matrices,
     Network,
     Pi,
     VoltageDependent,
@@ -76,9 +77,7 @@ def network_of(pi: Pi, shunt: np.ndarray, slack: float, kind: str) -> Network:
     buses, none = len(shunt), np.zeros((1, 1))
     array = lambda x: jnp.asarray(x, kind)
     return Network(
-        resistance=array(none),
-        reactance=array(none),
-        downstream=array(none),
+        paths=Matrices(resistance=array(none), reactance=array(none), downstream=array(none)),
         slack_voltage=array(slack),
         voltage_min=array(np.full(buses, 0.9)),
         voltage_max=array(np.full(buses, 1.1)),

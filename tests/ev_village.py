@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 
 from jaxp2p.model.devices.vehicle import Stay, Vehicles, calendar
 from jaxp2p.model.markets import no_market, pool_market
-from jaxp2p.model.network import NoRows, controllable_rows, radial_matrices
+from jaxp2p.model.network import Matrices, NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 HOURS, SEATS, HOMES = 0.5, 2, 4
@@ -119,9 +119,11 @@ def village(
         line, line + 1, np.full(3, 0.002), np.full(3, 0.001), 4
     )
     lines = Network(
-        resistance=jnp.asarray(resistance.astype(dtype)),
-        reactance=jnp.asarray(reactance.astype(dtype)),
-        downstream=jnp.asarray(downstream.astype(dtype)),
+        paths=Matrices(
+            resistance=jnp.asarray(resistance.astype(dtype)),
+            reactance=jnp.asarray(reactance.astype(dtype)),
+            downstream=jnp.asarray(downstream.astype(dtype)),
+        ),
         slack_voltage=jnp.asarray(1.0, dtype),
         voltage_min=jnp.full((4,), 0.97, dtype),
         voltage_max=jnp.full((4,), 1.03, dtype),
@@ -273,11 +275,11 @@ def limits(community: Community, horizon: Horizon, slot: int):
     for number, scale in enumerate(np.asarray(feeder.scale)):
         if number < len(feeder.voltage_bus):
             n = int(feeder.voltage_bus[number])
-            row, base = 2 * np.asarray(grid.resistance)[n, bus], float(horizon.voltage_base[slot, n])
+            row, base = 2 * np.asarray(grid.paths.resistance)[n, bus], float(horizon.voltage_base[slot, n])
             low, high = float(grid.voltage_min[n]) ** 2, float(grid.voltage_max[n]) ** 2
         else:
             n = int(feeder.flow_branch[number - len(feeder.voltage_bus)])
-            row, base = np.asarray(grid.downstream)[n, bus], float(horizon.flow_base[slot, n])
+            row, base = np.asarray(grid.paths.downstream)[n, bus], float(horizon.flow_base[slot, n])
             high = np.sqrt(float(grid.rating[n]) ** 2 - float(horizon.flow_reactive[slot, n]) ** 2)
             low = -high
         row = row * np.asarray(community.prosumers.flexible)  # the others are in the base

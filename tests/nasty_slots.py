@@ -17,7 +17,7 @@ import numpy as np
 from slot_recipes import RECIPES
 
 from jaxp2p.model.markets import complete_graph, market_from_edges, no_market, pool_market, regular_graph
-from jaxp2p.model.network import Base, NoRows, controllable_rows, radial_matrices
+from jaxp2p.model.network import Base, Matrices, NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Market, Network
 from jaxp2p.slot.problem import Coupling, SlotProblem
 
@@ -308,9 +308,7 @@ def _rows(s: SimpleNamespace, dtype: np.dtype):
         low, high = (np.sqrt(np.maximum(voltage + side * width, 1e-3)) for side in (-1, 1))
         rating = np.where(plan.rated, s.tight * np.abs(down @ nominal) + np.abs(flow) + 0.5, np.inf)
     network = Network(
-        resistance=r,
-        reactance=0.3 * r,
-        downstream=down,
+        paths=Matrices(resistance=r, reactance=0.3 * r, downstream=down),
         slack_voltage=np.asarray(s.slack),
         voltage_min=low,
         voltage_max=high,

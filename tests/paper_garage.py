@@ -15,6 +15,7 @@ from fake_runs import FakeRun
 
 from jaxp2p.model.devices import Plugs, Vehicles
 from jaxp2p.model.markets import Pool
+from jaxp2p.model.network import Matrices
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
@@ -73,9 +74,7 @@ def community(*, vehicles: bool = True) -> Community:
         limited=False,
     )
     network = Network(
-        resistance=np.zeros((2, 2)),
-        reactance=np.zeros((2, 2)),
-        downstream=_rows([0, 1]),
+        paths=Matrices(resistance=np.zeros((2, 2)), reactance=np.zeros((2, 2)), downstream=_rows([0, 1])),
         slack_voltage=np.array(1.0),
         voltage_min=np.full(2, 0.9),
         voltage_max=np.full(2, 1.1),

@@ -15,6 +15,7 @@ import pandas as pd
 from fake_runs import FakeRun
 
 from jaxp2p.model.markets import Pool
+from jaxp2p.model.network import Matrices
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Network, Prosumers
 
@@ -60,9 +61,11 @@ def community() -> Community:
     )
     # v^2 = base + 2 R p: 0.00125 per kW on T and as much on L
     network = Network(
-        resistance=_rows([0, 0, 0], [0, 0.00125, 0.00125], [0, 0.00125, 0.0025]),
-        reactance=np.zeros((3, 3)),
-        downstream=_rows([0, 1, 1], [0, 0, 1]),
+        paths=Matrices(
+            resistance=_rows([0, 0, 0], [0, 0.00125, 0.00125], [0, 0.00125, 0.0025]),
+            reactance=np.zeros((3, 3)),
+            downstream=_rows([0, 1, 1], [0, 0, 1]),
+        ),
         slack_voltage=np.array(1.0),
         voltage_min=_rows(0.9, 0.95, 0.94),
         voltage_max=_rows(1.1, 1.05, 1.06),

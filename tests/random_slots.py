@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxp2p.model.markets import market_from_edges, no_market, pool_market, regular_graph
-from jaxp2p.model.network import Base, NoRows, controllable_rows, radial_matrices
+from jaxp2p.model.network import Base, Matrices, NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Network
 from jaxp2p.slot.problem import Coupling, SlotProblem
 
@@ -15,9 +15,11 @@ def random_network(rng: np.random.Generator, buses: int, dtype) -> Network:
     r = rng.uniform(1e-5, 1.5e-4, buses - 1)
     resistance, reactance, downstream = radial_matrices(tail, head, r, r * rng.uniform(0.2, 1), buses)
     return Network(
-        resistance=jnp.asarray(resistance, dtype),
-        reactance=jnp.asarray(reactance, dtype),
-        downstream=jnp.asarray(downstream, dtype),
+        paths=Matrices(
+            resistance=jnp.asarray(resistance, dtype),
+            reactance=jnp.asarray(reactance, dtype),
+            downstream=jnp.asarray(downstream, dtype),
+        ),
         slack_voltage=jnp.asarray(1.0, dtype),
         voltage_min=jnp.full((buses,), 0.95, dtype),
         voltage_max=jnp.full((buses,), 1.05, dtype),
@@ -92,12 +94,12 @@ def random_slot(
         feeder = controllable_rows(network, bus, flexible, dtype)
         fixed = np.zeros(buses)
         np.add.at(fixed, bus[~flexible], -load[~flexible])
-        base = np.asarray(network.downstream) @ fixed
-        voltage = 1 + 2 * np.asarray(network.resistance) @ fixed
+        base = np.asarray(network.paths.downstream) @ fixed
+        voltage = 1 + 2 * np.asarray(network.paths.resistance) @ fixed
         # limits that bind: shrink the band around what the homes would do at a middling price
         nominal = np.zeros(buses)
         np.add.at(nominal, bus[flexible], (pv - load)[flexible])
-        swing = 2 * np.asarray(network.resistance) @ nominal
+        swing = 2 * np.asarray(network.paths.resistance) @ nominal
         width = max(0.5 * np.abs(swing).max(), 1e-4)
         network = type(network)(
             **{

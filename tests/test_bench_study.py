@@ -108,8 +108,8 @@ def test_cut_lines_keeps_the_feeder():
         assert more.buses[column].sum() == pytest.approx(tables.buses[column].sum())
     short, long = (build_community(t, market="pool").network for t in (tables, more))
     where = [long.bus_ids.index(name) for name in short.bus_ids]
-    resistance = np.asarray(long.resistance)[np.ix_(where, where)]
-    np.testing.assert_allclose(resistance, np.asarray(short.resistance), rtol=1e-5)
+    resistance = np.asarray(long.paths.resistance)[np.ix_(where, where)]
+    np.testing.assert_allclose(resistance, np.asarray(short.paths.resistance), rtol=1e-5)
 
 
 def test_counted_floats():

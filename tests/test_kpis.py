@@ -121,8 +121,8 @@ def test_grid_agrees_with_the_model(village):
     state = grid_state(community, horizon, run.injection)
     at_bus = np.zeros((horizon.slots, community.network.buses))
     np.add.at(at_bus.T, np.asarray(homes.bus), (run.injection * able).T)
-    squared = horizon.voltage_base + 2 * at_bus @ np.asarray(community.network.resistance)
-    flow = horizon.flow_base + at_bus @ np.asarray(community.network.downstream).T
+    squared = horizon.voltage_base + 2 * at_bus @ np.asarray(community.network.paths.resistance)
+    flow = horizon.flow_base + at_bus @ np.asarray(community.network.paths.downstream).T
     share = np.hypot(flow, horizon.flow_reactive) / np.asarray(community.network.rating)
     np.testing.assert_allclose(state.voltage, np.sqrt(squared), rtol=1e-12)
     np.testing.assert_allclose(state.loading, share, rtol=1e-12)

@@ -1,4 +1,4 @@
-"""The price of losses: a derivative of AC power flows, in the slot as any solver sees it, and in the bills."""
+"""The price of losses: a derivative of AC power flows, in a slot as any solver sees it, and in the bills."""
 
 from dataclasses import replace
 

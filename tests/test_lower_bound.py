@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from jaxp2p.hindsight.lower_bound import _lower_bound, best_lower_bound, lower_bound
 from jaxp2p.model.markets import market_from_edges, no_market, pool_market
-from jaxp2p.model.network import NoRows, controllable_rows, radial_matrices
+from jaxp2p.model.network import Matrices, NoRows, controllable_rows, radial_matrices
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 TERMINAL = 0.2
@@ -74,9 +74,11 @@ def small_case(
         line, line + 1, np.full(3, 0.006), np.full(3, 0.002), 4
     )
     lines = Network(
-        resistance=jnp.asarray(resistance.astype(dtype)),
-        reactance=jnp.asarray(reactance.astype(dtype)),
-        downstream=jnp.asarray(downstream.astype(dtype)),
+        paths=Matrices(
+            resistance=jnp.asarray(resistance.astype(dtype)),
+            reactance=jnp.asarray(reactance.astype(dtype)),
+            downstream=jnp.asarray(downstream.astype(dtype)),
+        ),
         slack_voltage=jnp.asarray(1.0, dtype),
         voltage_min=jnp.full((4,), 0.97, dtype),
         voltage_max=jnp.full((4,), 1.03, dtype),

@@ -10,7 +10,7 @@ import pytest
 
 from jaxp2p.data import load_case, window
 from jaxp2p.model.build import build_community
-from jaxp2p.model.network import Base, Network, NoRows, controllable_rows, on_host, radial_matrices
+from jaxp2p.model.network import Base, Matrices, Network, NoRows, controllable_rows, on_host, radial_matrices
 
 AC = json.loads((Path(__file__).parent / "data" / "ac_reference.json").read_text())
 # LinDistFlow leaves out losses: p.u. and share of the flow seen against AC, rounded up
@@ -28,7 +28,9 @@ def test_voltages_are_close_to_ac(case):
     for snapshot in AC["cases"][name]["snapshots"]:
         p = np.array([snapshot["p_kw"].get(bus, 0.0) for bus in network.bus_ids])
         q = np.array([snapshot["q_kvar"].get(bus, 0.0) for bus in network.bus_ids])
-        squared = float(network.slack_voltage) ** 2 + 2 * (network.resistance @ p + network.reactance @ q)
+        squared = float(network.slack_voltage) ** 2 + 2 * (
+            network.paths.resistance @ p + network.paths.reactance @ q
+        )
         ac = np.array([snapshot["v_pu"][bus] for bus in network.bus_ids])
         assert np.abs(np.sqrt(squared) - ac).max() < TOLERANCE[name], snapshot["label"]
 
@@ -37,7 +39,7 @@ def test_flows_are_close_to_ac(case):
     name, network = case
     for snapshot in AC["cases"][name]["snapshots"]:
         p = np.array([snapshot["p_kw"].get(bus, 0.0) for bus in network.bus_ids])
-        flow = np.asarray(network.downstream) @ p
+        flow = np.asarray(network.paths.downstream) @ p
         ac = -np.array([snapshot["p_line_kw"][branch] for branch in network.branch_ids])
         losses = np.abs(ac.sum() * 0.05) + 0.05 * np.abs(ac).max()
         assert np.abs(flow - ac).max() < losses, snapshot["label"]
@@ -81,7 +83,9 @@ def test_a_state_is_the_definition_on_the_host_and_in_the_kernel(case):
     _, network = case
     rng = np.random.default_rng(2)
     p, q, more = rng.normal(size=(3, 4, network.buses))
-    r, x, below = (np.asarray(m) for m in (network.resistance, network.reactance, network.downstream))
+    r, x, below = (
+        np.asarray(m) for m in (network.paths.resistance, network.paths.reactance, network.paths.downstream)
+    )
     squared = 1.02**2 + 2 * ((p + more) @ r.T + q @ x.T)
     for grid, kind in ((on_host(network), np.asarray), (network, jnp.asarray)):
         base = grid.base(kind(p), kind(q), slack_voltage=1.02)
@@ -103,9 +107,7 @@ def test_what_branches_and_buses_have_room_for(kind):
     """Ratings of 5 kVA, 5 kVA and none beside 3, 6 and 3 kvar leave 4 kW, nothing and everything."""
     none, limits = np.zeros((3, 3)), kind(np.array([5.0, 5.0, np.inf]))
     grid = Network(
-        resistance=kind(none),
-        reactance=kind(none),
-        downstream=kind(none),
+        paths=Matrices(resistance=kind(none), reactance=kind(none), downstream=kind(none)),
         slack_voltage=kind(np.float64(1.0)),
         voltage_min=kind(np.full(3, 0.95)),
         voltage_max=kind(np.full(3, 1.05)),

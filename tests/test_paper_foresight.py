@@ -9,6 +9,7 @@ import pytest
 from jaxp2p.hindsight.lower_bound import lower_bound
 from jaxp2p.hindsight.perfect_foresight import perfect_foresight
 from jaxp2p.model.markets import no_market
+from jaxp2p.model.network import Matrices
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 row = lambda *values: jnp.array(values)
@@ -41,9 +42,9 @@ def one_home() -> tuple[Community, Horizon]:
         ids=("A",),
     )
     grid = Network(
-        resistance=jnp.zeros((1, 1)),
-        reactance=jnp.zeros((1, 1)),
-        downstream=jnp.zeros((0, 1)),
+        paths=Matrices(
+            resistance=jnp.zeros((1, 1)), reactance=jnp.zeros((1, 1)), downstream=jnp.zeros((0, 1))
+        ),
         slack_voltage=jnp.array(1.0),
         voltage_min=row(0.9),
         voltage_max=row(1.1),

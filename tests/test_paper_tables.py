@@ -139,9 +139,9 @@ def test_every_column_of_buses_and_lines(community):
     grid = community.network
     assert grid.bus_ids == ("0", "n2", "n1")
     assert (grid.branch_ids, grid.branch_kinds) == (("L", "T"), ("line", "transformer"))
-    close(grid.resistance, [[0, 0, 0], [0, 0.00425, 0.00125], [0, 0.00125, 0.00125]])
-    close(grid.reactance, [[0, 0, 0], [0, 0.0025, 0.0005], [0, 0.0005, 0.0005]])
-    close(grid.downstream, [[0, 1, 0], [0, 1, 1]])
+    close(grid.paths.resistance, [[0, 0, 0], [0, 0.00425, 0.00125], [0, 0.00125, 0.00125]])
+    close(grid.paths.reactance, [[0, 0, 0], [0, 0.0025, 0.0005], [0, 0.0005, 0.0005]])
+    close(grid.paths.downstream, [[0, 1, 0], [0, 1, 1]])
     close(grid.slack_voltage, 1.02)
     close(grid.voltage_min, [0.90, 0.94, 0.95])
     close(grid.voltage_max, [1.10, 1.06, 1.05])

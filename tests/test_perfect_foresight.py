@@ -15,7 +15,7 @@ from jaxp2p.hindsight.horizon_qp import solve_horizon
 from jaxp2p.hindsight.horizon_settlement import row_excess
 from jaxp2p.hindsight.perfect_foresight import horizon_data, perfect_foresight
 from jaxp2p.model.markets import KINDS
-from jaxp2p.model.network import NoRows
+from jaxp2p.model.network import Matrices, NoRows
 from jaxp2p.model.types import Battery, Community, Feeder, Horizon, Network, Prosumers
 
 pytestmark = pytest.mark.slow
@@ -49,9 +49,7 @@ def feeder_of(bus, flexible):
     resistance[1:, 1:] = SCALE / 6 * shared
     downstream = np.array([[0.0, 1, 1, 1], [0, 0, 1, 0], [0, 0, 0, 1]])
     network = Network(
-        resistance=resistance,
-        reactance=resistance,
-        downstream=downstream,
+        paths=Matrices(resistance=resistance, reactance=resistance, downstream=downstream),
         slack_voltage=np.float64(1.0),
         voltage_min=np.full(BUSES, 0.995),
         voltage_max=np.full(BUSES, 1.004),
@@ -138,8 +136,8 @@ def case(
         pv=pv,
         price_buy=sell + draw.uniform(0.0, 0.2, slots),
         price_sell=sell,
-        voltage_base=1 + 2 * fixed @ grid.resistance.T,
-        flow_base=fixed @ grid.downstream.T,
+        voltage_base=1 + 2 * fixed @ grid.paths.resistance.T,
+        flow_base=fixed @ grid.paths.downstream.T,
         flow_reactive=np.full((slots, 3), 0.5),
         price_ahead=np.zeros((slots, 3)),
     )

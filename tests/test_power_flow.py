@@ -14,6 +14,7 @@ from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.model.network import (
     Flow,
     FlowStatus,
+    Matrices,
     Network,
     Pi,
     VoltageDependent,
@@ -33,9 +34,7 @@ def network_of(pi, shunt, *, slack=1.0, kind="float64", lines=None, rating=100.0
     buses, none = len(shunt), np.zeros((1, 1))
     array = lambda x: jnp.asarray(x, kind)
     return Network(
-        resistance=array(none),
-        reactance=array(none),
-        downstream=array(none),
+        paths=Matrices(resistance=array(none), reactance=array(none), downstream=array(none)),
         slack_voltage=array(slack),
         voltage_min=array(np.full(buses, 0.9)),
         voltage_max=array(np.full(buses, 1.1)),

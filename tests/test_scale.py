@@ -97,9 +97,11 @@ def test_the_horizon_is_that_of_all_members_one_by_one():
         assert 0 < fixed.sum() < len(fixed)
         active = -(series.load_kw[:, order] * fixed) @ member
         reactive = -series.load_kvar[:, order] @ member
-        np.testing.assert_allclose(horizon.flow_base, active @ np.asarray(grid.downstream).T, atol=1e-12)
         np.testing.assert_allclose(
-            horizon.flow_reactive, reactive @ np.asarray(grid.downstream).T, atol=1e-12
+            horizon.flow_base, active @ np.asarray(grid.paths.downstream).T, atol=1e-12
+        )
+        np.testing.assert_allclose(
+            horizon.flow_reactive, reactive @ np.asarray(grid.paths.downstream).T, atol=1e-12
         )
 
 

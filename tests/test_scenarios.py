@@ -425,7 +425,7 @@ def test_the_network_follows_the_loads_as_if_built_from_them(network):
         (slice(None), np.asarray(community.prosumers.bus)),
         np.asarray(horizon.load) - np.asarray(series.load),
     )
-    squared = nominal.voltage**2 + 2 * difference @ np.asarray(community.network.resistance)
+    squared = nominal.voltage**2 + 2 * difference @ np.asarray(community.network.paths.resistance)
     np.testing.assert_allclose(state.voltage**2, squared, atol=1e-10)
 
 

@@ -144,8 +144,8 @@ def _trade(program: _Program, community: Community, shape, dt: float):
 def _network(program: _Program, community: Community, horizon: Horizon, penalty: float, devices) -> None:
     """Voltages and flows of the model, each row divided by its largest entry; all members are flexible."""
     grid, bus, dt = community.network, np.asarray(community.prosumers.bus), float(horizon.slot_hours)
-    voltage = 2 * np.asarray(grid.resistance)[:, bus]
-    flow = np.asarray(grid.downstream)[:, bus]
+    voltage = 2 * np.asarray(grid.paths.matrices().resistance)[:, bus]
+    flow = np.asarray(grid.paths.matrices().downstream)[:, bus]
     low, high = np.asarray(grid.voltage_min) ** 2, np.asarray(grid.voltage_max) ** 2
     load = np.asarray(horizon.load)
     for t in range(horizon.slots):

@@ -7,7 +7,7 @@ leak below a lower limit, elastic load, negative prices, tariffs without a sprea
 import numpy as np
 
 from jaxp2p.model.markets import market_from_edges, no_market, pool_market, regular_graph
-from jaxp2p.model.network import NoRows, Pi, controllable_rows, radial_matrices, tree_of
+from jaxp2p.model.network import Matrices, NoRows, Pi, controllable_rows, radial_matrices, tree_of
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
 SHAPES = 24  # seeds that are equal modulo this share their shapes, and with them the compiled programs
@@ -82,9 +82,7 @@ def random_community(seed: int, *, shapes: int = SHAPES) -> tuple[Community, Hor
     tight = float(draw.choice([0.3, 0.6, 1.5]))
     rating = tight * np.abs(idle @ downstream.T).max(0) + 0.5
     network = Network(
-        resistance=resistance,
-        reactance=reactance,
-        downstream=downstream,
+        paths=Matrices(resistance=resistance, reactance=reactance, downstream=downstream),
         slack_voltage=np.float64(1.0),
         voltage_min=np.full(buses, np.sqrt(max(1 - tight * swing, 0.01))),
         voltage_max=np.full(buses, np.sqrt(1 + tight * swing)),

@@ -195,6 +195,7 @@ def verify(source: Source, options: VerifyOptions) -> int:
     from jaxp2p.model.chosen import build_both, use_dtype
 
     use_dtype(options.dtype)
+    from jaxp2p.runs.verification import check_size
     from jaxp2p.runs.verification import verify as compare_slots
     from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 
@@ -203,6 +204,7 @@ def verify(source: Source, options: VerifyOptions) -> int:
     say_remarks(tables)
     with user_input():
         community, horizon = build_both(tables, options, seed=source.seed)
+        check_size(community)
         solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
     if options.network:
         say_impossible(community, horizon)

@@ -70,7 +70,13 @@ def run(source: Source, options: Options) -> int:
         from jaxp2p.model.chosen import build_both, first_slot_of_week, use_dtype
 
         use_dtype(options.dtype)
-        from jaxp2p.runs.runner import check_end_value, check_history, penalties_of, tuned_policy
+        from jaxp2p.runs.runner import (
+            check_end_value,
+            check_foresight,
+            check_history,
+            penalties_of,
+            tuned_policy,
+        )
         from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 
         names = named_policies(options.policies, usual_policies(tables), besides=tuple(MPC_POLICIES))
@@ -79,6 +85,7 @@ def run(source: Source, options: Options) -> int:
             community, horizon = build_both(tables, options, seed=source.seed)
             history = history_of(community, whole, time.iloc[0]) if set(names) & set(MPC_POLICIES) else None
             check_history(names, horizon, history)
+            check_foresight(names, community, options.foresight)
             solver = scale_tolerances(choose_solver(community, options.solver), options.tolerance)
             controller = read_controller_file(options, community, time.iloc[0])
             tuned_policy(controller, horizon)  # refuses one for another slot length

@@ -34,9 +34,8 @@ from jaxp2p.model.network import (
     controllable_rows,
     faults_of_curve,
     on_host,
-    radial_matrices,
+    paths_of,
     tree_of,
-    voltage_scale,
 )
 from jaxp2p.model.types import Community, Horizon, Market, Prosumers
 from jaxp2p.settings.model import DEFAULT_FEE, GRAPHS, LOSSES, MARKETS, REACTIVE, Grid, Trading
@@ -380,21 +379,15 @@ def branches_of(tables: Tables, bus_ids: tuple[str, ...]) -> tuple[Pi, np.ndarra
 def _network(tables: Tables, bus_ids: tuple[str, ...], kind: np.dtype) -> Network:
     buses, lines = tables.buses.set_index("bus_id").loc[list(bus_ids)], tables.lines
     pi, shunt = branches_of(tables, bus_ids)
-    scale, behind = voltage_scale(pi, len(bus_ids))
-    seen = pi.impedance / behind**2
-    resistance, reactance, downstream = radial_matrices(
-        pi.from_bus, pi.to_bus, seen.real, seen.imag, len(bus_ids)
-    )
+    tree = tree_of(pi, shunt, (lines["kind"] == "line").to_numpy(float), kind)
     array = lambda x: jnp.asarray(x, kind)
     return Network(
-        resistance=array(scale[:, None] ** 2 * resistance),
-        reactance=array(scale[:, None] ** 2 * reactance),
-        downstream=array(downstream),
+        paths=paths_of(pi, tree, kind),
         slack_voltage=array(buses["v_set_pu"].iloc[0]),
         voltage_min=array(buses["v_min_pu"].to_numpy(float)),
         voltage_max=array(buses["v_max_pu"].to_numpy(float)),
         rating=array(lines["s_max_kva"].to_numpy(float)),
-        tree=tree_of(pi, shunt, (lines["kind"] == "line").to_numpy(float), kind),
+        tree=tree,
         bus_ids=bus_ids,
         branch_ids=tuple(lines["line_id"]),
         branch_kinds=tuple(lines["kind"]),
@@ -430,7 +423,7 @@ def _market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, 
     if graph == "complete":
         edges = complete_graph(size)
     elif graph == "nearest":
-        shared = np.asarray(grid.resistance, float)
+        shared = np.asarray(grid.paths.matrices().resistance, float)
         own = np.diag(shared)
         away = own[:, None] + own[None, :] - 2 * shared
         edges = nearest_graph(away, np.asarray(prosumers.bus), partners)

@@ -6,6 +6,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
+from jaxp2p._pytree import present
 from jaxp2p.model.types import Network
 from jaxp2p.report.canvas import LIMIT, PictureData, canvas, label, line_style, outside_legend, time_axis
 
@@ -95,18 +96,9 @@ def loading(data: PictureData) -> Figure | None:
 
 
 def branch_ends(network: Network) -> tuple[np.ndarray, np.ndarray]:
-    """Upper and lower bus (L,) of every branch, read off the incidence of a tree rooted at bus 0."""
-    downstream = np.asarray(network.downstream) > 0
-    depth = downstream.sum(0)
-    lower = np.where(downstream, depth, depth.max() + 1).argmin(1)
-    feeding = np.zeros(downstream.shape[1], int)  # branch that feeds a bus
-    feeding[lower] = np.arange(len(lower))
-    upper = np.zeros(len(lower), int)
-    for branch, bus in enumerate(lower):
-        path = np.flatnonzero(downstream[:, bus])
-        above = path[path != branch]
-        upper[branch] = lower[above[depth[lower[above]].argmax()]] if above.size else 0
-    return upper, lower
+    """Upper and lower bus (L,) of every branch of a feeder rooted at bus 0."""
+    tree = present(network.tree)
+    return np.asarray(tree.near), np.asarray(tree.far)
 
 
 def tree_layout(upper: np.ndarray, lower: np.ndarray, buses: int) -> np.ndarray:

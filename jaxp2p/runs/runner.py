@@ -190,8 +190,8 @@ def run(
     foresight_mode is one of `FORESIGHT`: "auto" leaves perfect foresight out, with the reason in `left_out`,
     where `estimate_seconds` says that it would take more than FORESIGHT_SECONDS and FORESIGHT_FACTOR times
     what all else took. Raises ValueError for an unknown policy or mode, for a horizon of another community,
-    for a history too short for a forecast, for a controller made for another slot length, and for prices that
-    cannot be.
+    for a history too short for a forecast, for a controller made for another slot length, for prices that
+    cannot be, and with "on" for a network too large for perfect foresight.
     """
     require_match(community, horizon)
     known = policy_names(community)
@@ -200,6 +200,12 @@ def run(
         raise ValueError(f"unknown foresight_mode {foresight_mode!r}: choose from {', '.join(FORESIGHT)}")
     check_history(names, horizon, history)
     check_end_value(terminal_price)
+    if (
+        OPTIMUM in names
+        and foresight_mode == "on"
+        and (words := community.feeder.no_response(community.size))
+    ):
+        raise ValueError(f"perfect foresight cannot be had: {words}; leave it out")
     penalties = penalties_of(horizon, unserved_price)
     begin = time.perf_counter()
     solver = solver or choose_solver(community)
@@ -283,6 +289,8 @@ def _reason_to_leave_out(community: Community, horizon: Horizon, mode: str, elap
     """Why perfect foresight is not run; empty: it is. `elapsed` is what all else took, in seconds."""
     if mode == "off":
         return "perfect foresight: left out, as asked for; capture is not known"
+    if words := community.feeder.no_response(community.size):
+        return f"perfect foresight: left out, as {words}; capture is not known"
     seconds = estimate_seconds(community, horizon.slots)
     if mode == "on" or seconds <= max(FORESIGHT_SECONDS, FORESIGHT_FACTOR * elapsed):
         return ""
@@ -314,6 +322,13 @@ def check_history(policies: Sequence[str], horizon: Horizon, history: Horizon | 
     for name in policies:
         if name in MPC_POLICIES:
             require_history(MPC_POLICIES[name], horizon, history)
+
+
+def check_foresight(policies: Sequence[str], community: Community, mode: str) -> None:
+    """Raises ValueError where perfect foresight is insisted on, and the network is too large for it."""
+    words = community.feeder.no_response(community.size)
+    if OPTIMUM in policies and mode == "on" and words:
+        raise ValueError(f"perfect foresight: {words}; leave it out (--foresight off, in a study 0)")
 
 
 def tuned_policy(controller: TunedValue | None, horizon: Horizon) -> dict[str, Policy]:

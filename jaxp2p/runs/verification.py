@@ -170,6 +170,12 @@ def _drawn(plugged: Plugged, draw: np.random.Generator) -> Array:
     return plugged.retention * (plugged.energy_min + share * (plugged.energy_max - plugged.energy_min))
 
 
+def check_size(community: Community) -> None:
+    """Raises ValueError for a network whose rows an external solver cannot be given."""
+    if words := community.feeder.no_response(community.size):
+        raise ValueError(f"no solver of others can be asked: {words}")
+
+
 def verify(
     community: Community,
     horizon: Horizon,
@@ -182,8 +188,10 @@ def verify(
     """Draw slots and states of charge, solve each with our solver (cold) and with Clarabel, and compare.
 
     The storage value is that of the certified modified Lyapunov controller; the energies are uniform
-    between the limits. slots: how many (without replacement, at most all of the horizon).
+    between the limits. slots: how many (without replacement, at most all of the horizon). Raises ValueError
+    as `check_size`.
     """
+    check_size(community)
     solver = solver or choose_solver(community)
     draw = np.random.default_rng(seed)
     chosen = np.sort(draw.choice(horizon.slots, size=min(slots, horizon.slots), replace=False))

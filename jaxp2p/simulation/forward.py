@@ -1,6 +1,7 @@
 """A run: one policy over consecutive slots, as one `lax.scan` around the slot solver."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -181,10 +182,11 @@ def compile_pieces(
 ) -> None:
     """Compile what `simulate_in_pieces` will call, by its first and last piece.
 
-    Tolerances are leaves: with infinite ones the programs are compiled and run in no time.
+    Tolerances and limits are leaves: with infinite and wide ones the programs are compiled and run in no
+    time. With the limits of the grid, ADMM would look for the prices of rows that it takes for kept.
     """
-    loose = scale_tolerances(solver, jnp.inf)
+    loose, free = scale_tolerances(solver, jnp.inf), replace(community, network=community.network.unlimited())
     last = (horizon.slots - 1) // PIECE * PIECE
     for begin, end in {(0, min(PIECE, horizon.slots)), (last, horizon.slots)}:
         orders = jax.tree.map(lambda x, a=begin, b=end: x[a:b], schedule)
-        simulate_in_pieces(community, horizon.slice(begin, end), penalties, policy, loose, schedule=orders)
+        simulate_in_pieces(free, horizon.slice(begin, end), penalties, policy, loose, schedule=orders)

@@ -46,9 +46,14 @@ class QP(NamedTuple):
 
 
 def to_qp(problem: SlotProblem) -> QP:
-    """The slot as a QP. Row violations are variables priced at the penalty, so it is always feasible."""
+    """The slot as a QP. Row violations are variables priced at the penalty, so it is always feasible.
+
+    Raises ValueError for a network of so many rows over so many homes that nobody could solve it.
+    """
     take = lambda x: np.asarray(x, float)
     homes, dt = problem.load.shape[0], float(problem.slot_hours)
+    if words := problem.feeder.no_response(homes):
+        raise ValueError(words)
     zeros, ones, free = np.zeros(homes), np.ones(homes), np.full(homes, np.inf)
     battery, seats = _storage(problem.devices.battery, dt), []
     if problem.vehicles is not None:

@@ -24,6 +24,7 @@ from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import UNSOLVED
 from jaxp2p.runs.runner import (
     check_end_value,
+    check_foresight,
     make_policies,
     penalties_of,
     policy_names,
@@ -108,7 +109,7 @@ def make_study(
     the policy "tuned"; it counts first_slot_of_week from midnight of a Monday, and the days of every scenario
     from there, whatever days they are drawn from.
     Raises ValueError for unknown policies, where scenarios cannot be that long, for a controller made for
-    another slot length, and for prices that cannot be.
+    another slot length, for prices that cannot be, and for a network too large for perfect foresight.
     """
     require_match(community, horizon)
     usual = policy_names(community)
@@ -120,6 +121,7 @@ def make_study(
         raise ValueError(f"a scenario of {slots} slots cannot be made from {horizon.slots}: use bootstrap")
     known, own = make_policies(community, horizon), tuned_policy(controller, horizon)
     check_end_value(terminal_price)
+    check_foresight(names if foresight_sample else (), community, "on")
     if terminal_price is None:
         terminal_price = suggest_terminal_price(community, horizon)
     return Study(
@@ -194,7 +196,7 @@ _compiled: WeakKeyDictionary[Study, set[int]] = WeakKeyDictionary()  # batch siz
 def _compile(study: Study, numbers: np.ndarray) -> float:
     """Seconds that it took to compile the programs of this batch size, 0 where they were there already.
 
-    Tolerances are leaves: with infinite ones a program is compiled and runs in no time.
+    Tolerances and limits are leaves: see `simulation.forward.compile_pieces`.
     """
     sizes = _compiled.setdefault(study, set())
     # one program serves all policies of a structure; a tuned one and anybody's own have theirs
@@ -204,8 +206,10 @@ def _compile(study: Study, numbers: np.ndarray) -> float:
         return 0.0
     begin = time.perf_counter()
     for policy in programs.values():
-        task = study.task(policy)
-        _batch(study, replace(task, solver=scale_tolerances(task.solver, jnp.inf)), numbers)
+        task, network = study.task(policy), study.community.network
+        free = replace(study.community, network=network.unlimited())
+        loose = scale_tolerances(task.solver, jnp.inf)
+        _batch(study, replace(task, community=free, solver=loose), numbers)
     sizes.add(len(numbers))
     return time.perf_counter() - begin
 

@@ -300,8 +300,8 @@ def rival_foresight(settings: dict, found: dict) -> float | None:
     network, bus = community.network, np.asarray(community.prosumers.bus)
     horizon = replace(
         horizon,
-        voltage_base=horizon.voltage_base + 2 * still @ np.asarray(network.resistance)[:, bus].T,
-        flow_base=horizon.flow_base + still @ np.asarray(network.downstream)[:, bus].T,
+        voltage_base=horizon.voltage_base + 2 * still @ np.asarray(network.paths.resistance)[:, bus].T,
+        flow_base=horizon.flow_base + still @ np.asarray(network.paths.downstream)[:, bus].T,
     )
     return horizon_optimum(
         community,

@@ -5,8 +5,9 @@ for a state and the `Feeder` for rows; solvers see rows only.
 """
 
 from jaxp2p.model.network.droop import VDE_4105, Curve, Droop, faults_of_curve
-from jaxp2p.model.network.law import Base, Network, State, VoltageDependent, on_host, radial_matrices
+from jaxp2p.model.network.law import Base, Network, State, VoltageDependent, on_host
 from jaxp2p.model.network.least_reactive import least_reactive
+from jaxp2p.model.network.paths import Matrices, Sweeps, paths_of, radial_matrices
 from jaxp2p.model.network.power_flow import (
     Flow,
     flow_of,
@@ -42,11 +43,13 @@ __all__ = [
     "Flow",
     "FlowStatus",
     "Limits",
+    "Matrices",
     "Network",
     "NoRows",
     "Pi",
     "Reach",
     "State",
+    "Sweeps",
     "Tree",
     "VoltageDependent",
     "ac_violated",
@@ -56,6 +59,7 @@ __all__ = [
     "least_reactive",
     "on_host",
     "overload_of",
+    "paths_of",
     "power_flow",
     "power_flows",
     "radial_matrices",

@@ -95,7 +95,15 @@ class Blocks:
 
     def through(self, current: Values, shape: tuple[int, ...]) -> Values:
         """(..., L): what flows through every branch towards the slack, of what is injected at the buses."""
-        return self._rows(_times(self.below, self._gathered(current)), self.branch, shape)
+        return self._rows(self.sums(current), self.branch, shape)
+
+    def sums(self, values: Values) -> Values:
+        """Of every bus and all that lies behind it."""
+        return _times(self.below, self._gathered(values))
+
+    def along(self, values: Values) -> Values:
+        """Of every bus and all between it and the slack, the transpose of `sums`."""
+        return self._passed_on(_times(self.below.swapaxes(1, 2), values))
 
     def _rows(self, values: Values, places: Values, shape: tuple[int, ...]) -> Values:
         xp = namespace(values)

@@ -10,22 +10,24 @@ the rating |P + jQ| <= S is the exact interval |P| <= sqrt(S^2 - Q^2).
 Shunts and loads that go with the voltage count as constant power, with what they take at 1 p.u. A transformer
 off its nominal ratio scales all that is behind it (`tree.py`): with k_n the voltage of bus n over that of the
 slack when nothing flows, v_n = k_n^2 (v0^2 + ...) with impedances as the slack sees them. `power_flow` is the
-AC power flow of the same network.
+AC power flow of the same network. `paths.py` has the sums, with and without matrices.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.lax import Precision
 
 from jaxp2p._pytree import record, static
 from jaxp2p.model.devices.arrays import Values, namespace
-from jaxp2p.model.network.tree import Tree, rooted
+from jaxp2p.model.network.paths import Matrices, Sweeps
+from jaxp2p.model.network.tree import Tree
 
 T = TypeVar("T")
+WIDEST, STRONGEST = 10, 1e9  # p.u., kVA
 
 
 class VoltageDependent(NamedTuple):
@@ -74,10 +76,7 @@ class Network:
     The methods take and give NumPy or JAX arrays, with any leading axes; `on_host` makes NumPy leaves.
     """
 
-    resistance: Array  # (B, B) p.u. voltage squared per kW: the R of the formula; row and column 0 are 0;
-    # rows: whose voltage, columns: where injected; symmetric without off-nominal ratios
-    reactance: Array  # (B, B) p.u. voltage squared per kvar
-    downstream: Array  # (L, B) 1 where the bus lies downstream of the branch
+    paths: Matrices | Sweeps  # the sums of the formula
     slack_voltage: Array  # () p.u.
     voltage_min: Array  # (B,) p.u.
     voltage_max: Array  # (B,) p.u.
@@ -96,6 +95,16 @@ class Network:
     def branches(self) -> int:
         """L."""
         return self.rating.shape[0]
+
+    def unlimited(self) -> "Network":
+        """The same, limits being leaves, with those that nothing reaches."""
+        wide = lambda limit, value: jnp.full_like(limit, value)
+        return replace(
+            self,
+            voltage_min=wide(self.voltage_min, 0),
+            voltage_max=wide(self.voltage_max, WIDEST),
+            rating=wide(self.rating, STRONGEST),
+        )
 
     def at_buses(self, values: Values, bus: Values) -> Values:
         """(..., B): the sums of values (..., N) over the homes at every bus; bus (N,) is where they are."""
@@ -129,7 +138,7 @@ class Network:
 
     def lift(self, reactive: Values) -> Values:
         """(..., B) p.u.^2 that (..., B) kvar add to the squared voltages."""
-        return 2 * _times(reactive, self.reactance.T)
+        return 2 * self.paths.lift(reactive)
 
     def supported(self, base: Base, reactive: Values) -> Base:
         """The base values when inverters give (..., B) kvar."""
@@ -163,12 +172,11 @@ class Network:
 
     def _rise(self, active: Values, reactive: Values | None = None) -> Values:
         """(..., B) p.u.^2 that injections add to the squared voltages."""
-        moved = 2 * _times(active, self.resistance.T)
-        return moved if reactive is None else moved + self.lift(reactive)
+        return 2 * self.paths.rise(active, reactive)
 
     def _flow(self, power: Values) -> Values:
         """(..., L): what flows through every branch, of injections (..., B)."""
-        return _times(power, self.downstream.T)
+        return self.paths.through(power)
 
     def _spread(self, limits: Values, like: Values) -> Values:
         return limits.reshape((1,) * (like.ndim - 1) + limits.shape)
@@ -178,26 +186,3 @@ def on_host(part: T) -> T:
     """A record or tuple of arrays as NumPy arrays, its real numbers in float64."""
     whole = lambda x: np.asarray(x, None if np.issubdtype(x.dtype, np.integer) else float)
     return jax.tree.map(whole, part)
-
-
-def _times(power: Values, matrix: Values) -> Values:
-    if namespace(power, matrix) is np:
-        return power @ matrix
-    return jnp.matmul(power, matrix, precision=Precision.HIGHEST)
-
-
-def radial_matrices(
-    tail: np.ndarray, head: np.ndarray, resistance: np.ndarray, reactance: np.ndarray, buses: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """R, X (B, B) and downstream incidence (L, B) of a tree rooted at bus 0.
-
-    `tail`, `head` (L,) are the two ends of every branch in any order; the branches must form a spanning
-    tree (the validation of the tables sees to that). Impedances in any unit per kW; R and X inherit it.
-    """
-    near, far, order = rooted(tail, head, buses)
-    path = np.zeros((buses, len(tail)), bool)  # branches between the slack and every bus
-    for branch in order:
-        path[far[branch]] = path[near[branch]]
-        path[far[branch], branch] = True
-    weights = path.astype(float)
-    return (weights * resistance) @ weights.T, (weights * reactance) @ weights.T, weights.T

@@ -16,7 +16,9 @@ from jax.lax import Precision
 from jaxp2p._pytree import record, static
 from jaxp2p.model.devices.arrays import Values, namespace
 from jaxp2p.model.network.law import Base, Network, on_host
+from jaxp2p.model.network.paths import Sweeps, too_large
 from jaxp2p.model.network.power_flow import Flow
+from jaxp2p.model.network.tree_rows import TreeRows
 
 ALL_OF_IT = Precision.HIGHEST
 ROUNDS, ROUNDS_ANSWERING = 6, 12  # of a market that is secure in AC, and where inverters answer to voltages
@@ -54,7 +56,7 @@ class Feeder:
     group: Array  # (N,) int32, index of the home's controllable bus (0 for homes that are not flexible)
     flexible: Array  # (N,) 1 for a home that can change its injection, else 0
     count: Array  # (G,) flexible homes per controllable bus
-    matrix: Array  # (R, G) kW per kW
+    matrix: Array | TreeRows  # (R, G) kW per kW; of a large network only what is needed of it
     scale: Array  # (R,) physical unit of the row per kW: p.u.^2 (voltage rows) or kW (branch rows)
     voltage_bus: Array  # (Rv,) int32, bus of every voltage row (these come first)
     flow_branch: Array  # (Rl,) int32, branch of every branch row
@@ -85,16 +87,37 @@ class Feeder:
 
     def values(self, at_bus: Array, offset: Array) -> Array:
         """(R,) kW when the flexible homes of every controllable bus inject (G,) kW together."""
+        if isinstance(self.matrix, TreeRows):
+            return self.matrix.times(at_bus) + offset
         return jnp.matmul(self.matrix, at_bus, precision=ALL_OF_IT) + offset
 
     def bus_price(self, row_price: Array) -> Array:
         """What row prices (..., R) take off the market price at every controllable bus (..., G), EUR/kWh."""
+        if isinstance(self.matrix, TreeRows):
+            return self.matrix.transposed(row_price)
         return jnp.matmul(row_price, self.matrix, precision=ALL_OF_IT)
 
+    def rows_of(self, chosen: Array) -> Array:
+        """(K, G) kW per kW: the rows (K,) int32 of the matrix."""
+        if isinstance(self.matrix, TreeRows):
+            return self.matrix.of(chosen)
+        return jnp.take(self.matrix, chosen, axis=0)
+
     def response(self, homes: int) -> np.ndarray:
-        """(R, N) float64, on the host: kW in every row per kW that a home injects."""
+        """(R, N) float64, on the host: kW in every row per kW that a home injects.
+
+        Raises ValueError where a large network has too many rows and homes for that, see `no_response`.
+        """
+        if words := self.no_response(homes):
+            raise ValueError(words)
         own = on_host(self)
-        return np.asarray(own.matrix[:, own.group] * own.flexible)
+        return np.asarray(np.asarray(own.matrix)[:, own.group] * own.flexible)
+
+    def no_response(self, homes: int) -> str:
+        """Why a large network has no `response`, in words; empty where there is one."""
+        if not isinstance(self.matrix, TreeRows):
+            return ""
+        return too_large(self.rows, homes, f"{self.rows:,} network rows over {homes:,} members")
 
     def limits(self, network: Network, base: Base, reach: Reach | None = None) -> Limits:
         """Of one slot or of many, from its base values.
@@ -210,6 +233,14 @@ class NoRows:
         """(0, N)."""
         return np.zeros((0, homes))
 
+    def no_response(self, homes: int) -> str:
+        """There is one."""
+        return ""
+
+    def rows_of(self, chosen: Array) -> Array:
+        """(K, 0)."""
+        return jnp.zeros((chosen.shape[0], 0))
+
     def limits(self, network: Network, base: Base, reach: Reach | None = None) -> Limits:
         """(..., 0) each."""
         none = base.flow[..., :0]
@@ -252,23 +283,55 @@ def controllable_rows(
     """
     buses, count = np.unique(bus[flexible], return_counts=True)
     group = np.where(flexible, np.searchsorted(buses, bus), 0)
-    grid = on_host(network)
-    voltage_rows, flow_rows = 2 * grid.resistance[:, buses], grid.downstream[:, buses]
-    voltage_bus = np.flatnonzero(voltage_rows.max(1, initial=0) > 0)
-    flow_branch = np.flatnonzero(np.isfinite(grid.rating) & (flow_rows.max(1, initial=0) > 0))
-    rows = np.concatenate([voltage_rows[voltage_bus], flow_rows[flow_branch]])
-    if not len(rows):
+    find = _tree_rows if isinstance(network.paths, Sweeps) else _matrix_rows
+    rows = find(network, buses, dtype)
+    if not len(rows.scale):
         return NoRows()
-    scale = np.abs(rows).max(1, initial=0)
-    matrix = rows / scale[:, None]
     return Feeder(
         group=jnp.asarray(group, jnp.int32),
         flexible=jnp.asarray(flexible, dtype),
         count=jnp.asarray(count, dtype),
-        matrix=jnp.asarray(matrix, dtype),
-        scale=jnp.asarray(scale, dtype),
-        voltage_bus=jnp.asarray(voltage_bus, jnp.int32),
-        flow_branch=jnp.asarray(flow_branch, jnp.int32),
+        matrix=rows.matrix,
+        scale=jnp.asarray(rows.scale, dtype),
+        voltage_bus=jnp.asarray(rows.voltage_bus, jnp.int32),
+        flow_branch=jnp.asarray(rows.flow_branch, jnp.int32),
         rounds=rounds,
         marginal=marginal,
     )
+
+
+class _Found(NamedTuple):
+    matrix: Array | TreeRows
+    scale: np.ndarray  # (R,)
+    voltage_bus: np.ndarray  # (Rv,)
+    flow_branch: np.ndarray  # (Rl,)
+
+
+def _matrix_rows(network: Network, buses: np.ndarray, dtype: np.dtype) -> _Found:
+    grid = on_host(network)
+    paths = grid.paths.matrices()
+    voltage_rows, flow_rows = 2 * paths.resistance[:, buses], paths.downstream[:, buses]
+    voltage_bus = np.flatnonzero(voltage_rows.max(1, initial=0) > 0)
+    flow_branch = np.flatnonzero(np.isfinite(grid.rating) & (flow_rows.max(1, initial=0) > 0))
+    rows = np.concatenate([voltage_rows[voltage_bus], flow_rows[flow_branch]])
+    scale = np.abs(rows).max(1, initial=0)
+    return _Found(jnp.asarray(rows / scale[:, None], dtype), scale, voltage_bus, flow_branch)
+
+
+def _tree_rows(network: Network, buses: np.ndarray, dtype: np.dtype) -> _Found:
+    grid, sweeps = on_host(network), network.paths
+    assert isinstance(sweeps, Sweeps)
+    largest, behind = on_host(sweeps).largest(buses)
+    voltage_bus = np.flatnonzero(largest > 0)
+    flow_branch = np.flatnonzero(np.isfinite(grid.rating) & behind[sweeps.fed])
+    scale = np.concatenate([2 * largest[voltage_bus], np.ones(len(flow_branch))])
+    weight = np.concatenate([1 / largest[voltage_bus], np.ones(len(flow_branch))])
+    index = lambda x: jnp.asarray(x, jnp.int32)
+    matrix = TreeRows(
+        sweeps=sweeps,
+        bus=index(buses),
+        voltage=index(voltage_bus),
+        branch=index(np.asarray(sweeps.fed)[flow_branch]),
+        weight=jnp.asarray(weight, dtype),
+    )
+    return _Found(matrix, scale, voltage_bus, flow_branch)

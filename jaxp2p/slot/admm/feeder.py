@@ -74,7 +74,7 @@ def moving_with(problem: SlotProblem, work: RowsAtWork | None) -> RowsAtWork | N
 def _data(problem: SlotProblem, chosen: Array) -> tuple[Array, ...]:
     feeder = problem.feeder
     pick = lambda x: jnp.take(x, chosen, axis=0)
-    matrix, offset = pick(feeder.matrix), pick(problem.row_offset)
+    matrix, offset = feeder.rows_of(chosen), pick(problem.row_offset)
     gram = jnp.matmul(matrix * feeder.count[None, :], matrix.T, precision=Precision.HIGHEST)
     return matrix, gram, pick(problem.row_lower) - offset, pick(problem.row_upper) - offset
 

@@ -211,7 +211,7 @@ def _moved(problem: SlotProblem, here: Replies, prices: Array) -> Array:
     row_price = stop_gradient(prices[1:])
     at_work = (row_price != 0) & (jnp.abs(row_price) < SATURATED * stop_gradient(problem.row_penalty))
     weight, chosen = jax.lax.top_k(jnp.where(at_work, jnp.abs(row_price), 0), min(rows, ROWS_AT_ONCE))
-    matrix = jnp.take(feeder.matrix, chosen, axis=0)
+    matrix = feeder.rows_of(chosen)
     limit = jnp.where(row_price > 0, problem.row_upper, problem.row_lower)
     reached = jnp.matmul(matrix, feeder.bus_sum(here.injection), precision=Precision.HIGHEST)
     beyond = derivative_only(reached + jnp.take(problem.row_offset - limit, chosen))

@@ -32,7 +32,7 @@ def newton_step(problem: SlotProblem, setup: Setup, newton: Settings, at: Point,
     weight = jnp.where(at_work, weight + jnp.finfo(weight.dtype).tiny, 0)
     weight, chosen = jax.lax.top_k(weight, min(rows, newton.rows_at_once))
     use = weight > 0
-    matrix = jnp.take(problem.feeder.matrix, chosen, axis=0)
+    matrix = problem.feeder.rows_of(chosen)
     weighted = matrix * problem.feeder.bus_sum(at.slope)[None, :]
     cross = -jnp.sum(weighted, axis=1)
     inner = jnp.matmul(weighted, matrix.T, precision=Precision.HIGHEST)
