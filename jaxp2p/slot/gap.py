@@ -26,6 +26,7 @@ from jaxp2p.slot.rows import excess_of, nodal_surcharge, row_values
 
 AT_LIMIT = 0.999  # share of its limit from which a trade has no room to grow
 FLOOR_EUR = 1e-6  # what a slot may always be off by
+FEW = 4  # roundings of the dtype, that a sum of rows is off by
 SHARE_OF_INSTALLED = 0.1  # of what the homes have: typical use of devices
 
 
@@ -104,20 +105,30 @@ def slot_gap(
     value = row_values(problem, injection)
     beyond = excess_of(problem, value)
     inside = jnp.where(row_price > 0, problem.row_upper - value, value - problem.row_lower)
-    priced = jnp.where(row_price == 0, 0, jnp.abs(row_price) * jnp.maximum(inside, 0))
-    paid = jnp.where(inside < 0, jnp.abs(row_price), 0)  # beyond the limit that has the price
+    size_of = jnp.abs(row_price)
+    priced = jnp.where(row_price == 0, 0, size_of * jnp.maximum(inside, 0))
+    paid = jnp.where(inside < 0, size_of, 0)  # beyond the limit that has the price
     rows = jnp.sum(priced + (problem.row_penalty - paid) * beyond)
-    counts = (beyond > 0) | (row_price != 0)
-    most = 4 * (jnp.abs(problem.row_offset) + jnp.abs(value))
-    rounding = pieces.level * jnp.sum(size)
-    rounding = rounding + problem.row_penalty * jnp.sum(jnp.where(counts, most, 0))
+    devices = jnp.sum(piece_slack(pieces, shares, nodal))
+    eps = jnp.finfo(value.dtype).eps
+    rounding = eps * pieces.level * jnp.sum(size)
+    if problem.feeder.rows:
+        # what a row is off by, times what that costs: nothing well beyond a limit that has the whole penalty
+        off = FEW * eps * (jnp.abs(problem.row_offset) + jnp.abs(value))
+        beyond_costs = problem.row_penalty - paid + jnp.where(paid > 0, 0, size_of)
+        clear = jnp.minimum(problem.row_upper - value, value - problem.row_lower) > off
+        costs = jnp.where(beyond > off, beyond_costs, jnp.where(clear, size_of, problem.row_penalty))
+        # slack is convex in the price: the most within what the price is off by is at an end
+        blurred = FEW * eps * nodal_surcharge(problem, size_of)
+        ends = [piece_slack(pieces, shares, nodal + sign * blurred) for sign in (1, -1)]
+        rounding = rounding + jnp.sum(off * costs) + jnp.maximum(jnp.sum(jnp.maximum(*ends)) - devices, 0)
     hours = problem.slot_hours
     return Gap(
-        devices=hours * jnp.sum(piece_slack(pieces, shares, nodal)),
+        devices=hours * devices,
         exchange=hours * jnp.sum(_exchange_slack(problem, price, exchange, unserved)),
         trades=hours * jnp.sum(_trade_slack(problem, price, trades, trade_price, room)),
         rows=hours * rows,
-        rounding=hours * jnp.finfo(rounding.dtype).eps * rounding,
+        rounding=hours * rounding,
     )
 
 

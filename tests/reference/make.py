@@ -247,8 +247,9 @@ RIVAL_DAYS = 1  # windows up to this length get perfect foresight by `benchmarks
 SPREAD = 3  # margins are this many times what tolerance and dtype make of a figure, at least these shares
 # of the largest cost, the load, 1, 1 p.u. and the slots:
 LEAST = {"money": 1e-3, "energy": 2e-3, "share": 2e-3, "volts": 5e-4, "slots": 0.005}
-# storage at a constant value per slot: many optima, and which one is met moves a week by some euros
-LOOSE, LOOSE_LEAST = "lyapunov_standard", 0.01
+# storage at a constant value per slot: many optima, and which one is met moves a day by 5 % of its cost
+# (Newton and ADMM, float32 and float64: -95.5 to -90.7 EUR on rural1_overloaded_day, all slots solved)
+LOOSE, LOOSE_LEAST = "lyapunov_standard", 0.05
 
 
 def margins_of(found: dict, exact: dict, slots: int) -> dict:
