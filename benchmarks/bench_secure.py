@@ -1,6 +1,6 @@
 """A market that is secure in AC, beside one with linear limits and one without: violations, cost, time.
 
-    python benchmarks/bench_secure.py                     all communities, a quarter of an hour on two idle cores
+    python benchmarks/bench_secure.py                     all communities, a quarter of an hour on two cores
     python benchmarks/bench_secure.py --community NAME    one of them
     python benchmarks/bench_secure.py --table FILE.jsonl  lines as tables, nothing run
 
