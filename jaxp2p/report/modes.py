@@ -205,6 +205,7 @@ def _rounds(figures: Mapping[str, Any]) -> str:
 
 COLUMNS = (
     COST,
+    ReportColumn(title=("losses", "EUR"), text=number("losses_eur", 2)),
     ReportColumn(title=("losses", "kWh"), text=number("ac_losses_kwh", 1)),
     ReportColumn(title=("curtailed", "kWh"), text=number("curtailed_kwh", 1)),
     ReportColumn(title=("voltage", "p.u."), text=value_range("ac_voltage_min_pu", "ac_voltage_max_pu", 4)),
@@ -230,7 +231,7 @@ def modes_text(compared: Compared) -> str:
     ways = "; ".join(f"{mode.way.name}: {mode.way.words}" for mode in compared.modes)
     meaning = (
         "Voltages, loading (of the most loaded branch) and losses are those of the AC power flow of what was "
-        "done; losses are beside the cost. slots out: more than 1e-4 p.u. or 0.1 % beyond a limit. cleared "
+        "done; what losses cost is beside the cost. slots out: more than 1e-4 p.u. or 0.1 % beyond a limit. cleared "
         "again: slots in which the market took more than one round, rounds of those at the median and at "
         f"most. slots open: stopped at the iteration limit. {ways}."
     )
