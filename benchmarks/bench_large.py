@@ -2,6 +2,7 @@
 
     python benchmarks/bench_large.py                                      the whole size, a minute or two
     python benchmarks/bench_large.py --buses 1000 --members 10000         smaller
+    taskset -c 0 python benchmarks/bench_large.py --buses 123 --members 12300 --reactive market
     python benchmarks/bench_large.py --out benchmarks/results/bench_large_cpu.jsonl
 
 Copies of the feeder of rural3 below a medium-voltage network (`rivals/large.py`), 60 % of the members with PV
@@ -34,6 +35,7 @@ def arguments(argv=None):
     add("--slots", type=int, default=8, help="of 15 minutes, from noon on")
     add("--policies", nargs="+", default=["no_storage", "lyapunov"])
     add("--pv-scale", type=float, default=2.5)
+    add("--reactive", default="unity", help="rule of the PV inverters")
     add("--seed", type=int, default=0)
     add("--out", type=Path, help="file that the lines are added to")
     return parser.parse_args(argv)
@@ -50,7 +52,7 @@ def stages(options):
     from jaxp2p.runs import runner
 
     head = {"bench": "large", "device": "cpu", "dtype": "float32", "slots": options.slots}
-    head |= {"buses": options.buses, "members": options.members}
+    head |= {"buses": options.buses, "members": options.members, "reactive": options.reactive}
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "case"
@@ -68,7 +70,7 @@ def stages(options):
         yield head | clock.stage("make and write the tables")
         tables = read_tables(place)
         yield head | clock.stage("read and check them")
-    community = build_community(tables, market="pool", secure=True)
+    community = build_community(tables, market="pool", secure=True, reactive=options.reactive)
     rows = {"rows": community.feeder.rows, "controllable_buses": community.feeder.count.shape[0]}
     yield head | clock.stage("build the community") | rows
     horizon = jax.block_until_ready(build_horizon(community, tables))
@@ -129,6 +131,7 @@ def ends(community, horizon, done) -> dict:
         "iterations_max": int(np.max(done.iterations)),
         "members_behind_a_limit": int((np.abs(price) > 1e-3).sum(1).max()),
         "gap_eur_max": float(np.max(done.gap)),
+        "gap_of_cost_pct": 100 * float(np.sum(done.gap) / np.abs(done.cost.sum(1)).sum()),
     }
 
 

@@ -11,6 +11,7 @@ from jaxp2p.data import Tables, load_case, window
 from jaxp2p.model.network.tree import rooted
 
 FEEDERS = 8  # of medium voltage; the copies are spread over them
+LARGEST = 20_000.0  # kVA
 SECTION = {"r_ohm": 0.05, "x_ohm": 0.05, "s_max_kva": 25_000.0}  # of two cables side by side
 ENDS = ["from_bus", "to_bus"]
 SPREAD = 0.3  # of the logarithm of PV per copy
@@ -36,7 +37,7 @@ def large_tables(
     lines = lines.assign(
         r_ohm=lines["r_ohm"] / several,
         x_ohm=lines["x_ohm"] / several,
-        s_max_kva=lines["s_max_kva"] * several,
+        s_max_kva=np.minimum(lines["s_max_kva"] * several, LARGEST),  # what is plausible of a branch
     )
     rng = np.random.default_rng(seed)
     more = pv_scale * np.exp(SPREAD * rng.standard_normal(copies))
