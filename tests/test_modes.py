@@ -63,6 +63,7 @@ def test_two_buses_feed_in_what_the_limit_leaves_in_every_mode(result):
         assert row["ac_voltage_violation_pu"] == pytest.approx(max(volts.max() - V_MAX, 0), abs=1e-9)
         square = (injection / volts) ** 2  # of the current
         assert row["ac_losses_kwh"] == pytest.approx((square * R / PU).sum() / 4, rel=1e-6)
+        assert row["ac_line_loading_max"] == pytest.approx(np.abs(injection / volts).max() / 1000, rel=1e-6)
         bought, sold = np.maximum(-injection, 0), np.maximum(injection, 0)
         assert row["cost_eur"] == pytest.approx((0.3 * bought - 0.08 * sold).sum() / 4, abs=1e-6)
     assert list(table["ac_slots_violated"]) == [1, 0, 0, 0]

@@ -231,9 +231,9 @@ def modes_text(compared: Compared) -> str:
     ways = "; ".join(f"{mode.way.name}: {mode.way.words}" for mode in compared.modes)
     meaning = (
         "Voltages, loading (of the most loaded branch) and losses are those of the AC power flow of what was "
-        "done; what losses cost is beside the cost. slots out: more than 1e-4 p.u. or 0.1 % beyond a limit. cleared "
-        "again: slots in which the market took more than one round, rounds of those at the median and at "
-        f"most. slots open: stopped at the iteration limit. {ways}."
+        "done; what losses cost is beside the cost. slots out: more than 1e-4 p.u. or 0.1 % beyond a limit. "
+        "cleared again: slots in which the market took more than one round, rounds of those at the median "
+        f"and at most. slots open: stopped at the iteration limit. {ways}."
     )
     fill = lambda text, **more: textwrap.fill(text, width=WIDTH, **more)
     notes = [fill(text, initial_indent="- ", subsequent_indent="  ") for text in remarks]
