@@ -330,8 +330,8 @@ TABLES = (
     _mutant(
         "capture_as_share",
         "report/tables.py",
-        'text=_number("capture", 1, factor=100)',
-        'text=_number("capture", 1)',
+        'text=number("capture", 1, factor=100)',
+        'text=number("capture", 1)',
         PAPER_RUN,
         "capture is printed as a share under a title of percent",
     ),

@@ -34,7 +34,9 @@ NOT_ASKED = {
 """Parts of a source that a command has no option for, and why."""
 
 
-@pytest.mark.parametrize("command", ["run", "tune", "study", "hosting", "verify", "export", "import"])
+@pytest.mark.parametrize(
+    "command", ["run", "tune", "study", "hosting", "modes", "verify", "export", "import"]
+)
 def test_every_command_with_a_case_takes_what_makes_a_case(command):
     parts = {field.name for field in fields(Source)} - {"name"} - NOT_ASKED.get(command, set())
     missing = {f"--{part.replace('_', '-')}" for part in parts} - OPTIONS[command]

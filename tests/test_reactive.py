@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from test_hosting import two_buses
 from villages import village
 
 import jaxp2p as jp
@@ -237,6 +238,25 @@ def test_voltages_are_kept_with_less_curtailment(rule):
         assert np.all(done.rounds == 1) and grid.ac_voltage.max() > 1.0299
     if rule != "volt_var":  # the linear figures have the reactive power in them, too
         assert np.abs(grid.voltage - grid.ac_voltage).max() < 0.01
+
+
+@pytest.mark.parametrize(("rating", "violated"), [(4.2, 0.0), (3.9, 0.1)])
+def test_a_rating_counts_as_violated_beyond_what_inverters_leave_of_it(rating, violated):
+    """4 kW and 2 kvar through a branch, of which the inverter could take all: 4.2 kVA are enough.
+
+    At unity only sqrt(4.2^2 - 2^2) = 3.69 kW are left.
+    """
+    tables = two_buses(rating=rating)
+    homes = tables.prosumers.assign(load_kvar=2.0, reactive_profile="flat")
+    options = {"days": None, "market": "none", "dtype": "float64"}
+    found = {}
+    for rule in ("market", "unity"):
+        case = jp.build(tables.replace(prosumers=homes), reactive=rule, **options)
+        used = np.asarray(case.horizon.pv, float)
+        grid = grid_state(case.community, case.horizon, used - case.horizon.load, used, linear=True)
+        found[rule] = np.asarray(grid.violated)
+    assert found["market"][2] == pytest.approx(violated, abs=1e-9) and not found["market"][[0, 1, 3]].any()
+    assert found["unity"][2] == pytest.approx(4 - np.sqrt(rating**2 - 4), abs=1e-9)
 
 
 @pytest.mark.slow

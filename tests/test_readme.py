@@ -157,6 +157,40 @@ def test_the_hosting_capacities_are_those_of_the_stored_results():
             assert (row[column] == "none") if scale is None else not off(row[column], scale), (column, row)
 
 
+def test_what_rules_of_reactive_power_do_is_that_of_the_stored_lines():
+    lines = (ROOT / "benchmarks" / "results" / "bench_secure_cpu.jsonl").read_text().splitlines()
+    stored = {
+        (line["community"], line["reactive"]): line
+        for line in map(json.loads, lines)
+        if line["mode"] == "secure" and line["policy"] == "lyapunov" and "reactive" in line
+    }
+    columns = {
+        "village, PV x 2.5, 1.03 p.u.": (
+            "village: curtailed kWh",
+            "cost EUR",
+            "losses kWh",
+            "slots outside",
+        ),
+        "rural3, 80 % PV x 2, 1.06 p.u.": (
+            "rural3: curtailed kWh",
+            "its cost EUR",
+            "its losses kWh",
+            "its slots outside",
+        ),
+    }
+    rows = table("| rule | village: curtailed kWh |")
+    assert [row["rule"] for row in rows] == ["unity", "cos_phi", "volt_var", "market"]
+    figures = ("curtailed_kwh", "cost_eur", "losses_kwh", "violated")
+    wrong = [
+        (row["rule"], column, row[column])
+        for row in rows
+        for community, names in columns.items()
+        for column, figure in zip(names, figures, strict=True)
+        if off(row[column], stored[community, row["rule"]][figure])
+    ]
+    assert wrong == []
+
+
 def test_no_placeholder_is_left():
     assert "RESULTS_" not in README
     assert "_TABLE" not in README

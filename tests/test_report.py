@@ -153,7 +153,7 @@ def test_the_slack_bus_never_hides_another(full):
     _, data = full
     upper, lower = branch_ends(data.community.network)
     assert len(np.unique(data.coordinates, axis=0)) < len(data.coordinates)
-    places, mapped = bus_places(data, upper, lower)
+    places, mapped = bus_places(data.community.network, data.coordinates, upper, lower)
     assert mapped
     assert len(np.unique(places, axis=0)) == len(places)
     np.testing.assert_array_equal(places[1:], data.coordinates[1:])

@@ -9,14 +9,17 @@ import typer
 from jaxp2p import __version__
 from jaxp2p.cli import hosting as carrying
 from jaxp2p.cli import importing, inspecting, running, studying, tuning
+from jaxp2p.cli import modes as beside
 from jaxp2p.cli.console import drop_output, exit_codes, lenient_streams
 from jaxp2p.cli.options import command
 from jaxp2p.cli.outputs import Controlled, Report
 from jaxp2p.control.catalogue import ALWAYS, BY_NAME, WITH_A_VEHICLE, lines
-from jaxp2p.control.ways import way_lines
+from jaxp2p.control.ways import WAYS, way_lines
+from jaxp2p.control.ways import modes as modes_of
 from jaxp2p.scenarios.catalogue import EFFECTS_HELP
 from jaxp2p.settings.hosting import Hosting
 from jaxp2p.settings.model import EndValue, Grid, Numbers, SlotSolver, Trading, Worth
+from jaxp2p.settings.modes import RULES, Modes
 from jaxp2p.settings.source import Chance, Changes, Reading, Source, Window
 
 HELP = f"""Real-time peer-to-peer energy trading with batteries on a radial feeder.
@@ -34,6 +37,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p check my-village                    is it right? what is in it?
   jaxp2p run my-village --json result.json
   jaxp2p hosting rural3                      how much PV the grid carries
+  jaxp2p modes rural1 --pv-scale 2.5         what the limits of the grid do
   jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
 
 Powers are in kW, energies in kWh, voltages in p.u., money in EUR, prices in EUR/kWh.
@@ -67,7 +71,25 @@ more than 0.1 % beyond its limit, and no more of the available PV energy is curt
 
 \b
 Ways of operating the community, each with a capacity of its own:
-{way_lines()}
+{way_lines(WAYS)}
+"""
+
+MODES_HELP = f"""Run one policy with limits of the grid left out of the market, kept linear, and kept in AC.
+
+Every dispatch is judged by its AC power flow: a table, and the feeder side by side at the worst slot of all.
+
+\b
+Modes:
+{way_lines(modes_of("lyapunov", RULES))}
+Those named after a rule of reactive power are run where --reactive names it; the others have none.
+
+\b
+  jaxp2p modes rural1 --pv-scale 2.5 --market pool
+  jaxp2p modes rural1 --pv-scale 2.5 --market pool --days 1 --reactive volt_var,market
+
+\b
+Policies:
+{lines(ALWAYS, WITH_A_VEHICLE)}
 """
 
 app = typer.Typer(
@@ -200,6 +222,31 @@ def hosting(source: Source, options: carrying.Options) -> int:
 
 
 hosting.__doc__ = HOSTING_HELP
+
+
+@command(
+    app,
+    exits=(0, 2, 3, 4, 130),
+    short="What limits of the grid do: left out, kept linear, kept in AC.",
+    layout=(
+        Window,
+        Modes,
+        "losses",
+        Trading,
+        SlotSolver,
+        Numbers,
+        Chance,
+        Changes,
+        Reading,
+        "out",
+        "replace",
+    ),
+)
+def modes(source: Source, options: beside.Options) -> int:
+    return beside.modes(source, options)
+
+
+modes.__doc__ = MODES_HELP
 
 
 @command(app, exits=(0, 130))

@@ -1,11 +1,13 @@
-"""Ways of operating a community, whose hosting capacities are set side by side (`runs.hosting`). No arrays.
+"""Ways of operating a community: those whose hosting capacities are set side by side, and modes. No arrays.
 
-A new one is an entry here, and in `runs.hosting` what becomes of the community under it.
+A new one is an entry here, and in `runs.operated` what becomes of the community under it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxp2p.control.catalogue import REFERENCE, TRADE_ONLY
+from jaxp2p.settings.modes import RULES
 
 IGNORED, LINEAR, SECURE = "ignored", "linear", "secure"  # the limits of the network in the market
 
@@ -87,8 +89,37 @@ WAYS = (
 
 BY_NAME = {way.name: way for way in WAYS}
 
+RULE_COLOURS = dict(zip(RULES, ("#CC79A7", "#56B4E9", "#D55E00", "#000000"), strict=True))
 
-def way_lines() -> str:
+
+def modes(policy: str, rules: Sequence[str] = ()) -> tuple[Way, ...]:
+    """One policy with limits ignored, linear and secure, and secure by rules of reactive power.
+
+    Without such a rule inverters give none.
+    """
+    limits = (
+        ("no_limits", "limits of the grid left out of the market", IGNORED),
+        ("linear", "limits kept in the linear network", LINEAR),
+        ("secure", "limits kept in AC", SECURE),
+    )
+    three = tuple(
+        Way(name=name, words=words, policy=policy, limits=kept, colour=BY_NAME[name].colour, reactive="unity")
+        for name, words, kept in limits
+    )
+    return three + tuple(
+        Way(
+            name=f"secure_{rule}",
+            words=f"limits kept in AC, reactive power by {rule}",
+            policy=policy,
+            limits=SECURE,
+            colour=RULE_COLOURS[rule],
+            reactive=rule,
+        )
+        for rule in rules
+    )
+
+
+def way_lines(ways: Sequence[Way]) -> str:
     """Name and words of every way, a line each."""
-    width = max(map(len, BY_NAME)) + 1
-    return "\n".join(f"  {way.name:{width}} {way.words}" for way in WAYS)
+    width = max(len(way.name) for way in ways) + 1
+    return "\n".join(f"  {way.name:{width}} {way.words}" for way in ways)

@@ -15,7 +15,8 @@ from jaxp2p.control.policy import lyapunov as lyapunov_policy
 from jaxp2p.control.policy import observe as observed
 from jaxp2p.data import CASES, Tables, check, days_before, load_case, read_tables, window
 from jaxp2p.data.calendar import slot_of_week
-from jaxp2p.model.build import build_community, build_horizon
+from jaxp2p.model.build import build_community, build_horizon, inverters_of
+from jaxp2p.model.devices import Inverters
 from jaxp2p.model.network import VDE_4105, Curve
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.runs.runner import (
@@ -73,6 +74,14 @@ class Case:
         """The days right before, for forecasts; None where there is not one."""
         before = days_before(self.whole, self.time.iloc[0], HISTORY_DAYS)
         return None if before is None else build_horizon(self.community, before)
+
+    @property
+    def inverters(self) -> Inverters:
+        """Of the homes: those that it was built with, else the usual ones on the usual Volt-VAR curve."""
+        own = self.community.prosumers.inverters
+        if own is not None:
+            return own
+        return inverters_of(self.tables, "volt_var", VDE_4105, str(self.horizon.pv.dtype))
 
     def policies(self) -> dict[str, Policy]:
         """The package's policies that decide slot by slot, by name."""

@@ -10,8 +10,6 @@ import pandas as pd
 
 from jaxp2p.data import Tables
 from jaxp2p.library.case import Case, build
-from jaxp2p.model.build import inverters_of
-from jaxp2p.model.network import VDE_4105
 from jaxp2p.report.hosting import (
     Hosted,
     capacity_table,
@@ -54,7 +52,7 @@ def hosting(
     found = runs.hosting(
         case.community,
         case.horizon,
-        inverters=inverters_of(case.tables, "volt_var", VDE_4105, str(case.horizon.pv.dtype)),
+        inverters=case.inverters,
         ways=ways,
         curtail=curtail,
         max_scale=max_scale,

@@ -70,7 +70,6 @@ def picture_data(
 ) -> PictureData:
     """What the pictures need, with the coordinates of the buses in the order of the network."""
     time = tables.profiles["time"]
-    places = tables.buses.set_index("bus_id").loc[list(community.network.bus_ids), ["x", "y"]]
     days = len(time) * float(horizon.slot_hours) / 24
     span = "1 day" if days == 1 else f"{days:g} days"
     return PictureData(
@@ -81,8 +80,14 @@ def picture_data(
         time=time,
         terminal_price=result.terminal_price,
         title=f"{plain(case)}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
-        coordinates=places.to_numpy(float),
+        coordinates=bus_coordinates(tables, community),
     )
+
+
+def bus_coordinates(tables: Tables, community: Community) -> np.ndarray:
+    """(B, 2) x and y of the buses in the order of the network, NaN where they are not known."""
+    places = tables.buses.set_index("bus_id").loc[list(community.network.bus_ids), ["x", "y"]]
+    return places.to_numpy(float)
 
 
 def label(policy: str) -> str:
@@ -113,10 +118,15 @@ def canvas(
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, sharex=share_x, **options)
     for axis in axes.flat:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(True, color="#DDDDDD", linewidth=0.6)
-        axis.set_axisbelow(True)
+        styled(axis)
     return figure, axes
+
+
+def styled(axis: Axes) -> None:
+    """No frame on two sides, and a pale grid below what is drawn."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(True, color="#DDDDDD", linewidth=0.6)
+    axis.set_axisbelow(True)
 
 
 def plain(name: str) -> str:

@@ -1,14 +1,21 @@
 """Pictures of the feeder: voltages, loading, and the whole tree at its worst slot."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from jaxp2p._pytree import present
+from jaxp2p.model.network import ac_violated, on_host
 from jaxp2p.model.types import Network
 from jaxp2p.report.canvas import LIMIT, PictureData, canvas, label, line_style, outside_legend, time_axis
+from jaxp2p.runs.operated import margins
 
 # without the palest yellows, which vanish on white
 LOADING_COLOURS = ListedColormap(colormaps["YlOrRd"](np.linspace(0.22, 1, 256)))
@@ -123,9 +130,11 @@ def tree_layout(upper: np.ndarray, lower: np.ndarray, buses: int) -> np.ndarray:
     return np.stack([depth, -height], 1)
 
 
-def bus_places(data: PictureData, upper: np.ndarray, lower: np.ndarray) -> tuple[np.ndarray, bool]:
+def bus_places(
+    network: Network, coordinates: np.ndarray | None, upper: np.ndarray, lower: np.ndarray
+) -> tuple[np.ndarray, bool]:
     """(B, 2) where the buses are drawn, and whether that is a map: coordinates if they can be used."""
-    places, buses = data.coordinates, data.community.network.voltage_min.shape[0]
+    places, buses = coordinates, network.voltage_min.shape[0]
     # many buses in one place would hide each other
     if places is None or not np.isfinite(places).all() or len(np.unique(places, axis=0)) <= 0.5 * buses:
         return tree_layout(upper, lower, buses), False
@@ -139,59 +148,106 @@ def bus_places(data: PictureData, upper: np.ndarray, lower: np.ndarray) -> tuple
     return places, True
 
 
-def feeder(data: PictureData) -> Figure:
-    """The feeder at the slot nearest to (or furthest beyond) a limit: voltage per bus, loading per branch."""
-    network, name = data.community.network, data.favourite()
-    grid = data.evaluations[name].grid
-    low, high = np.asarray(network.voltage_min, float), np.asarray(network.voltage_max, float)
-    middle, half = (low + high) / 2, (high - low) / 2
-    stress = np.maximum((np.abs(grid.ac_voltage - middle) / half).max(1), grid.ac_loading.max(1, initial=0))
-    slot = int(stress.argmax())
+class FeederScales(NamedTuple):
+    """What colours mean in pictures of a feeder."""
+
+    voltage: Normalize  # p.u.
+    loading: Normalize  # % of the rating
+
+
+def feeder_scales(voltage: np.ndarray, loading: np.ndarray) -> FeederScales:
+    """Scales for all of the voltages in p.u. and loadings as shares of the rating."""
+    # at least 0.01 p.u. wide: a stiff feeder should look like one
+    mean, reach = (voltage.min() + voltage.max()) / 2, max(float(np.ptp(voltage)) / 2, 0.005)
+    most = max(100.0, 100 * float(loading.max(initial=0)))
+    return FeederScales(Normalize(mean - reach, mean + reach), Normalize(0, most))
+
+
+def draw_feeder(
+    axis: Axes,
+    network: Network,
+    coordinates: np.ndarray | None,
+    voltage: np.ndarray,
+    loading: np.ndarray,
+    scales: FeederScales,
+) -> tuple[ScalarMappable, ScalarMappable]:
+    """One slot: voltages (B,) in p.u. and loadings (L,) as shares of the rating, `network` on the host.
+
+    What is outside its limits has a ring, or a dark edge. Gives back what colour bars are made of.
+    """
     upper, lower = branch_ends(network)
-    places, mapped = bus_places(data, upper, lower)
-    figure, [[axis]] = canvas(size=(11, 7))
-    share, volts = 100 * grid.ac_loading[slot], grid.ac_voltage[slot]
-    order = np.argsort(share, kind="stable")  # the most loaded branches on top
-    segments, share = np.stack([places[upper], places[lower]], 1)[order], share[order]
-    rated = np.isfinite(np.asarray(network.rating))[order]
-    scale = Normalize(0, max(100.0, float(share.max(initial=0))))
+    places, mapped = bus_places(network, coordinates, upper, lower)
+    order = np.argsort(loading, kind="stable")  # the most loaded branches on top
+    segments, share = np.stack([places[upper], places[lower]], 1)[order], 100 * loading[order]
+    rated = np.isfinite(network.rating)[order]
     plain = LineCollection(list(segments[~rated]), colors="#BBBBBB", linewidths=2.5, zorder=1)
     lines = LineCollection(
-        list(segments[rated]), array=share[rated], cmap=LOADING_COLOURS, norm=scale, linewidths=3.5, zorder=2
+        list(segments[rated]),
+        array=share[rated],
+        cmap=LOADING_COLOURS,
+        norm=scales.loading,
+        linewidths=3.5,
+        zorder=2,
     )
-    axis.add_collection(plain)
-    axis.add_collection(lines)
-    size = 55 if len(volts) < 60 else 28
-    # at least 0.01 p.u. wide: a stiff feeder should look like one
-    mean, reach = (volts.min() + volts.max()) / 2, max(float(np.ptp(volts)) / 2, 0.005)
+    over = rated & ac_violated(0.0, share / 100 - 1)
+    edge = LineCollection(list(segments[over]), colors="k", linewidths=6.5, zorder=1.5)
+    for part in (plain, edge, lines):
+        axis.add_collection(part)
+    size = 55 if len(voltage) < 60 else 28
     points = axis.scatter(
-        *places.T,
-        c=volts,
+        places[:, 0],
+        places[:, 1],
+        c=voltage,
         cmap="viridis",
-        norm=Normalize(mean - reach, mean + reach),
+        norm=scales.voltage,
         s=size,
         edgecolors="#333333",
         linewidths=0.5,
         zorder=3,
     )
-    slack = {"facecolors": "none", "edgecolors": "k", "linewidths": 1.6, "zorder": 4}
-    axis.scatter(*places[0], marker="s", s=3 * size, **slack)
+    slack: dict[str, Any] = {"facecolors": "none", "edgecolors": "k", "linewidths": 1.6, "zorder": 4}
+    axis.scatter(places[0, 0], places[0, 1], marker="s", s=3 * size, **slack)
     axis.annotate("grid above", places[0], xytext=(8, 8), textcoords="offset points", fontsize=9)
-    outside = (volts < low - 1e-4) | (volts > high + 1e-4)
+    outside = ac_violated(network.beyond(voltage), 0.0)
     if outside.any():
-        ring = {"facecolors": "none", "edgecolors": LIMIT, "linewidths": 1.5, "zorder": 4}
-        axis.scatter(*places[outside].T, s=3 * size, label="voltage outside its limits", **ring)
-        axis.legend(frameon=False, loc="best")
-    figure.colorbar(points, ax=axis, label="voltage in p.u. (circles)", shrink=0.85, pad=0.01)
-    if rated.any():
-        figure.colorbar(lines, ax=axis, label="loading in % of the rating (lines)", shrink=0.85, pad=0.02)
+        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": LIMIT, "linewidths": 1.5, "zorder": 4}
+        axis.scatter(places[outside, 0], places[outside, 1], s=3 * size, **ring)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.grid(False)
     axis.spines[:].set_visible(False)
-    axis.margins(0.05)
+    axis.margins(0.08)
     if mapped:
         axis.set_aspect("equal", adjustable="datalim")
+    return points, lines
+
+
+def outside_marks(network: Network, voltage: np.ndarray, loading: np.ndarray) -> list[Line2D]:
+    """What a legend says of buses (..., B) and branches (..., L) outside their limits, if any."""
+    ring: dict[str, Any] = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": LIMIT}
+    marks = []
+    if ac_violated(network.beyond(voltage), 0.0).any():
+        text = "voltage outside its limits"
+        marks.append(Line2D([], [], linestyle="none", marker="o", label=text, **ring))
+    if ac_violated(0.0, loading - 1).any():
+        marks.append(Line2D([], [], color="k", linewidth=6.5, label="edge: loading beyond the rating"))
+    return marks
+
+
+def feeder(data: PictureData) -> Figure:
+    """The feeder at the slot nearest to (or furthest beyond) a limit: voltage per bus, loading per branch."""
+    network, name = on_host(data.community.network), data.favourite()
+    grid = data.evaluations[name].grid
+    slot = int(margins(network, grid.ac_voltage, grid.ac_loading)[0].max(1).argmax())
+    figure, [[axis]] = canvas(size=(11, 7))
+    volts, share = grid.ac_voltage[slot], grid.ac_loading[slot]
+    scales = feeder_scales(volts, share)
+    points, lines = draw_feeder(axis, network, data.coordinates, volts, share, scales)
+    if marks := outside_marks(network, volts, share):
+        axis.legend(handles=marks, frameon=False, loc="best")
+    figure.colorbar(points, ax=axis, label="voltage in p.u. (circles)", shrink=0.85, pad=0.01)
+    if np.isfinite(network.rating).any():
+        figure.colorbar(lines, ax=axis, label="loading in % of the rating (lines)", shrink=0.85, pad=0.02)
     when = str(data.time.iloc[slot])[:16]
     axis.set_title(f"The feeder at its most stressed slot, {when}: {label(name)}\n{data.title}", fontsize=11)
     return figure

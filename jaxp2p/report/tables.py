@@ -19,7 +19,7 @@ class ReportColumn:
     text: Callable[[Figures], str]
 
 
-def _number(name: str, digits: int, *, factor: float = 1.0) -> Callable[[Figures], str]:
+def number(name: str, digits: int, *, factor: float = 1.0) -> Callable[[Figures], str]:
     def text(figures: Figures) -> str:
         value = figures.get(name)
         return MISSING if value is None else f"{factor * value:,.{digits}f}"
@@ -27,7 +27,7 @@ def _number(name: str, digits: int, *, factor: float = 1.0) -> Callable[[Figures
     return text
 
 
-def _tiny(name: str, digits: int) -> Callable[[Figures], str]:
+def tiny(name: str, digits: int) -> Callable[[Figures], str]:
     """Violations: 0 where there is none, and never a 0 where there is one."""
 
     def text(figures: Figures) -> str:
@@ -41,7 +41,7 @@ def _tiny(name: str, digits: int) -> Callable[[Figures], str]:
     return text
 
 
-def _range(low: str, high: str, digits: int) -> Callable[[Figures], str]:
+def value_range(low: str, high: str, digits: int) -> Callable[[Figures], str]:
     return lambda figures: f"{figures[low]:.{digits}f}-{figures[high]:.{digits}f}"
 
 
@@ -55,40 +55,40 @@ def _slots(figures: Figures) -> str:
     return f"{figures['ac_slots_violated']}/{figures['slots_not_solved']}"
 
 
-COST = ReportColumn(title=("cost", "EUR"), text=_number("cost_eur", 2))
+COST = ReportColumn(title=("cost", "EUR"), text=number("cost_eur", 2))
 # what was left undone, and what that makes of the cost: only where there is any
 UNDONE = (
-    ReportColumn(title=("unserved", "kWh"), text=_tiny("unserved_kwh", 2)),
-    ReportColumn(title=("spilled", "kWh"), text=_tiny("spilled_kwh", 2)),
-    ReportColumn(title=("unserved", "EUR"), text=_number("unserved_cost_eur", 2)),
-    ReportColumn(title=("limits", "EUR"), text=_number("violation_cost_eur", 2)),
-    ReportColumn(title=("in all", "EUR"), text=_number("total_cost_eur", 2)),
+    ReportColumn(title=("unserved", "kWh"), text=tiny("unserved_kwh", 2)),
+    ReportColumn(title=("spilled", "kWh"), text=tiny("spilled_kwh", 2)),
+    ReportColumn(title=("unserved", "EUR"), text=number("unserved_cost_eur", 2)),
+    ReportColumn(title=("limits", "EUR"), text=number("violation_cost_eur", 2)),
+    ReportColumn(title=("in all", "EUR"), text=number("total_cost_eur", 2)),
 )
 WORTH = (
-    ReportColumn(title=("saving", "EUR"), text=_number("saving_eur", 2)),
-    ReportColumn(title=("capture", "%"), text=_number("capture", 1, factor=100)),
-    ReportColumn(title=("traded", "kWh"), text=_number("p2p_kwh", 0)),
-    ReportColumn(title=("self-suff.", "%"), text=_number("self_sufficiency", 1, factor=100)),
-    ReportColumn(title=("losses", "kWh"), text=_number("ac_losses_kwh", 1)),
+    ReportColumn(title=("saving", "EUR"), text=number("saving_eur", 2)),
+    ReportColumn(title=("capture", "%"), text=number("capture", 1, factor=100)),
+    ReportColumn(title=("traded", "kWh"), text=number("p2p_kwh", 0)),
+    ReportColumn(title=("self-suff.", "%"), text=number("self_sufficiency", 1, factor=100)),
+    ReportColumn(title=("losses", "kWh"), text=number("ac_losses_kwh", 1)),
 )
 # only where there are electric vehicles
 VEHICLES = (
-    ReportColumn(title=("EV in", "kWh"), text=_number("ev_charged_kwh", 0)),
-    ReportColumn(title=("EV out", "kWh"), text=_number("ev_discharged_kwh", 0)),
-    ReportColumn(title=("EV short", "kWh"), text=_number("ev_shortfall_kwh", 2)),
-    ReportColumn(title=("EV missed", "stays"), text=_number("ev_missed_stays", 0)),
+    ReportColumn(title=("EV in", "kWh"), text=number("ev_charged_kwh", 0)),
+    ReportColumn(title=("EV out", "kWh"), text=number("ev_discharged_kwh", 0)),
+    ReportColumn(title=("EV short", "kWh"), text=number("ev_shortfall_kwh", 2)),
+    ReportColumn(title=("EV missed", "stays"), text=number("ev_missed_stays", 0)),
 )
 TECHNICAL = (
-    ReportColumn(title=("voltage", "p.u."), text=_range("ac_voltage_min_pu", "ac_voltage_max_pu", 3)),
-    ReportColumn(title=("line", "%"), text=_number("ac_line_loading_max", 0, factor=100)),
-    ReportColumn(title=("transf.", "%"), text=_number("ac_transformer_loading_max", 0, factor=100)),
-    ReportColumn(title=("SoC out", "kWh"), text=_tiny("soc_violation_kwh", 2)),
-    ReportColumn(title=("V out", "p.u."), text=_tiny("ac_voltage_violation_pu", 4)),
-    ReportColumn(title=("S out", "%"), text=_tiny("ac_loading_violation_pct", 1)),
+    ReportColumn(title=("voltage", "p.u."), text=value_range("ac_voltage_min_pu", "ac_voltage_max_pu", 3)),
+    ReportColumn(title=("line", "%"), text=number("ac_line_loading_max", 0, factor=100)),
+    ReportColumn(title=("transf.", "%"), text=number("ac_transformer_loading_max", 0, factor=100)),
+    ReportColumn(title=("SoC out", "kWh"), text=tiny("soc_violation_kwh", 2)),
+    ReportColumn(title=("V out", "p.u."), text=tiny("ac_voltage_violation_pu", 4)),
+    ReportColumn(title=("S out", "%"), text=tiny("ac_loading_violation_pct", 1)),
     ReportColumn(title=("iter.", "med/p95"), text=_iterations),
     ReportColumn(title=("slots", "out/open"), text=_slots),
-    ReportColumn(title=("gap", "EUR"), text=_tiny("gap_eur", 3)),
-    ReportColumn(title=("time", "ms/slot"), text=_number("ms_per_slot", 1)),
+    ReportColumn(title=("gap", "EUR"), text=tiny("gap_eur", 3)),
+    ReportColumn(title=("time", "ms/slot"), text=number("ms_per_slot", 1)),
 )
 
 LEGEND = (
@@ -221,9 +221,11 @@ def vehicle_notes(kpis: Mapping[str, Figures]) -> list[str]:
     return remarks
 
 
-def aligned(kpis: Mapping[str, Figures], columns: Sequence[ReportColumn]) -> list[str]:
-    """Lines of a table with right-aligned figures, a rule under the head."""
-    head = [["policy", *(column.title[0] for column in columns)], ["", *(c.title[1] for c in columns)]]
+def aligned(
+    kpis: Mapping[str, Figures], columns: Sequence[ReportColumn], *, first: str = "policy"
+) -> list[str]:
+    """Lines of a table with right-aligned figures, a rule under the head; first: what has a row."""
+    head = [[first, *(column.title[0] for column in columns)], ["", *(c.title[1] for c in columns)]]
     body = [[name, *(column.text(figures) for column in columns)] for name, figures in kpis.items()]
     widths = [max(map(len, cells)) for cells in zip(*head, *body, strict=True)]
     rule = ["-" * width for width in widths]

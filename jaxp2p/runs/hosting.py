@@ -23,14 +23,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxp2p.control.ways import BY_NAME, IGNORED, SECURE, WAYS, Way
-from jaxp2p.model.build import secure_rounds
+from jaxp2p.control.ways import BY_NAME, WAYS, Way
 from jaxp2p.model.devices import Inverters
 from jaxp2p.model.match import require_match
-from jaxp2p.model.network import Flow, Network, NoRows, controllable_rows, on_host
-from jaxp2p.model.network.rows import AC_LOADING, AC_VOLTAGE
+from jaxp2p.model.network import on_host
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.runs.operated import margins, operated
 from jaxp2p.runs.runner import Progress, make_policies, penalties_of
 from jaxp2p.settings.fields import out_of_range
 from jaxp2p.settings.hosting import Hosting
@@ -118,9 +117,9 @@ def hosting(
     found: list[Capacity] = []
     near: tuple[float, ...] = ()
     for way in (BY_NAME[name] for name in names):
-        operated = _variant(community, way, inverters)
-        chosen = choose_solver(operated, solver) if isinstance(solver, str) else solver
-        run = _Runs(operated, horizon, way, scale_tolerances(chosen, tolerance), slot_of_week, curtail)
+        variant = operated(community, way, inverters)
+        chosen = choose_solver(variant, solver) if isinstance(solver, str) else solver
+        run = _Runs(variant, horizon, way, scale_tolerances(chosen, tolerance), slot_of_week, curtail)
         tries = 4 + math.ceil(math.log2(max(max_scale / precision, 1)))
         total = tries * horizon.slots
 
@@ -211,20 +210,6 @@ def scaled(community: Community, horizon: Horizon, scale: float) -> tuple[Commun
     return community, replace(horizon, pv=horizon.pv * factor)
 
 
-def _variant(community: Community, way: Way, inverters: Inverters | None) -> Community:
-    """The community in a market that ignores the network, keeps it as it is in LinDistFlow, or in AC."""
-    if way.reactive is not None and inverters is not None:
-        own = replace(inverters, rule=way.reactive)
-        community = replace(community, prosumers=replace(community.prosumers, inverters=own))
-    if way.limits == IGNORED:
-        return replace(community, feeder=NoRows())
-    homes, network = community.prosumers, community.network
-    rounds = secure_rounds(homes.inverters) if way.limits == SECURE else 1
-    kind = np.asarray(homes.pv_peak).dtype
-    rows = controllable_rows(network, np.asarray(homes.bus), np.asarray(homes.flexible), kind, rounds)
-    return replace(community, feeder=rows)
-
-
 def looked_at(
     community: Community,
     horizon: Horizon,
@@ -244,7 +229,7 @@ def looked_at(
         injection, used = injection + more, used + more
     network, hours = community.network, float(horizon.slot_hours)
     flow = power_flow_of(community, on_host(horizon.grid_base), injection, used)
-    beyond, names = margins(network, flow)
+    beyond, names = margins(network, flow.voltage, flow.loading)
     outside = (beyond.max(1) > 1) | (flow.status != 0)
     available = float(pv.sum() * hours)
     curtailed = max(float((pv - used).sum() * hours), 0.0) / available if available > 0 else 0.0
@@ -268,18 +253,6 @@ def looked_at(
         limit=names[row] if beyond[slot, row] > -NEAR else "",
         slot=slot,
     )
-
-
-def margins(network: Network, flow: Flow) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(T, B + L) tolerances by which every bus and branch is beyond its limit in AC, and their names.
-
-    Negative inside; more than 1 is a violation. The network and the flow are on the host.
-    """
-    volts = np.maximum(flow.voltage - network.voltage_max, network.voltage_min - flow.voltage)
-    loading = np.where(np.isfinite(network.rating), flow.loading - 1, -1)
-    names = [f"voltage at bus {bus}" for bus in network.bus_ids]
-    names += [f"{k} {b}" for k, b in zip(network.branch_kinds, network.branch_ids, strict=True)]
-    return np.concatenate([volts / AC_VOLTAGE, loading / AC_LOADING], 1), tuple(names)
 
 
 def unsolved_share(capacities: Sequence[Capacity], slots: int) -> Mapping[str, float]:

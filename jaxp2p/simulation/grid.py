@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxp2p.model.devices.arrays import Values, namespace
 from jaxp2p.model.match import require_match
-from jaxp2p.model.network import Base, Flow, Reach, on_host, overload_of
+from jaxp2p.model.network import Base, Flow, Reach, least_beside, on_host, overload_of
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.simulation import secure
 from jaxp2p.simulation.flows import power_flow_of, supported
@@ -91,12 +91,17 @@ def beyond(
     if flow is not None and secure.asked(community) and not linear:
         voltage, overload = flow.voltage, overload_of(community.network, flow, base.reactive)
     elif flow is not None and flow.support is not None and reach is not None:
-        network, given = community.network, flow.support
-        lowered, raised = (network.lift(end - given) for end in reach)
+        network, rest = community.network, Reach(*(end - flow.support for end in reach))
+        lowered, raised = (network.lift(end) for end in rest)
         square, xp = voltage**2, namespace(voltage)
         low, high = (xp.broadcast_to(x**2, square.shape) for x in (network.voltage_min, network.voltage_max))
         kept = xp.clip(square, low, high)
         voltage = xp.sqrt(xp.maximum(xp.clip(kept, square + lowered, square + raised), 0))
+        more, now = (
+            xp.where(overload > 0, network.room(flows), 0)  # unrated branches have no end of it
+            for flows in (least_beside(network, base, rest), base.reactive)
+        )
+        overload = xp.maximum(overload - (more - now), 0)
     return violated(community, voltage, overload)
 
 

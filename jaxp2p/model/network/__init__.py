@@ -26,6 +26,7 @@ from jaxp2p.model.network.rows import (
     Reach,
     ac_violated,
     controllable_rows,
+    least_beside,
 )
 from jaxp2p.model.network.tree import Pi, Tree, tree_of, voltage_scale
 from jaxp2p.model.network.z_bus import FlowStatus
@@ -56,6 +57,7 @@ __all__ = [
     "controllable_rows",
     "faults_of_curve",
     "flow_of",
+    "least_beside",
     "least_reactive",
     "on_host",
     "overload_of",

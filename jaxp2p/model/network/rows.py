@@ -45,6 +45,13 @@ class Reach(NamedTuple):
     most: Values
 
 
+def least_beside(network: Network, base: Base, reach: Reach) -> Values:
+    """(..., L) kvar, the smallest size of the reactive flow in every branch by itself, within a reach."""
+    least, most = (network.supported(base, given).reactive for given in reach)
+    xp = namespace(least, most)
+    return xp.maximum(xp.maximum(least, -most), 0)
+
+
 @record
 class Feeder:
     """The network as the solver sees it.
@@ -141,8 +148,7 @@ class Feeder:
                 limit - network.lift(given)[..., volt]
                 for limit, given in ((lowest, reach.most), (highest, reach.least))
             )
-            least, most = (network.supported(base, given).reactive for given in reach)
-            beside = xp.maximum(xp.maximum(least, -most), 0)  # the smallest size between them
+            beside = least_beside(network, base, reach)
         room = network.room(beside)[..., branch]
         scale = spread(self.scale)
         offset = xp.concatenate([base.voltage[..., volt] - slack, base.flow[..., branch]], -1) / scale

@@ -1,0 +1,148 @@
+"""The work behind `jaxp2p modes`: one policy with limits of the grid left out, kept linear, kept in AC."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from jaxp2p.cli import places
+from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, UsageError, echo_json, user_input
+from jaxp2p.cli.outputs import Report
+from jaxp2p.cli.running import UNSOLVED_SHARE, check_tolerance, target_folder
+from jaxp2p.cli.running import Options as RunOptions
+from jaxp2p.cli.source import Source, load, say_remarks
+from jaxp2p.settings.fields import again, one_of, pick
+from jaxp2p.settings.model import Grid, Numbers, SlotSolver, Trading
+from jaxp2p.settings.modes import RULES, Modes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Report, Numbers, SlotSolver, Trading, Modes):
+    """Everything `jaxp2p modes` can be told besides the source."""
+
+    losses: str = again(Grid, "losses")
+    out: Path | None = again(
+        RunOptions,
+        "out",
+        otherwise="jaxp2p-results/INPUT-DATE-MARKET-DAYS-modes, with a number where that holds others",
+    )
+    replace: bool = again(RunOptions, "replace")
+
+
+def modes(source: Source, options: Options) -> int:
+    """Do it all; returns the exit code."""
+    places.check_json(options.json)
+    if options.out is not None:
+        places.check_folder(options.out, option="--out")
+    check_tolerance(options.tolerance, options.dtype)
+    options = replace(options, policy=options.policy.strip().replace("-", "_"))
+    rules = _rules(options.reactive)
+    with RunProgress((), 0, quiet=options.quiet) as progress:
+        progress.say("reading the community")
+        tables = load(source)
+        from jaxp2p.data import check, local_time
+
+        record = {"what": "modes"} | places.made_from(source, options)
+        out, moved = target_folder(source, options, local_time(tables), record, suffix="-modes")
+        from jaxp2p.model.build import inverters_of
+        from jaxp2p.model.chosen import build_both, first_slot_of_week, use_dtype
+        from jaxp2p.model.network import VDE_4105
+
+        use_dtype(options.dtype)
+        from jaxp2p.control.ways import modes as ways_of
+        from jaxp2p.report.canvas import bus_coordinates
+        from jaxp2p.report.modes import Compared
+        from jaxp2p.runs.modes import modes as run_modes
+        from jaxp2p.runs.runner import make_policies
+
+        with user_input():
+            community, horizon = build_both(tables, _built(options), seed=source.seed)
+        one_of(options.policy, make_policies(community, horizon), option="--policy")
+    say_remarks(tables, quiet=options.quiet)
+    time = tables.profiles["time"]
+    names = [way.name for way in ways_of(options.policy, rules)]
+    with RunProgress(names, horizon.slots, quiet=options.quiet) as progress:
+        progress.say("compiling")
+        with user_input():
+            found = run_modes(
+                community,
+                horizon,
+                inverters=inverters_of(check(tables), "volt_var", VDE_4105, options.dtype),
+                policy=options.policy,
+                reactive=rules,
+                solver=options.solver,
+                tolerance=options.tolerance,
+                slot_of_week=first_slot_of_week(time),
+                progress=progress,
+            )
+        progress.say("figures, tables and picture")
+        compared = Compared(
+            community=community,
+            horizon=horizon,
+            time=time,
+            modes=found,
+            case=places.case_name(source),
+            coordinates=bus_coordinates(tables, community),
+        )
+        _save(out, options, compared, record)
+    if not options.quiet and options.json != "-":
+        _print(out, options, compared)
+    if moved:
+        typer.echo(moved, err=True)
+    from jaxp2p.report.modes import unsolved_share
+
+    return _verdict(unsolved_share(compared))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Built(Numbers, Grid, Trading):
+    """What a community is built from; the modes say what becomes of its limits, and of reactive power."""
+
+
+def _built(options: Options) -> _Built:
+    return _Built(**pick(Numbers, options), **pick(Trading, options), losses=options.losses)
+
+
+def _rules(text: str) -> tuple[str, ...]:
+    """Names in the usual order; "all" for every one."""
+    asked = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
+    if text.strip() and not asked:
+        raise UsageError("--reactive: name rules, or leave it out")
+    chosen = RULES if asked == ["all"] else {one_of(name, RULES, option="--reactive") for name in asked}
+    return tuple(name for name in RULES if name in chosen)
+
+
+def _save(out: Path, options: Options, compared: Any, record: dict[str, Any]) -> None:
+    from jaxp2p.report.modes import modes_report, write_modes
+    from jaxp2p.report.results import json_text, results_folder, write_json
+
+    with results_folder(out, None if options.replace else record) as folder:
+        write_modes(folder, compared, made_from=record, pictures=options.pictures)
+    if options.json == "-":
+        echo_json(json_text(modes_report(compared)))
+    elif options.json is not None:
+        write_json(options.json, modes_report(compared))
+
+
+def _print(out: Path, options: Options, compared: Any) -> None:
+    from jaxp2p.report.modes import PICTURE, modes_text
+    from jaxp2p.report.results import PICTURES
+
+    typer.echo(f"{compared.title}, {compared.community.size} members\n\n{modes_text(compared)}\n")
+    picture = f" and {PICTURES}/{PICTURE}.png" if options.pictures else ""
+    typer.echo(f"written to {out}: tables, summary.json{picture}")
+
+
+def _verdict(shares: dict[str, float]) -> int:
+    """The exit code, its reason on stderr."""
+    code = OK
+    for name, share in shares.items():
+        if share > UNSOLVED_SHARE:
+            typer.echo(
+                f"warning: {name}: {100 * share:.1f} % of the slots were not solved to the tolerance; "
+                f"more than {100 * UNSOLVED_SHARE:g} % gives exit code {UNSOLVED}",
+                err=True,
+            )
+            code = UNSOLVED
+    return code
