@@ -21,6 +21,8 @@ stay wide, and a(p) counts without the q that it took to keep the voltages.
 Losses can have a price (`Feeder.marginal`): from the second round on an injection pays w = c dL/dp at its
 bus, c the price at which the community's connection deals with the utility, and devices, and with them
 trades, reckon with it (marginal losses in nodal prices: Schweppe et al., Spot Pricing of Electricity, 1988).
+As w is that of one dispatch, and what is curtailed goes where w is highest, it can cost more than it saves:
+then it is halved, as often as there are rounds.
 
 `Feeder.rounds` says how many times a slot is cleared at most, 1 leaves the market linear.
 """
@@ -37,7 +39,7 @@ from jaxp2p.model.devices import inverter
 from jaxp2p.model.network import Base, Flow, Limits
 from jaxp2p.model.types import Community
 from jaxp2p.simulation.flows import loss_shares, power_flow_of
-from jaxp2p.slot import solvers
+from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.execute import Dispatch, SlotResult
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.rows import excess_of
@@ -50,11 +52,20 @@ ROOM, CHEAP = 3.0, 0.01  # what a limit in use may be away, in tolerances; what 
 LEAST_RESPONSE = 0.1  # of a row, of what it would be without inverters
 
 
+class Losses(NamedTuple):
+    """Losses and their price, in a market that prices them."""
+
+    price: Array  # (N,) EUR/kWh injected, in another round
+    cost: Array  # () EUR/h of the first round: of the homes, the storage value given up, and the losses
+    worse: Array  # () bool: with a price they cost more
+
+
 class Seen(NamedTuple):
-    """The rows under a dispatch."""
+    """The network under a dispatch."""
 
     linear: Array  # (R,) kW, A p
     value: Array  # (R,) kW, a(p)
+    losses: Losses | None = None
 
 
 class Mended(NamedTuple):
@@ -127,17 +138,35 @@ def check(
             share = _response(seen, last, before)
             stretched = lambda limit: value + (limit - value) / share
             rows = Limits(rows.offset, stretched(own.lower), stretched(own.upper))
-    price = _loss_price(community, base, problem, dispatch, flow) if feeder.marginal else None
+    price = None
+    if last.losses is not None:
+        losses = _losses(community, base, problem, dispatch, flow, last.losses, before)
+        seen, price = seen._replace(losses=losses), losses.price
     return Check(seen, Mended(rows, price), beyond, beyond / feeder.fine(network), flow)
 
 
-def _loss_price(
-    community: Community, base: Base, problem: SlotProblem, dispatch: Dispatch, flow: Flow
-) -> Array:
-    """(N,) EUR/kWh: what the losses that an injection adds cost at the community's connection."""
+def _losses(
+    community: Community,
+    base: Base,
+    problem: SlotProblem,
+    dispatch: Dispatch,
+    flow: Flow,
+    last: Losses,
+    before: Array,
+) -> Losses:
+    """After the first round their price; after a round that it made dearer, half of what it was."""
     imported = jnp.sum(dispatch.buy - dispatch.sell) + flow.losses
     price = jnp.where(imported > 0, problem.price_buy, problem.price_sell)
-    return price * loss_shares(community, base, dispatch.injection, dispatch.pv_used, flow)
+    own = execute.slot_cost(problem, dispatch) + execute.storage_drift(problem, dispatch)
+    cost = jnp.sum(own) / problem.slot_hours + price * flow.losses
+    shares = loss_shares(community, base, dispatch.injection, dispatch.pv_used, flow)
+    first = before == 0
+    worse = ~first & (cost > last.cost)
+    return Losses(
+        price=jnp.where(first, price * shares, jnp.where(worse, last.price / 2, last.price)),
+        cost=jnp.where(first, cost, last.cost),
+        worse=worse,
+    )
 
 
 def _response(now: Seen, last: Seen, before: Array) -> Array:
@@ -150,8 +179,10 @@ def _response(now: Seen, last: Seen, before: Array) -> Array:
 
 def nothing_seen(problem: SlotProblem) -> Seen:
     """Before the first round."""
-    none = jnp.zeros_like(problem.row_offset)
-    return Seen(none, none)
+    none, losses = jnp.zeros_like(problem.row_offset), None
+    if problem.loss_price is not None:
+        losses = Losses(problem.loss_price, jnp.zeros_like(problem.price_buy), jnp.zeros((), bool))
+    return Seen(none, none, losses)
 
 
 def _without_support(
@@ -208,8 +239,8 @@ def go_on(
     patient = inverters is not None and inverters.answers
     idle = (early | patient) & _idle(community, problem, result, found)
     more = jnp.where(outside, ~paid | early, paid | idle)
-    if community.feeder.marginal:
-        more |= early  # losses are known from a power flow
+    if found.seen.losses is not None:
+        more |= early | found.seen.losses.worse  # losses are known from a power flow
     return more & ~broken & (rounds < community.feeder.rounds)
 
 
