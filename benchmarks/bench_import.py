@@ -85,11 +85,11 @@ def solved(net, model: str) -> dict:
     return net.res_bus["vm_pu"].dropna().to_dict()
 
 
-def of_pandapower(name: str, make, head=None, *, untyped_taps=False) -> dict:
+def of_pandapower(name: str, make, head=None, *, untyped_taps=False, largest=LARGEST) -> dict:
     line = {"part": "pandapower", "grid": name if head is None else f"{name} --head {head}"}
     for model in MODELS:
         net = make()
-        if len(net.bus) > LARGEST:
+        if len(net.bus) > largest:
             return line | {"read": "not tried", "why": f"{len(net.bus)} buses, a transmission system"}
         grid = read_net(net, name, model=model, untyped_taps=untyped_taps)
         feeder = feeder_of(grid, head)
@@ -190,7 +190,7 @@ def of_simbench(code: str) -> dict:
     members = len(tables_from_net(net, code).prosumers)
     net.pop("profiles")
     net.trafo["tap_changer_type"] = "Ratio"  # that their taps count, as they do in the import
-    line = of_pandapower(code, lambda: copy.deepcopy(net), untyped_taps=True)
+    line = of_pandapower(code, lambda: copy.deepcopy(net), untyped_taps=True, largest=len(net.bus))
     return line | {"part": "simbench", "members": members}
 
 
@@ -245,7 +245,8 @@ def main() -> None:
         kept = [json.loads(line) for line in RESULTS.read_text().splitlines()]
     for part in (chosen.only,) if chosen.only else PARTS:
         rest = chosen.rest and part == "simbench"
-        known = frozenset(line["grid"] for line in kept if line["part"] == part) if rest else frozenset()
+        done = [line["grid"] for line in kept if line["part"] == part and line["read"] != "not tried"]
+        known = frozenset(done if rest else ())
         kept = [line for line in kept if line["part"] != part or line["grid"] in known]
         for line in LINES[part](chosen.quick, known) if rest else LINES[part](chosen.quick):
             print(json.dumps({key: value for key, value in line.items() if key != "notes"}), flush=True)
