@@ -1,5 +1,6 @@
 """Strict numerics for every test, and programs that are compiled quickly."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -15,6 +16,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 MAPS = Path("/proc/self/maps")  # a line per mapping; Linux only
 MANY = 20_000  # a process may have 65,530 by default, and a compiler that gets no more dies
+
+
+def pytest_collection_finish():
+    """What tracing allocates sets the collector off very often, a quarter of its time: less of it.
+
+    What has been imported is there to the end and need not be looked through.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -36,7 +36,7 @@ def alone(seed, market):
 @pytest.mark.parametrize(
     ("where", "market"),
     [
-        ("tight_feeder", "pool"),
+        pytest.param("tight_feeder", "pool", marks=pytest.mark.long),  # test_adjoint has one as well
         ("tight_feeder", "bilateral"),
         ("tight_connections", "bilateral"),
         ("no network", "bilateral"),

@@ -67,7 +67,7 @@ def adversarial(horizon, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.long)])
 def test_a_thousand_vehicles_leave_with_what_could_be_reached(dtype):
     """A week of 1,000 random vehicles, at prices and under policies without any sense: the limits hold."""
     case = driving("ieee33", homes=700, days=7, dtype=dtype, vehicles=1000, seats=2, market="pool", seed=1)

@@ -14,7 +14,11 @@ from jaxp2p.slot.status import Status
 
 pytestmark = pytest.mark.slow
 
-FAMILIES, MEMBERS = 24, 9  # 216 slots; those of a family share their shapes and one compiled program
+# 432 slots; those of a family share their shapes and one compiled program. Half of the families are solved in
+# float32, half in float64: every market with and without a network, and connection limits, are among both.
+FAMILIES, MEMBERS = 24, 18
+SINGLE = [family for family in range(FAMILIES) if family // 4 % 2]
+DOUBLE = [family for family in range(FAMILIES) if family not in SINGLE]
 ENDED = {Status.SOLVED, Status.NETWORK_VIOLATED, Status.UNSERVED}
 TIGHT = ADMM(
     eps_power=1e-6,
@@ -58,7 +62,7 @@ def inside_limits(problem, d, slack):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-@pytest.mark.parametrize("family", range(FAMILIES))
+@pytest.mark.parametrize("family", SINGLE)
 def test_default_tolerance_in_float32_passes_the_rule(family, name):
     at_limit = []
     for seed, problem in slots_for(name, family, jnp.float32):
@@ -78,7 +82,7 @@ def test_default_tolerance_in_float32_passes_the_rule(family, name):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-@pytest.mark.parametrize("family", range(FAMILIES))
+@pytest.mark.parametrize("family", DOUBLE)
 def test_tight_tolerance_in_float64_is_a_thousand_times_closer(family, name):
     at_limit = []
     for seed, problem in slots_for(name, family, jnp.float64):

@@ -144,14 +144,16 @@ def between(position: Array, target: Array, *values: Array) -> tuple[tuple[Array
     the nearest corner below has the largest coordinates of all below. Beyond its ends both are the end.
     """
     out = []
+    sides = [(at <= target, at >= target) for at in position]
     for value in values:
-        least = most = value[0]
-        for x in value[1:]:
+        rows = list(value)
+        least = most = rows[0]
+        for x in rows[1:]:
             least, most = jnp.where(x < least, x, least), jnp.where(x > most, x, most)
         lower, upper = least, most
-        for at, x in zip(position, value, strict=True):
-            lower = jnp.where((at <= target) & (x > lower), x, lower)
-            upper = jnp.where((at >= target) & (x < upper), x, upper)
+        for (below, above), x in zip(sides, rows, strict=True):
+            lower = jnp.where(below & (x > lower), x, lower)
+            upper = jnp.where(above & (x < upper), x, upper)
         out.append((lower, upper))
     return tuple(out)
 
