@@ -26,7 +26,7 @@ class Evening(jp.OwnPolicy):  # a stored kWh is worth this much, whatever the ho
 case = jp.build("rural1", start="2016-07-04", days=0.25, market="pool")
 day = jp.run(case, policies=["no_storage", "lyapunov", {"evening": Evening(worth=0.2)}, "perfect_foresight"])
 slot = jp.clear(case.slot(12, policy=Evening()))
-futures = jp.study(case, scenarios=4, model="noise", policies={"evening": Evening()})
+futures = jp.study(case, scenarios=4, model="noise", policies=[{"evening": Evening()}])
 day.save("out"); again = jp.load("out"); day.plot("feeder").savefig("feeder.png")
 print(day.kpis()["cost_eur"], again.kpis["cost_eur"], float(slot.gap), futures.kpis, sep="\\n")
 """
