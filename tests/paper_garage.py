@@ -15,7 +15,7 @@ from fake_runs import FakeRun
 
 from jaxp2p.model.devices import Plugs, Vehicles
 from jaxp2p.model.markets import Pool
-from jaxp2p.model.network import Matrices
+from jaxp2p.model.network import Matrices, Pi, tree_of
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Battery, Community, Horizon, Network, Prosumers
 
@@ -73,7 +73,9 @@ def community(*, vehicles: bool = True) -> Community:
         limit=np.full((1, 2), np.inf),
         limited=False,
     )
+    line = Pi(np.array([0]), np.array([1]), np.zeros(1, complex), np.zeros(1, complex), np.ones(1))
     network = Network(
+        tree=tree_of(line, np.zeros(2, complex), np.ones(1), np.dtype(float)),
         paths=Matrices(resistance=np.zeros((2, 2)), reactance=np.zeros((2, 2)), downstream=_rows([0, 1])),
         slack_voltage=np.array(1.0),
         voltage_min=np.full(2, 0.9),

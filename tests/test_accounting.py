@@ -283,7 +283,10 @@ def test_losses_beyond_what_is_exported_are_bought():
     """0.5 kW are exported, 2 kW lost: 0.5 not sold at 0.08, 1.5 bought at 0.30, for a quarter of an hour."""
     horizon = SimpleNamespace(slot_hours=0.25, price_buy=np.array([0.30]), price_sell=np.array([0.08]))
     run = SimpleNamespace(
-        buy=np.array([[0.2, 0]]), sell=np.array([[0, 0.7]]), injection=np.array([[-1.0, 3]])
+        buy=np.array([[0.2, 0]]),
+        sell=np.array([[0, 0.7]]),
+        injection=np.array([[-1.0, 3]]),
+        loss_price=None,
     )
     np.testing.assert_allclose(losses_cost(horizon, run, np.array([2.0])), [0.1225])
     np.testing.assert_allclose(losses_by_member(horizon, run, np.array([2.0])), [0.030625, 0.091875])

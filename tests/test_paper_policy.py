@@ -83,8 +83,8 @@ def test_every_field_of_the_slot_that_a_policy_asks_for():
         "row_upper": [41, 24.72, 8, 4],
         "row_penalty": 5,
     }
-    assert set(expected) | {"load_cost", "vehicles", "coupling"} == set(found.__dict__)
-    assert found.load_cost is None and found.vehicles is None
+    assert set(expected) | {"load_cost", "vehicles", "coupling", "loss_price"} == set(found.__dict__)
+    assert found.load_cost is None and found.vehicles is None and found.loss_price is None
     for name, values in expected.items():
         np.testing.assert_allclose(getattr(found, name), values, rtol=1e-9, atol=1e-9, err_msg=name)
     assert np.isinf(found.market.limit).all()

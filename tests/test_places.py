@@ -273,6 +273,7 @@ def test_a_study_says_why_it_ends_with_another_code(monkeypatch):
 
 def fake_verification(table) -> ModuleType:
     module = ModuleType("jaxp2p.runs.verification")
+    module.check_size = lambda community: None  # type: ignore[attr-defined]
     module.verify = lambda *given, **options: SimpleNamespace(table=table)  # type: ignore[attr-defined]
     return module
 
