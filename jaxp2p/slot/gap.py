@@ -16,6 +16,7 @@ nor leave the tariffs where the exchange is unlimited; `consistent_prices` sees 
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -120,8 +121,15 @@ def slot_gap(
         costs = jnp.where(beyond > off, beyond_costs, jnp.where(clear, size_of, problem.row_penalty))
         # slack is convex in the price: the most within what the price is off by is at an end
         blurred = FEW * eps * nodal_surcharge(problem, size_of)
-        ends = [piece_slack(pieces, shares, nodal + sign * blurred) for sign in (1, -1)]
-        rounding = rounding + jnp.sum(off * costs) + jnp.maximum(jnp.sum(jnp.maximum(*ends)) - devices, 0)
+
+        def most() -> Array:
+            up, down = (piece_slack(pieces, shares, nodal + sign * blurred) for sign in (1, -1))
+            return jnp.maximum(jnp.sum(jnp.maximum(up, down)) - devices, 0)
+
+        at_work = jnp.any(size_of > 0)
+        rounding = (
+            rounding + jnp.sum(off * costs) + jax.lax.cond(at_work, most, lambda: jnp.zeros_like(devices))
+        )
     hours = problem.slot_hours
     return Gap(
         devices=hours * devices,
