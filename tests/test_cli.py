@@ -338,6 +338,7 @@ def fake_verify(*, passed: bool) -> ModuleType:
         rows["passed"] = passed
         return SimpleNamespace(table=pd.DataFrame(rows), passed=passed)
 
+    module.check_size = lambda community: None  # type: ignore[attr-defined]
     module.verify = verify  # type: ignore[attr-defined]
     return module
 
