@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, UsageError, echo_json, user_input
+from jaxp2p.cli.comparing import chosen_names, save, show, verdict
+from jaxp2p.cli.console import RunProgress, UsageError, user_input
 from jaxp2p.cli.outputs import Report
-from jaxp2p.cli.running import UNSOLVED_SHARE, check_tolerance, target_folder
 from jaxp2p.cli.running import Options as RunOptions
+from jaxp2p.cli.running import check_tolerance, target_folder
 from jaxp2p.cli.source import Source, load, say_remarks
 from jaxp2p.settings.fields import again, one_of, pick
 from jaxp2p.settings.model import Grid, Numbers, SlotSolver, Trading
@@ -37,7 +37,9 @@ def modes(source: Source, options: Options) -> int:
         places.check_folder(options.out, option="--out")
     check_tolerance(options.tolerance, options.dtype)
     options = replace(options, policy=options.policy.strip().replace("-", "_"))
-    rules = _rules(options.reactive)
+    rules = chosen_names(options.reactive, RULES, option="--reactive")
+    if options.reactive.strip() and not rules:
+        raise UsageError("--reactive: name rules, or leave it out")
     with RunProgress((), 0, quiet=options.quiet) as progress:
         progress.say("reading the community")
         tables = load(source)
@@ -52,7 +54,14 @@ def modes(source: Source, options: Options) -> int:
         use_dtype(options.dtype)
         from jaxp2p.control.ways import modes as ways_of
         from jaxp2p.report.canvas import bus_coordinates
-        from jaxp2p.report.modes import Compared
+        from jaxp2p.report.modes import (
+            PICTURE,
+            Compared,
+            modes_report,
+            modes_text,
+            unsolved_share,
+            write_modes,
+        )
         from jaxp2p.runs.modes import modes as run_modes
         from jaxp2p.runs.runner import make_policies
 
@@ -85,14 +94,19 @@ def modes(source: Source, options: Options) -> int:
             case=places.case_name(source),
             coordinates=bus_coordinates(tables, community),
         )
-        _save(out, options, compared, record)
+        save(
+            out,
+            options,
+            record,
+            write=lambda folder: write_modes(folder, compared, made_from=record, pictures=options.pictures),
+            report=lambda: modes_report(compared),
+        )
     if not options.quiet and options.json != "-":
-        _print(out, options, compared)
+        title = f"{compared.title}, {compared.community.size} members"
+        show(out, options, title, modes_text(compared), PICTURE)
     if moved:
         typer.echo(moved, err=True)
-    from jaxp2p.report.modes import unsolved_share
-
-    return _verdict(unsolved_share(compared))
+    return verdict(unsolved_share(compared))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,47 +116,3 @@ class _Built(Numbers, Grid, Trading):
 
 def _built(options: Options) -> _Built:
     return _Built(**pick(Numbers, options), **pick(Trading, options), losses=options.losses)
-
-
-def _rules(text: str) -> tuple[str, ...]:
-    """Names in the usual order; "all" for every one."""
-    asked = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
-    if text.strip() and not asked:
-        raise UsageError("--reactive: name rules, or leave it out")
-    chosen = RULES if asked == ["all"] else {one_of(name, RULES, option="--reactive") for name in asked}
-    return tuple(name for name in RULES if name in chosen)
-
-
-def _save(out: Path, options: Options, compared: Any, record: dict[str, Any]) -> None:
-    from jaxp2p.report.modes import modes_report, write_modes
-    from jaxp2p.report.results import json_text, results_folder, write_json
-
-    with results_folder(out, None if options.replace else record) as folder:
-        write_modes(folder, compared, made_from=record, pictures=options.pictures)
-    if options.json == "-":
-        echo_json(json_text(modes_report(compared)))
-    elif options.json is not None:
-        write_json(options.json, modes_report(compared))
-
-
-def _print(out: Path, options: Options, compared: Any) -> None:
-    from jaxp2p.report.modes import PICTURE, modes_text
-    from jaxp2p.report.results import PICTURES
-
-    typer.echo(f"{compared.title}, {compared.community.size} members\n\n{modes_text(compared)}\n")
-    picture = f" and {PICTURES}/{PICTURE}.png" if options.pictures else ""
-    typer.echo(f"written to {out}: tables, summary.json{picture}")
-
-
-def _verdict(shares: dict[str, float]) -> int:
-    """The exit code, its reason on stderr."""
-    code = OK
-    for name, share in shares.items():
-        if share > UNSOLVED_SHARE:
-            typer.echo(
-                f"warning: {name}: {100 * share:.1f} % of the slots were not solved to the tolerance; "
-                f"more than {100 * UNSOLVED_SHARE:g} % gives exit code {UNSOLVED}",
-                err=True,
-            )
-            code = UNSOLVED
-    return code

@@ -20,6 +20,8 @@ class ReportColumn:
 
 
 def number(name: str, digits: int, *, factor: float = 1.0) -> Callable[[Figures], str]:
+    """A figure times a factor, with so many digits behind the point; MISSING where there is none."""
+
     def text(figures: Figures) -> str:
         value = figures.get(name)
         return MISSING if value is None else f"{factor * value:,.{digits}f}"
@@ -42,6 +44,7 @@ def tiny(name: str, digits: int) -> Callable[[Figures], str]:
 
 
 def value_range(low: str, high: str, digits: int) -> Callable[[Figures], str]:
+    """Two figures with a dash between."""
     return lambda figures: f"{figures[low]:.{digits}f}-{figures[high]:.{digits}f}"
 
 
