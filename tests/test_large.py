@@ -240,7 +240,7 @@ def test_what_needs_the_whole_matrix_is_refused_in_words(cases, monkeypatch):
         swept.network.paths.matrices()
     with pytest.raises(ValueError, match="no solver of others can be asked"):
         check_size(swept)
-    with pytest.raises(ValueError, match=r"perfect foresight: .* leave it out"):
+    with pytest.raises(ValueError, match=r"perfect foresight cannot be had: .* leave it out"):
         check_foresight(["perfect_foresight"], swept, "on")
     check_foresight(["perfect_foresight"], swept, "auto")
     check_foresight(["perfect_foresight"], dense, "on")

@@ -169,8 +169,7 @@ class _Runs:
         slot_of_week: int,
         curtail: float,
     ):
-        self.horizon, self.way, self.solver = horizon, way, solver
-        self.community = community
+        self.community, self.horizon, self.way, self.solver = community, horizon, way, solver
         self.slot_of_week, self.curtail = slot_of_week, curtail
         self.policy = make_policies(community, horizon)[way.policy]
         self.penalties = penalties_of(horizon)

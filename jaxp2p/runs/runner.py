@@ -200,12 +200,7 @@ def run(
         raise ValueError(f"unknown foresight_mode {foresight_mode!r}: choose from {', '.join(FORESIGHT)}")
     check_history(names, horizon, history)
     check_end_value(terminal_price)
-    if (
-        OPTIMUM in names
-        and foresight_mode == "on"
-        and (words := community.feeder.no_response(community.size))
-    ):
-        raise ValueError(f"perfect foresight cannot be had: {words}; leave it out")
+    check_foresight(names, community, foresight_mode)
     penalties = penalties_of(horizon, unserved_price)
     begin = time.perf_counter()
     solver = solver or choose_solver(community)
@@ -328,7 +323,7 @@ def check_foresight(policies: Sequence[str], community: Community, mode: str) ->
     """Raises ValueError where perfect foresight is insisted on, and the network is too large for it."""
     words = community.feeder.no_response(community.size)
     if OPTIMUM in policies and mode == "on" and words:
-        raise ValueError(f"perfect foresight: {words}; leave it out (--foresight off, in a study 0)")
+        raise ValueError(f"perfect foresight cannot be had: {words}; leave it out")
 
 
 def tuned_policy(controller: TunedValue | None, horizon: Horizon) -> dict[str, Policy]:
