@@ -26,8 +26,7 @@ def test_the_exit_codes():
 
 
 WRITERS = {  # where tables and JSON are written, how often, and which test looks at every column of it
-    "cli/hosting.py": {"json_text": 1, "write_json": 1},  # test_hosting
-    "cli/modes.py": {"json_text": 1, "write_json": 1},  # test_modes
+    "cli/comparing.py": {"json_text": 1, "write_json": 1},  # test_hosting, test_modes
     "cli/running.py": {"json_text": 1, "write_json": 1},  # test_paper_figures: the JSON report
     "cli/studying.py": {"json_text": 1, "to_csv": 1, "write_json": 2},  # test_paper_study
     "cli/tuning.py": {"json_text": 1, "write_json": 1},  # here
