@@ -1,0 +1,33 @@
+"""Rounding that keeps the total: amounts of money in cents, energies in Wh, as whole numbers that add up.
+
+The method of largest remainders (Hamilton; Balinski and Young, Fair Representation, 1982): every amount is
+rounded down, and the units that the rounded total still has go to those that lost most by it, in the order of
+the amounts where they lost the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+UNIT_OF_A_SUM = 1e-6  # of a unit, by which sums of the same parts differ in another order
+
+
+def apportioned(values: np.ndarray, unit: float, total: np.ndarray | None = None) -> np.ndarray:
+    """Whole numbers of units (..., N), int64, each at most one from values / unit, that sum to the total.
+
+    total (...,) in units, whole numbers; by default the rounded sum of the values. Raises ValueError where
+    values are not finite or a total is away from their sum by more than there are values.
+    """
+    scaled = np.asarray(values, float) / unit
+    if not np.isfinite(scaled).all():
+        raise ValueError("amounts must be finite to be rounded")
+    down = np.floor(scaled + UNIT_OF_A_SUM)
+    lost = np.clip(scaled - down, 0, 1)
+    wanted = np.rint(scaled.sum(-1)) if total is None else np.asarray(total, float)
+    missing = wanted - down.sum(-1)
+    if np.any((missing < 0) | (missing > scaled.shape[-1])):
+        raise ValueError("a total that its parts are not near to cannot be shared out by rounding")
+    place = np.empty(scaled.shape, int)
+    order = np.argsort(-lost, axis=-1, kind="stable")
+    np.put_along_axis(place, order, np.broadcast_to(np.arange(scaled.shape[-1]), scaled.shape), -1)
+    return (down + (place < missing[..., None])).astype(np.int64)
