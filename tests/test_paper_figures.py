@@ -216,8 +216,10 @@ HOMES = {  # the second slot, and B in it: every field of the trajectory that is
 }
 
 
-def test_every_column_of_the_homes():
-    frame = home_table(COMMUNITY, RUN.trajectories["lyapunov"], paper.TIME)
+def test_every_column_of_the_homes(evaluations):
+    frame = home_table(
+        COMMUNITY, HORIZON, RUN.trajectories["lyapunov"], evaluations["lyapunov"].grid, paper.TIME
+    )
     assert len(frame) == 12
     second = frame[frame["time"] == paper.TIME[1]]
     same(second, HOMES, keys=("time",))

@@ -271,7 +271,7 @@ def write_results(
         if (stays := evaluations[name].stays) is not None:
             tables[f"stays_{name}"] = stay_table(community, stays, time)
         if homes:
-            tables[f"homes_{name}"] = home_table(community, trajectory, time)
+            tables[f"homes_{name}"] = home_table(community, horizon, trajectory, evaluations[name].grid, time)
     files = [write_table(frame, folder / f"{name}.{format}") for name, frame in tables.items()]
     summary = {
         "kind": MARK,
