@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 UNIT_OF_A_SUM = 1e-6  # of a unit, by which sums of the same parts differ in another order
+LOSSES = 2**36  # steps of a unit in which what is lost by rounding down is told apart
+PLACES = 24  # bits for the place of an amount in its row
 
 
 def apportioned(values: np.ndarray, unit: float, total: np.ndarray | None = None) -> np.ndarray:
@@ -27,7 +29,10 @@ def apportioned(values: np.ndarray, unit: float, total: np.ndarray | None = None
     missing = wanted - down.sum(-1)
     if np.any((missing < 0) | (missing > scaled.shape[-1])):
         raise ValueError("a total that its parts are not near to cannot be shared out by rounding")
-    place = np.empty(scaled.shape, int)
-    order = np.argsort(-lost, axis=-1, kind="stable")
-    np.put_along_axis(place, order, np.broadcast_to(np.arange(scaled.shape[-1]), scaled.shape), -1)
-    return (down + (place < missing[..., None])).astype(np.int64)
+    # one whole number says how much was lost and, where that is the same, who stands first: none is met twice
+    size = scaled.shape[-1]
+    rank = (np.rint(lost * LOSSES).astype(np.int64) << PLACES) + np.arange(size)[::-1]
+    last = np.clip(size - missing.astype(np.int64), 0, size - 1)
+    lowest = np.take_along_axis(np.sort(rank, axis=-1), last[..., None], -1)
+    more = (rank >= lowest) & (missing > 0)[..., None]
+    return down.astype(np.int64) + more
