@@ -65,6 +65,10 @@ def _number(name: str, unit: str, meaning: str, **options) -> Column:
     return Column(name=name, unit=unit, meaning=meaning, **options)
 
 
+def _reading(name: str, meaning: str) -> Column:
+    return _number(name, "kWh", meaning, default=math.nan, default_text="none", minimum=0.0)
+
+
 def _time(name: str, meaning: str) -> Column:
     return Column(name=name, dtype="time", required=True, meaning=meaning)
 
@@ -427,12 +431,37 @@ SCHEMA: dict[str, tuple[Column, ...]] = {
 """Columns by table. `trades` and `ev_sessions` may be absent, so may `buses` and `lines` together; any
 further column of `profiles` is a profile."""
 
+METERS: dict[str, tuple[Column, ...]] = {
+    "meters": (
+        _name("time", "start of the interval, ISO 8601"),
+        _name("member", "whose meter"),
+        _reading("consumption_kwh", "drawn from the grid"),
+        _reading("generation_kwh", "fed into the grid"),
+    ),
+    "consumption": (_time("time", "start of the interval"),),
+    "generation": (_time("time", "start of the interval"),),
+    "shares": (
+        Column(name="time", dtype="time", meaning="start of the interval", default_text="all"),
+        _number("hour", "0..23", "of the day", default=math.nan, default_text="all", minimum=0, maximum=23),
+        _name("member", "who receives", required=False),
+        _name("producer", "who gives", required=False, default_text="all"),
+        _number(
+            "share", "0..1", "of the generation", default=math.nan, default_text="none", minimum=0, maximum=1
+        ),
+        _number("level", "", "lowest first", default=math.nan, default_text="none"),
+    ),
+}
+"""Columns of what meters counted, and of shares of it, by table; further columns of `consumption` and of
+`generation` are members, in kWh."""
+
+COLUMNS = SCHEMA | METERS
 OPTIONAL_TABLES = frozenset({"trades", "ev_sessions"})
 EMPTY_TABLES = frozenset({"lines", "ev_sessions"})
-OPEN_TABLES = frozenset({"profiles"})
-TIME_TABLES = frozenset({"profiles", "prices"})  # a row per slot
+OPEN_TABLES = frozenset({"profiles", "consumption", "generation"})
+# a row per slot; of meters one for every member
+TIME_TABLES = frozenset({"profiles", "prices", "consumption", "generation", "meters"})
 KEYS = {"prosumers": "prosumer_id", "buses": "bus_id", "lines": "line_id"}
-LABELS = KEYS | {"ev_sessions": "vehicle_id"}
+LABELS = KEYS | {"ev_sessions": "vehicle_id", "meters": "member", "shares": "member"}
 """The column that names a row in messages."""
 
 TIMES = {
