@@ -153,7 +153,7 @@ SLOTS, P, N = 500, 5, 9
 
 
 def random_energy(seed):
-    """Readings with many zeros, of a few Wh and of many kWh, members that are both, too much and too little."""
+    """Readings with many zeros, of a few Wh and of many kWh, members that are both."""
     rng = np.random.default_rng(seed)
     size = 10.0 ** rng.integers(-3, 3, (SLOTS, 1))
     draw = lambda n: rng.gamma(0.5, 1, (SLOTS, n)) * size * (rng.random((SLOTS, n)) < 0.7)

@@ -44,12 +44,15 @@ class Sharing:
     )
     buy: float | None = setting(
         None,
-        "Price of the utility, for meter data without a table prices.",
+        "Price that the utility asks, instead of that of SOURCE.",
         unit="EUR/kWh",
         words="buying price",
     )
     sell: float | None = setting(
-        None, "What the utility pays, for meter data without prices.", unit="EUR/kWh", words="selling price"
+        None,
+        "Price that the utility pays, instead of that of SOURCE.",
+        unit="EUR/kWh",
+        words="selling price",
     )
     fee: float = setting(
         0.0, "Fee of a shared kWh, paid by who receives it.", unit="EUR/kWh", words="sharing fee"

@@ -18,7 +18,7 @@ from jaxp2p.data.apportion import apportioned
 from jaxp2p.data.faults import Fault, InputError, row_faults
 from jaxp2p.data.times import HOUR, slot_hours, step_faults
 
-KWH = 1e-3  # of a Wh
+WH = 1000.0  # in a kWh
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +99,7 @@ def measured(
         faults += _faults(name, values, names, len(index))
     if faults:
         raise InputError(faults, source=source)
-    whole = {name: apportioned(values, KWH) for name, (values, _) in tables.items()}
+    whole = {name: apportioned(values, 1 / WH) for name, (values, _) in tables.items()}
     return Energy(
         time=index,
         generation=whole["generation"],

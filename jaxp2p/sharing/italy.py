@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxp2p.sharing.energy import KWH, Energy, by_the_hour
+from jaxp2p.sharing.energy import WH, Energy, by_the_hour
 from jaxp2p.sharing.money import traded_by_market
 
 THRESHOLD, THRESHOLD_WITH_GRANT = 0.55, 0.45
@@ -38,8 +38,8 @@ def premium(energy: Energy, *, eur_per_kwh: float, grant: bool = False) -> Premi
     a year: energy of another time says what a year like it would make.
     """
     hourly = by_the_hour(energy)
-    shared = KWH * float(traded_by_market(hourly, None).sum())
-    injected = KWH * float(hourly.generated.sum())
+    shared = float(traded_by_market(hourly, None).sum()) / WH
+    injected = float(hourly.generated.sum()) / WH
     free = (THRESHOLD_WITH_GRANT if grant else THRESHOLD) * injected
     return Premium(
         shared_kwh=shared,

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.data.apportion import apportioned
-from jaxp2p.sharing.energy import KWH, Energy
+from jaxp2p.sharing.energy import WH, Energy
 
 ROUNDED = 0.5  # Wh, by which sums of an interval differ at most
 
@@ -56,7 +56,7 @@ class Allotment:
         member; own_kwh: used behind the meter, as far as it is known; consumption_kwh, drawn, is
         community_kwh and grid_kwh; generation_kwh, fed in, is given_kwh and fed_to_grid_kwh.
         """
-        energy, kwh = self.energy, lambda wh: KWH * wh.sum(0)
+        energy, kwh = self.energy, lambda wh: wh.sum(0) / WH
         drawn = pd.DataFrame(
             {
                 "own_kwh": np.nan if energy.own is None else kwh(energy.own),
@@ -86,11 +86,11 @@ class Allotment:
         return pd.DataFrame(
             {
                 "time": self.energy.time,
-                "generation_kwh": KWH * generated,
-                "consumption_kwh": KWH * consumed,
-                "shared_kwh": KWH * shared,
-                "fed_to_grid_kwh": KWH * (generated - shared),
-                "grid_kwh": KWH * (consumed - shared),
+                "generation_kwh": generated / WH,
+                "consumption_kwh": consumed / WH,
+                "shared_kwh": shared / WH,
+                "fed_to_grid_kwh": (generated - shared) / WH,
+                "grid_kwh": (consumed - shared) / WH,
             }
         )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from jaxp2p.sharing.energy import KWH, Energy
+from jaxp2p.sharing.energy import WH, Energy
 from jaxp2p.sharing.key import Allotment
 
 
@@ -81,9 +81,9 @@ class Money:
 def money(allotment: Allotment, prices: Prices) -> Money:
     """The saving of an allotment: what is shared times buy - sell - fee, and whose it is."""
     return Money(
-        intervals=KWH * allotment.shared * prices.spread,
-        consumers=KWH * (prices.buy - prices.fee - prices.internal) @ allotment.received,
-        producers=KWH * (prices.internal - prices.sell) @ allotment.given,
+        intervals=allotment.shared / WH * prices.spread,
+        consumers=(prices.buy - prices.fee - prices.internal) @ allotment.received / WH,
+        producers=(prices.internal - prices.sell) @ allotment.given / WH,
     )
 
 
@@ -95,7 +95,7 @@ def traded_by_market(energy: Energy, prices: Prices | None) -> np.ndarray:
 
 def money_of_market(energy: Energy, prices: Prices) -> np.ndarray:
     """(T,) EUR that the market saves; no key saves more."""
-    return KWH * traded_by_market(energy, prices) * prices.spread
+    return traded_by_market(energy, prices) / WH * prices.spread
 
 
 def money_table(allotment: Allotment, prices: Prices) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxp2p.sharing.energy import KWH, Energy
+from jaxp2p.sharing.energy import WH, Energy
 from jaxp2p.sharing.key import Key, Split, in_proportion
 
 ROUNDING = 1e-6  # by which percentages of a producer may be above 100 %, from being written with few digits
@@ -83,7 +83,7 @@ class FromMarket(Key):
                 f"trades of {self.bought.shape} and {self.sold.shape} for a consumption of "
                 f"{energy.consumption.shape} and a generation of {energy.generation.shape}"
             )
-        received = np.minimum(self.bought / KWH, energy.consumption)
-        given = np.minimum(self.sold / KWH, energy.generation)
+        received = np.minimum(self.bought * WH, energy.consumption)
+        given = np.minimum(self.sold * WH, energy.generation)
         total = np.minimum(received.sum(1), given.sum(1))
         return Split(in_proportion(total, received), in_proportion(total, given))

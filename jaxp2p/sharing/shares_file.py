@@ -21,13 +21,16 @@ from jaxp2p.data.frames import complete_frame, near
 from jaxp2p.data.tables import in_file, read_one
 from jaxp2p.sharing.energy import Energy
 from jaxp2p.sharing.made import Given
+from jaxp2p.sharing.pairs import FromMarket
 from jaxp2p.sharing.shares import HOURS
 
 TABLE = "shares"
 
 
-def read_shares(path: str | Path, energy: Energy) -> Given:
+def read_shares(path: str | Path, energy: Energy, *, trades: FromMarket | None = None) -> Given:
     """What the table says of the members of `energy`, whose time zone its times without an offset are in.
+
+    trades: of a run, which are no matter of the table.
 
     Raises InputError with all faults: an unknown member, hour or time, one that is missing or stands twice.
     """
@@ -42,12 +45,12 @@ def read_shares(path: str | Path, energy: Energy) -> Given:
     if places is not None:
         lines[TABLE] = places
     try:
-        return shares_of(raw, energy)
+        return shares_of(raw, energy, trades=trades)
     except InputError as error:
         raise InputError([in_file(fault, lines) for fault in error.faults], source=str(file)) from None
 
 
-def shares_of(table: pd.DataFrame, energy: Energy) -> Given:
+def shares_of(table: pd.DataFrame, energy: Energy, *, trades: FromMarket | None = None) -> Given:
     """As `read_shares`, of a table in memory."""
     zone = None if energy.time.tz is None else str(energy.time.tz)
     frame, faults = complete_frame(TABLE, table, zone=zone)
@@ -83,10 +86,10 @@ def shares_of(table: pd.DataFrame, energy: Energy) -> Given:
     if level is not None and level.ndim > 1:
         raise InputError([Fault(TABLE, "level", None, "levels are by member alone")], source=TABLE)
     if "producer" in columns:
-        return Given(percentages=share)
+        return Given(percentages=share, trades=trades)
     if {"hour", "time"} & columns:
-        return Given(hourly=share, every_interval="time" in columns)
-    return Given(shares=share, levels=level)
+        return Given(hourly=share, every_interval="time" in columns, trades=trades)
+    return Given(shares=share, levels=level, trades=trades)
 
 
 def _plain(time: pd.DatetimeIndex) -> pd.DatetimeIndex:
