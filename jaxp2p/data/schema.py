@@ -446,7 +446,7 @@ METERS: dict[str, tuple[Column, ...]] = {
         _name("member", "who receives", required=False),
         _name("producer", "who gives", required=False, default_text="all"),
         _number(
-            "share", "0..1", "of the generation", default=math.nan, default_text="none", minimum=0, maximum=1
+            "share", "-", "of the generation", default=math.nan, default_text="none", minimum=0, maximum=1
         ),
         _number("level", "", "lowest first", default=math.nan, default_text="none"),
     ),

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxp2p import __version__
-from jaxp2p.report.canvas import LIMIT, canvas, plain, save
+from jaxp2p.report.canvas import LIMIT, SOFT, canvas, plain, save
 from jaxp2p.report.results import MARK, PICTURES, SUMMARY_FILE, write_json, write_table
 from jaxp2p.report.tables import ReportColumn, aligned, number
 from jaxp2p.sharing.applied import Applied
@@ -149,40 +150,38 @@ def sharing_text(shared: Shared) -> str:
 def sharing_picture(shared: Shared) -> Figure:
     """Bars by key of what is shared and what that saves, each with a mark where the market would be."""
     priced = all(applied.prices is not None for applied in shared.keys)
-    height = 1.8 + 0.42 * len(shared.keys)
-    figure, axes = canvas(1, 1 + priced, size=(6.5 * (1 + priced), height))
     figures = [applied.figures() for applied in shared.keys]
+    figure, axes = canvas(1, 1 + priced, size=(6.5 * (1 + priced), 2.2 + 0.42 * len(figures)))
     energy = axes[0, 0]
-    energy.barh(range(len(figures)), [row["shared_kwh"] for row in figures], color=SAVED, height=0.65)
-    _marks(energy, [row["market_kwh"] for row in figures])
+    energy.barh(range(len(figures)), [row["shared_kwh"] for row in figures], color=SOFT, height=0.65)
+    handles = _marks(energy, [row["market_kwh"] for row in figures])
     energy.set_title("shared energy in kWh", fontsize=11)
     if priced:
-        _money(axes[0, 1], shared, [row["market_eur"] for row in figures])
+        handles += _money(axes[0, 1], shared)
+        _marks(axes[0, 1], [row["market_eur"] for row in figures])
     names = [plain(applied.name.replace("_", " ")) for applied in shared.keys]
     for axis in axes.flat:
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.4, -0.6)
         axis.grid(False, axis="y")
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.suptitle(f"Sharing keys: {plain(shared.title)}", fontsize=12)
     return figure
 
 
-def _money(axis: Axes, shared: Shared, market: Sequence[float]) -> None:
+def _money(axis: Axes, shared: Shared) -> list[Any]:
     places = range(len(shared.keys))
     found = [money(one.allotment, one.prices) for one in shared.keys if one.prices is not None]
-    saved, earned = (
-        [float(x.sum()) for x in side] for side in zip(*((m.consumers, m.producers) for m in found))
-    )
-    axis.barh(places, saved, color=SAVED, height=0.65, label="by who receives")
-    axis.barh(places, earned, left=saved, color=EARNED, height=0.65, label="by who gives")
-    _marks(axis, market)
-    axis.legend(loc="lower right", frameon=False, fontsize=9)
-    axis.set_title("saved in EUR", fontsize=11)
+    saved, earned = [one.consumers.sum() for one in found], [one.producers.sum() for one in found]
+    bars = [
+        axis.barh(places, saved, color=SAVED, height=0.65, label="saved by who receives"),
+        axis.barh(places, earned, left=saved, color=EARNED, height=0.65, label="earned by who gives"),
+    ]
+    axis.set_title("saving in EUR", fontsize=11)
+    return bars
 
 
-def _marks(axis: Axes, market: Sequence[float]) -> None:
+def _marks(axis: Axes, market: Sequence[float]) -> list[Any]:
     """Where the market would be, a line across each bar."""
-    for place, value in enumerate(market):
-        axis.plot(
-            [value, value], [place - 0.42, place + 0.42], color=LIMIT, label="" if place else "the market"
-        )
+    places = np.arange(len(market))
+    return [axis.vlines(market, places - 0.42, places + 0.42, color=LIMIT, linewidth=1.8, label="the market")]
