@@ -23,16 +23,17 @@ def apportioned(values: np.ndarray, unit: float, total: np.ndarray | None = None
     scaled = np.asarray(values, float) / unit
     if not np.isfinite(scaled).all():
         raise ValueError("amounts must be finite to be rounded")
-    down = np.floor(scaled + UNIT_OF_A_SUM)
-    lost = np.clip(scaled - down, 0, 1)
-    wanted = np.rint(scaled.sum(-1)) if total is None else np.asarray(total, float)
-    missing = wanted - down.sum(-1)
-    if np.any((missing < 0) | (missing > scaled.shape[-1])):
+    size, wanted = scaled.shape[-1], np.rint(scaled.sum(-1)) if total is None else np.asarray(total, float)
+    whole = np.floor(scaled + UNIT_OF_A_SUM)
+    missing = wanted - whole.sum(-1)
+    if np.any((missing < 0) | (missing > size)):
         raise ValueError("a total that its parts are not near to cannot be shared out by rounding")
+    lost = np.clip(np.subtract(scaled, whole, out=scaled), 0, 1, out=scaled)
     # one whole number says how much was lost and, where that is the same, who stands first: none is met twice
-    size = scaled.shape[-1]
-    rank = (np.rint(lost * LOSSES).astype(np.int64) << PLACES) + np.arange(size)[::-1]
+    rank = np.rint(np.multiply(lost, LOSSES, out=lost), out=lost).astype(np.int64)
+    rank <<= PLACES
+    rank += np.arange(size)[::-1]
     last = np.clip(size - missing.astype(np.int64), 0, size - 1)
     lowest = np.take_along_axis(np.sort(rank, axis=-1), last[..., None], -1)
     more = (rank >= lowest) & (missing > 0)[..., None]
-    return down.astype(np.int64) + more
+    return np.add(whole, more, out=whole).astype(np.int64)

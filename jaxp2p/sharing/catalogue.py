@@ -49,8 +49,9 @@ _AUSTRIA = "energiegemeinschaften.gv.at, measurement and allocation; portal of E
 _GERMANY = "public documentation of the Rust crate metering, after the industry's guide on s. 42b EnWG"
 _FRANCE = "enogrid.com and part-energie.fr, keys of collective self-consumption"
 _SPAIN = "royal decree 244/2019, annex I; order TED/1247/2021"
-_PORTUGAL = "ERSE, regulation 815/2023 on self-consumption; E-REDES, models of sharing"
-_LUXEMBOURG = "weshareenergy.lu, sharing keys; creos-net.lu"
+_PORTUGAL = "ERSE, regulation 815/2023 on self-consumption; E-REDES, collective self-consumption"
+# Keys count on the side that is short: of members that draw here, who gives is always pro rata.
+_LUXEMBOURG = "weshareenergy.lu, sharing keys; creos-net.lu, the sharing key"
 _WALLONIA = "macer.clustertweed.be, standard keys of the regulator CWaPE"
 
 CATALOGUE = (
@@ -152,14 +153,8 @@ CATALOGUE = (
         source=_PORTUGAL,
     ),
     Entry(
-        name="portugal_proportional",
-        words="in proportion to measured consumption",
-        rule="pro_rata",
-        source=_PORTUGAL,
-    ),
-    Entry(
         name="portugal_hierarchical",
-        words="groups by rank; within one in proportion to consumption",
+        words="groups by rank; within one, here, in proportion to consumption",
         rule="priority",
         source=_PORTUGAL,
     ),
@@ -177,8 +172,9 @@ CATALOGUE = (
     ),
     Entry(
         name="luxembourg_percentage",
-        words="always the same share of what is available",
+        words="always the same share, where there is less than is drawn; here the rest pro rata",
         rule="fixed",
+        unused=Unused.PRO_RATA,
         source=_LUXEMBOURG,
     ),
     Entry(

@@ -1,9 +1,10 @@
 """Italy's premium on shared energy, and what part of it is not for businesses.
 
 Shared energy is, hour by hour, the smaller one of what is fed in and what is drawn under one primary
-substation (decree of 7 December 2023 and the operating rules of GSE, as regional guides put it). Where shared
-energy is more than 55 % of what is fed in over the year, 45 % with a grant for the plant, the premium on what
-is beyond goes to members that are no businesses, or to social use.
+substation. The premium on what is beyond a threshold of 55 %, 45 % with a grant for plants, goes to members
+that are no businesses or to social use (ministerial decree 414 of 7 December 2023, as the guides of the
+regions Emilia-Romagna and Friuli-Venezia Giulia put it). The threshold is read as a share of what is fed in
+over the year. Arithmetic only, no promise of conformity.
 """
 
 from __future__ import annotations

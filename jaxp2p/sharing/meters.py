@@ -95,6 +95,8 @@ class _Reading:
             return None
         if places is not None:
             self.lines[name] = places
+        if name == LONG and "time" in raw and raw["time"].dtype.kind == "M":
+            raw["time"] = _as_text(raw["time"])
         frame, faults = complete_frame(name, raw, zone=self.zone)
         self.faults += faults
         return frame
@@ -164,6 +166,13 @@ class _Reading:
         missing = pd.DatetimeIndex(time).difference(by_time.index)
         self.faults += step_faults(PRICES, frame["time"], zone=self.zone) + _absent(PRICES, "", missing)
         return None if self.faults else by_time.loc[time].reset_index(drop=True)
+
+
+def _as_text(time: pd.Series) -> pd.Series:
+    """Times as they would stand in a CSV file; each of them is written once, however many members have it."""
+    code, distinct = pd.factorize(time)
+    words = np.array([*map(str, pd.DatetimeIndex(distinct)), ""], object)
+    return pd.Series(words[code], dtype="str")
 
 
 def _absent(table: str, who: str, missing: pd.DatetimeIndex | list[str]) -> list[Fault]:

@@ -63,11 +63,11 @@ class SeveralCommunities(Key):
 
     def split(self, energy: Energy) -> Split:
         """See `Key`."""
-        made = self.allotments(energy)
-        return Split(
-            np.sum([one.received for one in made], axis=0, dtype=float),
-            np.sum([one.given for one in made], axis=0, dtype=float),
-        )
+        received, given = (np.zeros(part.shape) for part in (energy.consumption, energy.generation))
+        for one in self.allotments(energy):
+            received += one.received
+            given += one.given
+        return Split(received, given)
 
 
 def _parts(readings: np.ndarray, factors: Sequence[np.ndarray]) -> list[np.ndarray]:
