@@ -252,6 +252,13 @@ def test_handing_on_by_share_fills_everybody_to_one_level():
             assert row.sum() == pytest.approx(generated)
 
 
+def test_handing_on_ends_where_a_wh_is_less_than_rounding():
+    """A hundred terawatt-hours in an interval: the last Wh is beyond what a float of the sum can tell."""
+    energy = energy_of([[1e11, 0]] * 2, [[0.7e11, 0.1e11, 0.9e11]] * 2)
+    done = allot(Equal(Unused.BY_SHARE), energy)
+    assert done.received.sum(1) == pytest.approx([1e14] * 2) and (done.received[:, 1] == 1e13).all()
+
+
 def test_offers_of_several_producers_are_cut_alike():
     """B is offered 3 by P and 1 by A and draws 2: half of both."""
     energy = energy_of([[3, 1]] * 2, [[0, 2, 0]] * 2)

@@ -118,14 +118,16 @@ def _by_shares(energy: Energy, shares: np.ndarray, unused: Unused) -> Split:
 def _handed_on(
     generated: np.ndarray, consumption: np.ndarray, shares: np.ndarray, received: np.ndarray
 ) -> np.ndarray:
-    """Rounds over all intervals that still have something left for somebody; each fills a member or ends."""
+    """Rounds over the intervals that have something left for somebody: each fills a member or is the last."""
     open_rows = np.arange(len(generated))
-    while open_rows.size:
+    for _ in range(consumption.shape[1] + 1):
         so_far, most = received[open_rows], consumption[open_rows]
         left = generated[open_rows] - so_far.sum(1)
         weight = np.where(most - so_far > NOTHING, shares if len(shares) == 1 else shares[open_rows], 0)
         total = weight.sum(1)
         go_on = (left > NOTHING) & (total > 0)
+        if not go_on.any():
+            break
         open_rows, so_far, most = open_rows[go_on], so_far[go_on], most[go_on]
         step = weight[go_on] * (left[go_on] / total[go_on])[:, None]
         received[open_rows] = np.minimum(so_far + step, most)
