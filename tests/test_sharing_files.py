@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -347,6 +348,9 @@ def test_the_market_of_a_real_run(run, tmp_path):
     pd.testing.assert_frame_equal(again.table(), found.table())
     by_path = jp.share(saved, fee=0.01)
     pd.testing.assert_frame_equal(by_path.table(), found.table())
+    zoned = replace(run.case, tables=run.case.tables.replace(meta={"time_zone": "Asia/Tokyo"}))
+    in_tokyo = replace(run, case=zoned).save(tmp_path / "tokyo", homes=True)
+    assert jp.share(in_tokyo).shared.energy.hour_of_day[0] == 9
     with pytest.raises(ValueError, match='did you mean "no_storage"'):
         jp.share(run, policy="no_storag")
     with pytest.raises(ValueError, match=r"jaxp2p run --per-home"):

@@ -485,6 +485,12 @@ PURPOSE = {
     "ev_sessions": "optional: electric vehicles, a row for every time that one is plugged in at home. Stays "
     "may begin before the data and end after them; one without a whole slot is left out. What is said of a "
     "vehicle must be the same in all of its rows; times as in `profiles`",
+    "meters": "meter data for `jaxp2p share`: a row per interval and member. A member without any number in "
+    "one of the two columns does not draw, or does not feed in; with one it needs a number in every interval",
+    "consumption": "instead of `meters`: what members draw, a column of kWh for each",
+    "generation": "the other half of `consumption`: what members feed in, a column of kWh for each",
+    "shares": "for `jaxp2p share --shares`: shares, which sum to 1, in all, in every hour or in every "
+    "interval; levels; or percentages of producers, 1 at most for each",
 }
 
 
@@ -495,15 +501,15 @@ def _default_text(column: Column) -> str:
 
 
 def describe_columns(table: str | None = None, *, width: int = 110) -> str:
-    """Documentation of the columns of one table (or of all), with unit, range and default.
+    """Documentation of the columns of one table (or of all, meter data too), with unit, range and default.
 
     Raises:
         KeyError: no such table.
     """
     lines = []
-    for name in [table] if table else SCHEMA:
+    for name in [table] if table else COLUMNS:
         lines += textwrap.wrap(f"{name}: {PURPOSE[name]}", width=width, subsequent_indent="    ")
-        for column in SCHEMA[name]:
+        for column in COLUMNS[name]:
             facts = [part for part in (column.unit, column.range_text, _default_text(column)) if part]
             text = f"{column.meaning} ({'; '.join(facts)})"
             indent = " " * 32

@@ -54,8 +54,7 @@ def exchanged_in(results: Results, *, policy: str | None, time_zone: str | None 
             "the results hold no powers of single members: `jaxp2p run --per-home` saves them "
             "(homes=True of Result.save)"
         )
-    made_from = results.summary.get("made_from") or {}
-    zone = time_zone or made_from.get("time_zone")
+    zone = time_zone or results.summary.get("time_zone")
     return of_tables(results.tables[f"homes_{chosen}"], results.tables[f"slots_{chosen}"], time_zone=zone)
 
 
