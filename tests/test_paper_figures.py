@@ -337,6 +337,7 @@ def test_every_table_and_number_of_a_results_folder(evaluations, tmp_path, forma
     whole = REPORT | {
         "kind": "jaxp2p-results",
         "start": "2016-07-05 10:15:00",
+        "time_zone": None,
         "slot_minutes": 15.0,
         "seed": 11,
         "market": "pool",

@@ -205,6 +205,7 @@ class Result:
             time=case.time,
             case=case.name,
             homes=homes,
+            time_zone=case.tables.meta.get("time_zone"),
             format=format,
             replace=replace,
         )

@@ -254,12 +254,14 @@ def write_results(
     seed: int | None = None,
     format: Literal["parquet", "csv"] = "parquet",
     homes: bool = False,
+    time_zone: str | None = None,
 ) -> list[Path]:
     """Write all tables and the summary into an existing folder; returns the files.
 
     run is a `jaxp2p.runs.runner.Run`, time (T,) the starts of the slots, made_from the input and the settings
     that decide the numbers (only results with the same take this folder's place), homes True adds one row per
-    slot and member (large). Raises ValueError for an unknown format.
+    slot and member (large), time_zone is that of the tables, whose times are then in UTC. Raises ValueError
+    for an unknown format.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
@@ -277,6 +279,7 @@ def write_results(
         "kind": MARK,
         **json_report(community, horizon, run, evaluations, case=case),
         "start": str(time.iloc[0]),
+        "time_zone": time_zone,
         "slot_minutes": 60 * float(horizon.slot_hours),
         "seed": seed,
         "market": community.market.kind,
