@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ADMM": "slot.admm.method",
     "Battery": "model.types",
+    "BillingRun": "library.bills",
     "Case": "library.case",
     "Community": "model.types",
     "Decision": "control.policy",
@@ -42,6 +43,7 @@ _HOME = {
     "Tuned": "library.tuning",
     "TunedValue": "control.tuned",
     "best_lower_bound": "hindsight.lower_bound",
+    "bill": "library.bills",
     "build": "library.case",
     "build_community": "model.build",
     "build_horizon": "model.build",

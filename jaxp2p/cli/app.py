@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from jaxp2p import __version__
+from jaxp2p.cli import billing, importing, inspecting, running, studying, tuning
 from jaxp2p.cli import hosting as carrying
-from jaxp2p.cli import importing, inspecting, running, studying, tuning
 from jaxp2p.cli import modes as beside
 from jaxp2p.cli import sharing as allotting
 from jaxp2p.cli.console import drop_output, exit_codes, lenient_streams
@@ -18,6 +18,7 @@ from jaxp2p.control.catalogue import ALWAYS, BY_NAME, WITH_A_VEHICLE, lines
 from jaxp2p.control.ways import WAYS, way_lines
 from jaxp2p.control.ways import modes as modes_of
 from jaxp2p.scenarios.catalogue import EFFECTS_HELP
+from jaxp2p.settings.billing import Billing
 from jaxp2p.settings.hosting import Hosting
 from jaxp2p.settings.model import EndValue, Grid, Numbers, SlotSolver, Trading, Worth
 from jaxp2p.settings.modes import RULES, Modes
@@ -41,6 +42,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p run my-village --json result.json
   jaxp2p hosting rural3                      how much PV the grid carries
   jaxp2p modes rural1 --pv-scale 2.5         what the limits of the grid do
+  jaxp2p bill my-run                         what members pay, to the cent, and by other rules
   jaxp2p share meters.csv                    what sharing keys of the law allot, beside the market
   jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
 
@@ -124,6 +126,22 @@ Rules of countries; arithmetic only, no promise of conformity:
   jaxp2p share my-run --fee 0.02
   jaxp2p share meters.csv --time-zone Europe/Vienna --buy 0.30 --sell 0.08 --key austria_dynamic
   jaxp2p share meters.csv --key austria_static --key fixed_then_pro_rata --shares shares.csv
+"""
+
+BILL_HELP = """Bill the members of a run: a preview, corrections of it, final bills, credit notes.
+
+SOURCE is the folder of a run that was saved with its homes (jaxp2p run --per-home): then bills are previewed
+in a folder of their own. Or it is such a folder: then its bills are corrected, made final or credited. Final
+bills are never changed; corrections of them are notes that are added.
+
+Every line has its kWh, its EUR and its formula (bill_lines.csv); what members pay is to the cent what utility
+and market receive (statement.csv). Rules of what peers pay each other are compared.
+
+\b
+  jaxp2p run rural1 --per-home --out my-run
+  jaxp2p bill my-run --out my-bills --excel
+  jaxp2p bill my-bills --corrections corrections.csv
+  jaxp2p bill my-bills --final
 """
 
 app = typer.Typer(
@@ -294,6 +312,19 @@ def share(options: allotting.Options) -> int:
 
 
 share.__doc__ = SHARE_HELP
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
+    short="Bills of a run to the cent: preview, corrections, final, credits.",
+    layout=("source", Billing, "time_zone", "corrections", "final", "excel", "out"),
+)
+def bill(options: billing.Options) -> int:
+    return billing.bill(options)
+
+
+bill.__doc__ = BILL_HELP
 
 
 @command(app, exits=(0, 130))

@@ -34,6 +34,12 @@ def target_name(source: "Source", first: "pd.Timestamp", market: str, days: floa
     return f"{name}-{moment}-{market}-{days:g}d"
 
 
+def beside(source: str, what: str) -> Path:
+    """Where results go that are made from a folder or file."""
+    name = re.sub(r"[^\w.-]+", "_", Path(os.path.abspath(source)).stem).strip("._-") or "folder"
+    return Path(RESULTS) / f"{name}-{what}"
+
+
 def made_from(source: "Source", options: Any) -> dict[str, Any]:
     """What decides the numbers of a run: the input (a folder by its place) and the options that matter."""
     settings = dict(vars(source)) | {k: v for k, v in vars(options).items() if k not in SILENT}

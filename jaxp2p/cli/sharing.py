@@ -1,7 +1,6 @@
 """The work behind `jaxp2p share`: sharing keys on a run or on meter data, beside the market."""
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,6 @@ def _target(options: Options, record: dict[str, Any]) -> tuple[Path, str | None]
     if options.out is not None:
         check_target(options.out, None if options.replace else record)
         return options.out, None
-    name = re.sub(r"[^\w.-]+", "_", Path(os.path.abspath(options.source)).stem).strip("._-") or "folder"
-    out, moved = places.free_folder(Path(places.RESULTS) / f"{name}-share", record)
+    out, moved = places.free_folder(places.beside(options.source, "share"), record)
     places.check_folder(out, option="--out")
     return out, moved

@@ -13,7 +13,7 @@ from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import Evaluation
 from jaxp2p.report.stays import Stays
 from jaxp2p.simulation import row_prices
-from jaxp2p.simulation.accounting import unserved_power
+from jaxp2p.simulation.accounting import losses_by_member, paid_to_peers, unserved_power
 from jaxp2p.simulation.grid import GridState
 from jaxp2p.slot.status import Status
 
@@ -158,6 +158,7 @@ def home_table(
     }
     for name, unit in units.items():
         columns[f"{name}_{unit}"] = np.asarray(getattr(trajectory, name)).ravel()
+    columns |= {name: values.ravel() for name, values in _accounts(horizon, trajectory, grid).items()}
     if trajectory.loss_price is not None:
         columns["loss_price_eur_per_kwh"] = np.asarray(trajectory.loss_price).ravel()
     of_rows = row_prices.columns(community, horizon.grid_base, trajectory.row_price, grid.support)
@@ -166,6 +167,18 @@ def home_table(
         columns[name] = power.ravel()
     columns |= _vehicle_columns(trajectory, lambda x: np.asarray(x).sum(1).ravel())
     return pd.DataFrame(columns)
+
+
+def _accounts(horizon: Horizon, trajectory: Trajectory, grid: GridState) -> dict[str, np.ndarray]:
+    """What bills are made of beside cost and payment, (T, N) each; nothing of a trajectory made by hand."""
+    if trajectory.fee is None:
+        return {}
+    return {
+        "trade_volume_kw": np.asarray(trajectory.trade_volume),
+        "trade_paid_eur": paid_to_peers(horizon, trajectory),
+        "fee_eur": np.asarray(trajectory.fee),
+        "losses_eur": losses_by_member(horizon, trajectory, grid.ac_losses),
+    }
 
 
 def _vehicle_columns(trajectory: Trajectory, total: Callable[[Any], Any]) -> dict[str, Any]:

@@ -394,7 +394,8 @@ def _foreign(folder: Path) -> list[str]:
     if summary is None:
         return present
     own = {f"{name}.{summary['format']}" for name in summary["tables"]}
-    return [name for name in present if name not in own | {SUMMARY_FILE, PICTURES}]
+    own |= {SUMMARY_FILE, PICTURES, *summary.get("files", ())}
+    return [name for name in present if name not in own]
 
 
 def _plain(value: Any) -> Any:
