@@ -2152,6 +2152,14 @@ FAIRNESS = (
         f"{FAIR}test_a_statement_by_hand",
         "both sides pay the whole fee",
     ),
+    _mutant(
+        "who_receives",
+        "fairness/judgement.py",
+        "self.statement.bill - CENT",
+        "self.statement.bill + CENT",
+        "tests/test_fairness_report.py::test_tables_of_a_result",
+        "who receives a transfer pays more",
+    ),
 )
 
 MUTANTS: tuple[Mutant, ...] = (

@@ -137,6 +137,7 @@ def home_table(community: Community, trajectory: Trajectory, time: pd.Series) ->
         "discharge": "kw",
         "energy": "kwh",
         "trade": "kw",
+        "trade_volume": "kw",
         "buy": "kw",
         "sell": "kw",
         "cost": "eur",
