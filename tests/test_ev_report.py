@@ -127,7 +127,7 @@ def test_every_column_of_vehicles_in_slots_homes_and_members(evaluations):
     assert [name for name in slots if name.startswith("ev_")] == list(SLOTS)
     for name, values in SLOTS.items():
         np.testing.assert_allclose(slots[name], values, rtol=1e-12, err_msg=name)
-    homes = home_table(COMMUNITY, done, paper.TIME)
+    homes = home_table(COMMUNITY, HORIZON, done, one.grid, paper.TIME)
     fourth = homes[homes["time"] == paper.TIME[3]]
     found = fourth[["ev_charge_kw", "ev_discharge_kw", "ev_stored_kwh"]].to_numpy()
     np.testing.assert_allclose(found, [[4, 0, 5.2], [2, 0, 8.9]])

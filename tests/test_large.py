@@ -18,7 +18,6 @@ from jaxp2p.model.network import (
     Pi,
     Sweeps,
     controllable_rows,
-    impedance,
     on_host,
     paths,
     paths_of,
@@ -48,9 +47,9 @@ def random_network(buses: int, *, largest: int, seed: int = 0) -> Network:
     z = rng.uniform(1e-5, 1e-4, buses - 1) * (1 + 1j * rng.uniform(0.1, 1, buses - 1))
     ratio = np.where(rng.random(buses - 1) < 0.1, rng.uniform(0.97, 1.03, buses - 1), 1.0)
     pi = Pi(*ends, z, np.zeros(buses - 1, complex), ratio)
-    tree = tree_of(pi, np.zeros(buses, complex), np.ones(buses - 1), np.dtype(float), largest=largest)
+    tree = tree_of(pi, np.zeros(buses, complex), np.ones(buses - 1), np.dtype(float), largest=16)
     return Network(
-        paths=paths_of(pi, tree, np.dtype(float)),
+        paths=paths_of(pi, tree, np.dtype(float), largest=largest),
         slack_voltage=jnp.asarray(1.01),
         voltage_min=jnp.full(buses, 0.95),
         voltage_max=jnp.full(buses, 1.05),
@@ -145,8 +144,8 @@ def cases():
 
         tables = large_tables(1000, 1500, start="2016-07-04 12:00", days=2 / 96, pv_scale=2.5)
         found = []
-        for largest in (1000, impedance.ONE_MATRIX):
-            patch.setattr(impedance, "ONE_MATRIX", largest)
+        for largest in (1000, paths.ONE_MATRIX):
+            patch.setattr(paths, "ONE_MATRIX", largest)
             community = build.build_community(tables, market="pool", secure=True, dtype="float64")
             found.append((community, build.build_horizon(community, tables)))
     (dense, _), (swept, _) = found

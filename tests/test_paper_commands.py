@@ -42,6 +42,7 @@ WRITERS = {  # where tables and JSON are written, how often, and which test look
         "write_json": 1,
         "write_table": 1,
     },  # test_paper_figures
+    "report/sharing.py": {"write_json": 1, "write_table": 1},  # test_sharing_files
     "studies/folder.py": {"write_json": 1, "write_table": 1},  # test_paper_library, test_study_folder
 }
 

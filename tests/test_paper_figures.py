@@ -217,8 +217,10 @@ HOMES = {  # the second slot, and B in it: every field of the trajectory that is
 }
 
 
-def test_every_column_of_the_homes():
-    frame = home_table(COMMUNITY, RUN.trajectories["lyapunov"], paper.TIME)
+def test_every_column_of_the_homes(evaluations):
+    frame = home_table(
+        COMMUNITY, HORIZON, RUN.trajectories["lyapunov"], evaluations["lyapunov"].grid, paper.TIME
+    )
     assert len(frame) == 12
     second = frame[frame["time"] == paper.TIME[1]]
     same(second, HOMES, keys=("time",))
@@ -336,6 +338,7 @@ def test_every_table_and_number_of_a_results_folder(evaluations, tmp_path, forma
     whole = REPORT | {
         "kind": "jaxp2p-results",
         "start": "2016-07-05 10:15:00",
+        "time_zone": None,
         "slot_minutes": 15.0,
         "seed": 11,
         "market": "pool",

@@ -128,6 +128,7 @@ def test_every_field_that_is_written_down_of_a_slot():
         "prim_res": 0.019,
         "dual_res": 0.0023,
         "rounds": 2,
+        "row_price": np.asarray(DISPATCH.row_price),
     }
     priced = replace(problem(), loss_price=row(0.02, 0, -0.03))
     lost = record(priced, RESULT, Stored(row(4.6, 1.875, 0)))

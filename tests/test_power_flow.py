@@ -1,6 +1,7 @@
 """AC power flow: closed forms, two programs of others (as data), its nose, methods and derivatives."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -72,7 +73,7 @@ def closed(load: complex, slack: float = 1.0) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-@pytest.mark.parametrize("largest", [None, 1], ids=["matrix", "blocks"])
+@pytest.mark.parametrize("largest", [None, 1], ids=["one block", "blocks"])
 def test_one_load_is_the_root_of_its_quadratic(kind, largest):
     grid = two_buses(slack=1.02, kind=kind, largest=largest)
     loads = np.array([100 + 30j, 300 + 100j, -200 + 50j, 0])
@@ -104,7 +105,7 @@ def test_lines_are_loaded_by_current_and_transformers_by_apparent_power():
 
 
 @pytest.mark.parametrize("kind", ["float32", "float64"])
-@pytest.mark.parametrize("largest", [None, 4], ids=["matrix", "blocks"])
+@pytest.mark.parametrize("largest", [None, 4], ids=["one block", "blocks"])
 def test_a_tree_with_everything_is_that_of_power_grid_model(random_case, kind, largest):
     """Ratios in both directions, iron, charging, shunts, and loads of all three kinds at every bus."""
     pi, shunt, power, parts, expected = random_case
@@ -228,7 +229,7 @@ def test_a_warm_start_needs_fewer_iterations_in_a_scan(random_case):
     assert (taken < cold.iterations).all() and taken[0] == 1
 
 
-@pytest.mark.parametrize("largest", [None, 4], ids=["matrix", "blocks"])
+@pytest.mark.parametrize("largest", [None, 4], ids=["one block", "blocks"])
 def test_derivatives_are_finite_differences(random_case, largest):
     pi, shunt, power, parts, _ = random_case
     grid = network_of(pi, shunt, largest=largest)
@@ -251,3 +252,28 @@ def test_derivatives_are_finite_differences(random_case, largest):
         )
     along = jax.jvp(lambda p: at(p, q), (p,), (jnp.ones_like(p),))[1]
     np.testing.assert_allclose(along, by_p.sum(1), rtol=1e-8, atol=1e-12)
+
+
+def test_batches_of_batches_and_of_networks_are_the_flows_alone(random_case):
+    """Those that share a network are solved as one call of many, others each with its own."""
+    pi, shunt, power, parts, _ = random_case
+    grid = network_of(pi, shunt, largest=4)
+    p, q = (jnp.asarray(np.stack([x, 0.5 * x])) for x in (power.real, power.imag))
+    some = jax.tree.map(lambda x: x[0], parts)
+    at = lambda grid, p, q: power_flow(grid, p, q, dependent=some)
+    twice = jax.vmap(jax.vmap(at, (None, 0, 0)), (None, 0, 0))(grid, p, q)
+    slacks = jnp.asarray([1.0, 1.02, 0.98])
+    axes = jax.tree.map(lambda _: None, grid)
+    grids = replace(grid, slack_voltage=slacks)
+    others = jax.vmap(at, (replace(axes, slack_voltage=0), None, None))(grids, p[0, 1], q[0, 1])
+    together = {"rtol": 1e-12, "atol": 1e-9}
+    for name in ("real", "imag", "losses", "status", "iterations"):
+        for i, j in np.ndindex(*p.shape[:2]):
+            alone = getattr(at(grid, p[i, j], q[i, j]), name)
+            np.testing.assert_allclose(getattr(twice, name)[i, j], alone, **together, err_msg=name)
+        for k, slack in enumerate(slacks):
+            alone = getattr(at(replace(grid, slack_voltage=slack), p[0, 1], q[0, 1]), name)
+            np.testing.assert_allclose(getattr(others, name)[k], alone, **together, err_msg=name)
+    lost = jax.grad(lambda p, q: at(grid, p, q).losses)
+    each = jax.vmap(lost)(p[0], q[0])
+    np.testing.assert_allclose(each[1], lost(p[0, 1], q[0, 1]), rtol=1e-9, atol=1e-12)

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxp2p"
 ORDER = [
     {"_pytree", "_once", "settings"},
     {"data"},
+    {"sharing"},
     {"model"},
     {"slot.prox"},
     {"slot"},

@@ -11,6 +11,7 @@ from jaxp2p.cli import fairness as judging
 from jaxp2p.cli import hosting as carrying
 from jaxp2p.cli import importing, inspecting, running, studying, tuning
 from jaxp2p.cli import modes as beside
+from jaxp2p.cli import sharing as allotting
 from jaxp2p.cli.console import drop_output, exit_codes, lenient_streams
 from jaxp2p.cli.options import command
 from jaxp2p.cli.outputs import Controlled, Report
@@ -22,7 +23,9 @@ from jaxp2p.settings.fairness import Fairness
 from jaxp2p.settings.hosting import Hosting
 from jaxp2p.settings.model import EndValue, Grid, Numbers, SlotSolver, Trading, Worth
 from jaxp2p.settings.modes import RULES, Modes
+from jaxp2p.settings.sharing import Sharing
 from jaxp2p.settings.source import Chance, Changes, Reading, Source, Window
+from jaxp2p.sharing.catalogue import lines as key_lines
 
 HELP = f"""Real-time peer-to-peer energy trading with batteries on a radial feeder.
 
@@ -40,6 +43,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p run my-village --json result.json
   jaxp2p hosting rural3                      how much PV the grid carries
   jaxp2p modes rural1 --pv-scale 2.5         what the limits of the grid do
+  jaxp2p share meters.csv                    what sharing keys of the law allot, beside the market
   jaxp2p fairness my-results                 who gets what of the benefit of a run
   jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
 
@@ -93,6 +97,36 @@ Those named after a rule of reactive power are run where --reactive names it; th
 \b
 Policies:
 {lines(ALWAYS, WITH_A_VEHICLE)}
+"""
+
+SHARE_HELP = f"""Allot what members feed in by sharing keys of the law, and set that beside the market.
+
+SOURCE is the folder of a run that was saved with its homes (jaxp2p run --per-home), or meter data: a file
+with the columns time, member, consumption_kwh and generation_kwh, a row per interval and member; or a folder
+with such a file, meters.csv, or with consumption.csv and generation.csv: time, and a column of kWh for every
+member. prices.csv (time, buy_eur_per_kwh, sell_eur_per_kwh) may stand beside them. Parquet files do as well.
+
+\b
+Keys:
+{key_lines(presets=False)}
+
+\b
+Rules of countries; arithmetic only, no promise of conformity:
+{key_lines(presets=True)}
+
+\b
+--shares FILE.csv has one of these tables:
+  member, share              for fixed and static keys; shares sum to 1
+  hour, member, share        for hourly keys: by the hour of the day, 0 to 23
+  time, member, share        for hourly keys: by interval
+  member, level              for priority, the lowest first; also as a column beside shares
+  producer, member, share    for pairs, with time in front where they change; 1 at most for a producer
+
+\b
+  jaxp2p run rural3 --per-home --out my-run
+  jaxp2p share my-run --fee 0.02
+  jaxp2p share meters.csv --time-zone Europe/Vienna --buy 0.30 --sell 0.08 --key austria_dynamic
+  jaxp2p share meters.csv --key austria_static --key fixed_then_pro_rata --shares shares.csv
 """
 
 app = typer.Typer(
@@ -250,6 +284,19 @@ def modes(source: Source, options: beside.Options) -> int:
 
 
 modes.__doc__ = MODES_HELP
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
+    short="Sharing keys of the law on a run or on meter data, beside the market.",
+    layout=("source", Sharing, "time_zone", "out", "replace", "format"),
+)
+def share(options: allotting.Options) -> int:
+    return allotting.share(options)
+
+
+share.__doc__ = SHARE_HELP
 
 
 @command(

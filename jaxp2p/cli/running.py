@@ -245,6 +245,7 @@ def _save(
             seed=source.seed,
             format=options.format,  # type: ignore[arg-type]
             homes=options.homes_tables,
+            time_zone=tables.meta.get("time_zone"),
         )
         if options.pictures:
             from jaxp2p.report.canvas import picture_data

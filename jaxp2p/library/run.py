@@ -149,7 +149,8 @@ class Result:
 
     def homes(self, policy: str) -> pd.DataFrame:
         """One row per slot and member (large)."""
-        return home_table(self.case.community, self.trajectory(policy), self.case.time)
+        case, grid = self.case, self.evaluations[policy].grid
+        return home_table(case.community, case.horizon, self.trajectory(policy), grid, case.time)
 
     def report(self) -> dict[str, Any]:
         """The short, stable summary that `jaxp2p run --json` writes."""
@@ -204,6 +205,7 @@ class Result:
             time=case.time,
             case=case.name,
             homes=homes,
+            time_zone=case.tables.meta.get("time_zone"),
             format=format,
             replace=replace,
         )

@@ -40,6 +40,7 @@ class Trajectory(NamedTuple):
     loss_price: Array | None = (
         None  # (T, N) of losses that an injection makes, part of nu_i; None: not priced
     )
+    row_price: Array | None = None  # (T, R) EUR/kWh of the network's rows, > 0 at an upper limit
     vehicle_energy: Array | None = None  # (T, K, N) at the end of the slot, 0 where nothing is plugged in
 
 

@@ -12,7 +12,9 @@ from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import Evaluation
 from jaxp2p.report.stays import Stays
+from jaxp2p.simulation import row_prices
 from jaxp2p.simulation.accounting import unserved_power
+from jaxp2p.simulation.grid import GridState
 from jaxp2p.slot.status import Status
 
 
@@ -127,8 +129,14 @@ def slot_table(
     )
 
 
-def home_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
-    """One row per slot and member, in this order; powers in kW, energy in kWh at the end of the slot."""
+def home_table(
+    community: Community, horizon: Horizon, trajectory: Trajectory, grid: GridState, time: pd.Series
+) -> pd.DataFrame:
+    """One row per slot and member, in this order; powers in kW, energy in kWh at the end of the slot.
+
+    Where the market has a network: what its rows take off the market price, of which with `loss_price` the
+    nodal price is left, and what a kvar is worth (`simulation.row_prices`).
+    """
     slots, size = np.asarray(trajectory.injection).shape
     units = {
         "load": "kw",
@@ -153,6 +161,8 @@ def home_table(community: Community, trajectory: Trajectory, time: pd.Series) ->
         columns[f"{name}_{unit}"] = np.asarray(getattr(trajectory, name)).ravel()
     if trajectory.loss_price is not None:
         columns["loss_price_eur_per_kwh"] = np.asarray(trajectory.loss_price).ravel()
+    of_rows = row_prices.columns(community, horizon.grid_base, trajectory.row_price, grid.support)
+    columns |= {name: values.ravel() for name, values in of_rows.items()}
     for name, power in zip(("unserved_kw", "spilled_kw"), unserved_power(trajectory), strict=True):
         columns[name] = power.ravel()
     columns |= _vehicle_columns(trajectory, lambda x: np.asarray(x).sum(1).ravel())

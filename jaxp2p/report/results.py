@@ -254,6 +254,7 @@ def write_results(
     seed: int | None = None,
     format: Literal["parquet", "csv"] = "parquet",
     homes: bool = False,
+    time_zone: str | None = None,
 ) -> list[Path]:
     """Write `gathered`, with its arguments, into an existing folder; returns the files.
 
@@ -262,7 +263,9 @@ def write_results(
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
-    found = gathered(community, horizon, run, evaluations, time=time, case=case, homes=homes)
+    found = gathered(
+        community, horizon, run, evaluations, time=time, case=case, homes=homes, time_zone=time_zone
+    )
     files = [write_table(frame, folder / f"{name}.{format}") for name, frame in found.tables.items()]
     summary = found.summary | {
         "seed": seed,
@@ -282,11 +285,12 @@ def gathered(
     time: pd.Series,
     case: str,
     homes: bool = False,
+    time_zone: str | None = None,
 ) -> Results:
     """All tables and the summary of a run.
 
     run is a `jaxp2p.runs.runner.Run`, time (T,) the starts of the slots, homes True adds one row per slot and
-    member (large).
+    member (large), time_zone is that of the tables, whose times are then in UTC.
     """
     tables = {"kpis": kpi_table(evaluations), "members": member_table(community, evaluations)}
     for name, trajectory in run.trajectories.items():
@@ -296,13 +300,14 @@ def gathered(
         if (stays := evaluations[name].stays) is not None:
             tables[f"stays_{name}"] = stay_table(community, stays, time)
         if homes:
-            tables[f"homes_{name}"] = home_table(community, trajectory, time)
+            tables[f"homes_{name}"] = home_table(community, horizon, trajectory, evaluations[name].grid, time)
     market = community.market
     fees = np.unique(np.asarray(market.fee, float)[np.asarray(market.limit) > 0])
     summary = {
         "kind": MARK,
         **json_report(community, horizon, run, evaluations, case=case),
         "start": str(time.iloc[0]),
+        "time_zone": time_zone,
         "slot_minutes": 60 * float(horizon.slot_hours),
         "market": market.kind,
         # None: trades have fees of their own

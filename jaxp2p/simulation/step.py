@@ -124,4 +124,5 @@ def record(
         vehicle_energy=stored.in_vehicles,
         rounds=rounds,
         loss_price=lost,
+        row_price=d.row_price if d.row_price.shape[-1] else None,
     )

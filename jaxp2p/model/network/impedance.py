@@ -1,12 +1,16 @@
 """What currents into the buses of a tree do to its voltages: u = u0 + Z i, also where Z would be large.
 
-Z_nm adds the impedances that the paths of n and m from the slack share. Up to some hundred buses a product
-with Z is the fastest there is. A larger tree is cut into blocks of few buses; the buses of a block hang on
-one bus of another block, its post. With the Z of every block alone, and the currents of whole blocks entering
-at their posts, the product is exact:
+Z_nm adds the impedances that the paths of n and m from the slack share. The tree is cut into blocks of few
+buses; the buses of a block hang on one bus of another block, its post. With the Z of every block alone, and
+the currents of whole blocks entering at their posts, the product is exact:
 
     u = u0 + P^T diag(Z_k) P i,   (P i)_n = i_n + what all the blocks behind post n inject.
+
+B buses in blocks of m cost some 8 B m in the blocks and 4 (B / m)^2 between them, which is least where
+m^3 = B. Blocks of fewer than eight gain nothing, and some dozen buses are faster in one.
 """
+
+import math
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,43 +20,7 @@ from jax.lax import Precision
 from jaxp2p._pytree import record
 from jaxp2p.model.devices.arrays import Values, namespace
 
-ONE_MATRIX = 256  # buses
-BLOCK = 32  # buses of a block of a larger tree
-
-
-@record
-class Dense:
-    """Z as one matrix. Inside the solver values are as outside, (..., B)."""
-
-    matrix: Array  # (2 B, 2 B): [R X; -X R], so that (re i, im i) @ matrix is (re, im) of Z i
-    below: Array  # (B, L) 1 where the bus lies downstream of the branch
-
-    def inside(self, values: Values) -> Values:
-        """Values (..., B) as the solver has them."""
-        return values
-
-    def outside(self, values: Values, shape: tuple[int, ...]) -> Values:
-        """The same back; shape: the leading axes."""
-        return values
-
-    def per_flow(self, values: Values, shape: tuple[int, ...]) -> Values:
-        """Values (...,), one for every flow, as they stand beside those of its buses."""
-        return values[..., None]
-
-    def total(self, values: Values) -> Values:
-        """Sums over the buses, as `per_flow`."""
-        return values.sum(-1, keepdims=True)
-
-    def rise(self, real: Values, imag: Values) -> tuple[Values, Values]:
-        """Z i, real and imaginary part."""
-        xp = namespace(real, self.matrix)
-        both = _times(xp.concatenate([real, imag], -1), self.matrix)
-        size = real.shape[-1]
-        return both[..., :size], both[..., size:]
-
-    def through(self, current: Values, shape: tuple[int, ...]) -> Values:
-        """(..., L): what flows through every branch towards the slack, of what is injected at the buses."""
-        return _times(current, self.below)
+ONE_BLOCK, LEAST_BLOCK = 48, 8  # buses
 
 
 @record
@@ -136,23 +104,16 @@ def impedance_of(
     dtype: np.dtype,
     *,
     largest: int | None = None,
-) -> Dense | Blocks:
+) -> Blocks:
     """The Z of a tree of branches (L,) with complex impedances; `order`: from the slack outwards.
 
-    largest: the most buses of one matrix; by default 256, and then blocks of 32.
+    largest: the most buses of a block; by default all up to 48, and else the cube root of their number.
     """
     buses = len(near) + 1
-    if buses <= (largest or ONE_MATRIX):
-        path = np.zeros((buses, len(near)))
-        for branch in order:
-            path[far[branch]] = path[near[branch]]
-            path[far[branch], branch] = 1
-        z = (path * impedance) @ path.T
-        matrix = np.block([[z.real, z.imag], [-z.imag, z.real]])
-        return Dense(matrix=jnp.asarray(matrix, dtype), below=jnp.asarray(path, dtype))
     parent, series = np.zeros(buses, int), np.zeros(buses, complex)
     parent[far], series[far] = near, impedance
-    cut = _cut(parent, far[order], largest or BLOCK)
+    least = buses if buses <= ONE_BLOCK else LEAST_BLOCK
+    cut = _cut(parent, far[order], largest or max(least, math.ceil(buses ** (1 / 3))))
     return _blocks(parent, series, far, cut, dtype)
 
 
@@ -183,13 +144,13 @@ def _cut(parent: np.ndarray, outwards: np.ndarray, size: int) -> list[list[int]]
         waiting[parent[bus]].append([bus, *(other for group in rest for other in group)])
         waiting[bus] = []
     close(waiting[0], 0)
-    return closed[::-1]
+    return closed[::-1] or [[]]  # a slack alone: one block of nobody
 
 
 def _blocks(
     parent: np.ndarray, series: np.ndarray, far: np.ndarray, cut: list[list[int]], dtype: np.dtype
 ) -> Blocks:
-    count, size, buses = len(cut), max(map(len, cut)), len(parent)
+    count, size, buses = len(cut), max(1, *map(len, cut)), len(parent)
     place, found = np.full(count * size, buses), np.full(buses, count * size)
     for k, members in enumerate(cut):
         found[members] = k * size + np.arange(len(members))

@@ -140,6 +140,18 @@ class Network:
         """(..., B) p.u.^2 that (..., B) kvar add to the squared voltages."""
         return 2 * self.paths.lift(reactive)
 
+    def lift_transposed(self, price: Values) -> Values:
+        """(..., B): 2 X^T y of y (..., B), what a kvar at every bus does to voltages with these prices."""
+        # X is symmetric but for the k^2 of the voltages that it is in
+        if self.tree is None:
+            return self.lift(price)
+        scale = self._spread(self.tree.scale**2, price)
+        return self.lift(price * scale) / scale
+
+    def through_transposed(self, price: Values) -> Values:
+        """(..., B): the sums of prices (..., L) of the branches between every bus and the slack."""
+        return self.paths.through_transposed(price)
+
     def supported(self, base: Base, reactive: Values) -> Base:
         """The base values when inverters give (..., B) kvar."""
         given = None if base.reactive_bus is None else base.reactive_bus + reactive

@@ -61,7 +61,7 @@ def least_reactive(network: Network, base: Base, active: Values, able: Values) -
 
         def body(now: _Climb) -> _Climb:
             worst = xp.argmax(xp.abs(now.off), axis=-1)[..., None] == buses
-            row = _row(network, worst.astype(active.dtype))  # 2 X of the worst bus
+            row = network.lift_transposed(worst.astype(active.dtype))  # 2 X of the worst bus
             all_, free = row**2 * able, xp.abs(now.pull) < 1
             # a price that falls back frees whom it had at a bound
             free |= xp.sum(xp.where(worst, now.price * now.off, 0), axis=-1, keepdims=True) > 0
@@ -73,7 +73,9 @@ def least_reactive(network: Network, base: Base, active: Values, able: Values) -
             moved = xp.sum(price - now.price, axis=-1, keepdims=True)
             return at(price, now.pull + moved * row, now.given_up | (worst & helpless), now.count + 1)
 
-        start = at(begin, _pull(network, begin), xp.zeros(active.shape, bool), xp.zeros((), np.int32))
+        start = at(
+            begin, network.lift_transposed(begin), xp.zeros(active.shape, bool), xp.zeros((), np.int32)
+        )
         going = lambda now: (xp.abs(now.off).max() > close) & (now.count < STEPS)
         found = drive(going, body, start)
         return found.price, xp.clip(found.pull, -1, 1)
@@ -103,21 +105,3 @@ def _aims(network: Network, like: Values, inside: float) -> tuple[Values, Values
     )
     low, high = (xp.broadcast_to(x.reshape((1,) * (like.ndim - 1) + x.shape) ** 2, like.shape) for x in ends)
     return low, high
-
-
-def _row(network: Network, unit: Values) -> Values:
-    """(..., B) p.u.^2 per kvar: what q at every bus does to the voltage of one, unit (..., B)."""
-    scale = _scale(network, unit)
-    return network.lift(unit * scale) / scale
-
-
-def _pull(network: Network, price: Values) -> Values:
-    """2 X^T y: X is symmetric but for the voltages that turns ratios make (`law.py`)."""
-    return _row(network, price)
-
-
-def _scale(network: Network, like: Values) -> Values:
-    """(..., B) k^2 of the law."""
-    if network.tree is None:
-        return namespace(like).ones_like(like)
-    return (network.tree.scale**2).reshape((1,) * (like.ndim - 1) + network.tree.scale.shape)

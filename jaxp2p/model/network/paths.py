@@ -16,6 +16,7 @@ from jaxp2p.model.devices.arrays import Values, namespace
 from jaxp2p.model.network.impedance import Blocks
 from jaxp2p.model.network.tree import Pi, Tree, rooted, voltage_scale
 
+ONE_MATRIX = 256  # buses
 MOST_NUMBERS = 2**25  # of one matrix that somebody asks a large network for: 256 MiB in float64
 
 
@@ -40,6 +41,10 @@ class Matrices:
     def through(self, power: Values) -> Values:
         """(..., L): what flows through every branch, of injections (..., B)."""
         return _times(power, self.downstream.T)
+
+    def through_transposed(self, price: Values) -> Values:
+        """(..., B): sums of (..., L) over the branches between every bus and the slack."""
+        return _times(price, self.downstream)
 
     def matrices(self) -> "Matrices":
         """Themselves."""
@@ -73,6 +78,16 @@ class Sweeps:
     def through(self, power: Values) -> Values:
         """(..., L): what flows through every branch, of injections (..., B)."""
         return self.blocks.through(self.blocks.inside(power), power.shape[:-1])
+
+    def through_transposed(self, price: Values) -> Values:
+        """(..., B): sums of (..., L) over the branches between every bus and the slack."""
+        xp, blocks = namespace(price, self.branch_r), self.blocks
+        at_bus = xp.zeros((*price.shape[:-1], blocks.found.shape[0]), price.dtype)
+        if isinstance(at_bus, np.ndarray):
+            at_bus[..., self.fed] = price
+        else:
+            at_bus = at_bus.at[..., self.fed].set(price)
+        return blocks.outside(blocks.along(blocks.inside(at_bus)), price.shape[:-1])
 
     def state(self, active: Values) -> tuple[Values, Values]:
         """R p (..., B), and at every bus what flows through the branch that feeds it, (..., B)."""
@@ -111,12 +126,12 @@ class Sweeps:
         )
 
 
-def paths_of(branches: Pi, tree: Tree, dtype: np.dtype) -> Matrices | Sweeps:
-    """Of a feeder, in the form that its `tree` has: one matrix for all, or blocks."""
+def paths_of(branches: Pi, tree: Tree, dtype: np.dtype, *, largest: int | None = None) -> Matrices | Sweeps:
+    """Of a feeder: matrices up to `largest` buses, by default 256, and beyond the blocks of its `tree`."""
     scale, behind = voltage_scale(branches, tree.scale.shape[0])
     seen = branches.impedance / behind**2
     array = lambda x: jnp.asarray(x, dtype)
-    if isinstance(tree.impedance, Blocks):
+    if len(scale) > (ONE_MATRIX if largest is None else largest):
         fed, blocks = np.asarray(tree.far), tree.impedance
         at_bus = np.zeros((3, len(scale)))
         at_bus[:2, fed], at_bus[2] = [seen.real, seen.imag], scale**2

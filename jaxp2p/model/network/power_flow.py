@@ -35,7 +35,7 @@ from jaxp2p.model.network.z_bus import (
     while_on_host,
 )
 
-IN_CACHE = 65_536  # numbers of one array of many flows
+IN_CACHE = 16_384  # numbers of one array of many flows
 
 
 class Flow(NamedTuple):
@@ -130,13 +130,13 @@ def power_flows(
 ) -> Flow:
     """The flows of very many injections (..., B), `at_a_time` of them together, so that they stay in a cache.
 
-    at_a_time: by default 512, and fewer from 128 buses on. options: of `power_flow`, but for `start`.
+    at_a_time: by default 256, and fewer from 64 buses on. options: of `power_flow`, but for `start`.
     """
     shape, buses = active.shape[:-1], active.shape[-1]
     most = None if droop is None else droop.most
     flat = jax.tree.map(lambda x: x.reshape(-1, buses), (active, reactive, dependent, most))
     count = flat[0].shape[0]
-    width = at_a_time or max(32, min(512, IN_CACHE // buses))
+    width = at_a_time or max(64, min(256, IN_CACHE // buses))
 
     def one(part: tuple) -> Flow:
         own = None if droop is None else droop._replace(most=part[3])

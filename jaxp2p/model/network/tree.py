@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from jaxp2p._pytree import record, static
-from jaxp2p.model.network.impedance import Blocks, Dense, impedance_of
+from jaxp2p.model.network.impedance import Blocks, impedance_of
 
 
 class Pi(NamedTuple):
@@ -39,7 +39,7 @@ class Tree:
     shunt: Array  # (2, B) g and b of all that is at a bus: its shunts and the halves of its branches, scaled
     by_current: Array  # (L,) 1 where the loading counts the current: lines; 0 counts the apparent power
     reach: Array  # () p.u. per kVA, the largest impedance between the slack and a bus
-    impedance: Dense | Blocks  # of the tree, scaled
+    impedance: Blocks  # of the tree, scaled
     shunted: bool = static(default=True)  # False: there is no shunt anywhere, and the solver skips them
 
 
@@ -48,8 +48,8 @@ def tree_of(
 ) -> Tree:
     """The tree of these branches from bus 0, with bus shunts (B,) complex, kVA at 1 p.u.
 
-    largest: buses up to which the impedance is one matrix, and beyond which it is made of blocks of at most
-    that many (`impedance_of`). Raises ValueError where the branches are not one tree.
+    largest: the most buses of a block of the impedance (`impedance_of`). Raises ValueError where the
+    branches are not one tree.
     """
     near, far, order = rooted(branches.from_bus, branches.to_bus, len(shunt))
     scale, behind = voltage_scale(branches, len(shunt))

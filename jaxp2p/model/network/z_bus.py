@@ -1,7 +1,7 @@
 """The fixed point of the currents of a feeder, `u = v0 + Z i(u)`: how it is found, and its derivatives.
 
 `power_flow.py` has the formulas and what the voltages mean. All values here are scaled (`tree.py`) and laid
-out as the impedance has them (`impedance.py`): with the buses of a flow along the last axis, or in blocks.
+out as the impedance has them (`impedance.py`): in blocks, with the flows last.
 """
 
 import enum
@@ -15,6 +15,7 @@ from jax import Array
 
 from jaxp2p._pytree import present
 from jaxp2p.model.devices.arrays import Values, namespace
+from jaxp2p.model.network.batching import flows_together
 from jaxp2p.model.network.droop import Droop
 from jaxp2p.model.network.law import VoltageDependent
 from jaxp2p.model.network.tree import Tree
@@ -208,7 +209,7 @@ def search(
 
     support = support_at(loads, *volts)
     seen, residual = at(currents(loads, least, volts[0], volts[1], support), support)
-    none = xp.zeros(residual.shape, np.int32)
+    none = xp.zeros_like(residual, dtype=np.int32)
     begun = _Search(
         seen,
         residual,
@@ -267,8 +268,12 @@ def implicit(
         again = _voltages(tree, slack, currents(loads, least, voltage[0], voltage[1], support))
         return again[0] - voltage[0], again[1] - voltage[1]
 
+    def alone(tree, slack, values):
+        loads, begun = values
+        return search(tree, loads, slack, begun, tolerance, max_iter, jax.lax.while_loop)
+
     def solve(_, __):
-        found, info = search(tree, loads, slack, begun, tolerance, max_iter, jax.lax.while_loop)
+        found, info = flows_together(alone)(tree, slack, (loads, begun))
         return found, tuple(x.astype(slack.dtype) for x in info)  # derivatives of integers are not taken
 
     def tangent(linear, wanted):
