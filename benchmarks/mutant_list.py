@@ -135,8 +135,8 @@ FIGURES = (
     _mutant(
         "benefit_sign",
         "report/kpis.py",
-        "benefit = reference - bill",
-        "benefit = bill - reference",
+        "measures(reference - bill, reference)",
+        "measures(bill - reference, reference)",
         PAPER_RUN,
         "who pays more is said to gain",
     ),
@@ -2202,6 +2202,98 @@ SHARING = (
     ),
 )
 
+FAIR = "tests/test_fairness.py::"
+FAIRNESS = (
+    _mutant(
+        "fee_of_a_pool",
+        "fairness/game.py",
+        "np.maximum(buy - sell - fee, 0)",
+        "np.maximum(buy - sell, 0)",
+        f"{FAIR}test_worth_is_what_the_bills_of_a_pool_save",
+        "what members set off inside costs no fee",
+    ),
+    _mutant(
+        "short_side",
+        "fairness/game.py",
+        "0.5, supply < demand)",
+        "0.5, supply > demand)",
+        f"{FAIR}test_the_marginal_price_is_in_the_core",
+        "the long side has all of the benefit",
+    ),
+    _mutant(
+        "chance_of_a_coalition",
+        "fairness/shapley.py",
+        "1 / (size * math.comb(size - 1, k))",
+        "1 / 2 ** (size - 1)",
+        f"{FAIR}test_shapley_of_eight_members_is_the_mean_over_all_orders",
+        "Banzhaf values under another's name",
+    ),
+    _mutant(
+        "reverse_of_an_order",
+        "fairness/shapley.py",
+        "np.abs(before) - np.abs(whole - before)",
+        "2 * np.abs(before)",
+        f"{FAIR}test_a_pair_of_orders_is_exact_for_two_members",
+        "every order is taken for its own reverse",
+    ),
+    _mutant(
+        "spread_between_rounds",
+        "fairness/shapley.py",
+        " + away**2 * pairs * ROUND / (pairs + ROUND)",
+        "",
+        f"{FAIR}test_half_widths_are_those_of_all_pairs",
+        "what rounds differ by is forgotten",
+    ),
+    _mutant(
+        "half_width_of_pairs",
+        "fairness/shapley.py",
+        "np.sqrt(spread / (pairs - 1) / pairs)",
+        "np.sqrt(spread / (pairs - 1) / (2 * pairs))",
+        f"{FAIR}test_intervals_cover_as_often_as_they_say",
+        "an order and its reverse count as two that know nothing of each other",
+    ),
+    _mutant(
+        "claims_at_the_edge",
+        "fairness/claims.py",
+        "all_coalitions(game.members)[1:-1]",
+        "all_coalitions(game.members)[:-1]",
+        f"{FAIR}test_least_core_is_that_of_the_whole_program",
+        "nobody at all is a coalition",
+    ),
+    _mutant(
+        "rows_of_the_least_core",
+        "fairness/least_core.py",
+        "best[claim[best] > epsilon + TOLERANCE * total]",
+        "best[claim[best] > TOLERANCE * total]",
+        f"{FAIR}test_least_core_is_that_of_the_whole_program",
+        "a core point is taken for one of the least core",
+    ),
+    _mutant(
+        "worse_off_by_rounding",
+        "fairness/measures.py",
+        "np.maximum(WORSE_OFF_EUR, WORSE_OFF_SHARE * np.abs(otherwise))",
+        "np.full(len(benefit), WORSE_OFF_EUR)",
+        f"{FAIR}test_measures_by_hand",
+        "rounding of a large bill makes its member worse off",
+    ),
+    _mutant(
+        "fee_of_one_side",
+        "fairness/statement.py",
+        "fee / 2 * volume",
+        "fee * volume",
+        f"{FAIR}test_a_statement_by_hand",
+        "both sides pay the whole fee",
+    ),
+    _mutant(
+        "who_receives",
+        "fairness/judgement.py",
+        "self.statement.bill - CENT",
+        "self.statement.bill + CENT",
+        "tests/test_fairness_report.py::test_tables_of_a_result",
+        "who receives a transfer pays more",
+    ),
+)
+
 MUTANTS: tuple[Mutant, ...] = (
     *FIGURES,
     *TABLES,
@@ -2218,4 +2310,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *VEHICLES,
     *VEHICLES_AHEAD,
     *SHARING,
+    *FAIRNESS,
 )

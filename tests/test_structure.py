@@ -27,7 +27,7 @@ ORDER = [
     {"simulation"},
     {"hindsight"},
     {"planning", "scenarios"},
-    {"tuning", "runs"},
+    {"tuning", "runs", "fairness"},
     {"report"},
     {"studies"},
     {"library"},

@@ -8,6 +8,7 @@ import typer
 
 from jaxp2p import __version__
 from jaxp2p.cli import billing, importing, inspecting, running, studying, tuning
+from jaxp2p.cli import fairness as judging
 from jaxp2p.cli import hosting as carrying
 from jaxp2p.cli import modes as beside
 from jaxp2p.cli import sharing as allotting
@@ -19,6 +20,7 @@ from jaxp2p.control.ways import WAYS, way_lines
 from jaxp2p.control.ways import modes as modes_of
 from jaxp2p.scenarios.catalogue import EFFECTS_HELP
 from jaxp2p.settings.billing import Billing
+from jaxp2p.settings.fairness import Fairness
 from jaxp2p.settings.hosting import Hosting
 from jaxp2p.settings.model import EndValue, Grid, Numbers, SlotSolver, Trading, Worth
 from jaxp2p.settings.modes import RULES, Modes
@@ -44,6 +46,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p modes rural1 --pv-scale 2.5         what the limits of the grid do
   jaxp2p bill my-run                         what members pay, to the cent, and by other rules
   jaxp2p share meters.csv                    what sharing keys of the law allot, beside the market
+  jaxp2p fairness my-results                 who gets what of the benefit of a run
   jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
 
 Powers are in kW, energies in kWh, voltages in p.u., money in EUR, prices in EUR/kWh.
@@ -325,6 +328,27 @@ def bill(options: billing.Options) -> int:
 
 
 bill.__doc__ = BILL_HELP
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
+    short="Who gets what of the benefit of a run, and how it could be split.",
+    layout=("folder", Fairness, "out", "replace", Report),
+)
+def fairness(options: judging.Options) -> int:
+    """Say how a run spreads its benefit over the members, and how it could be split otherwise.
+
+    Every policy is measured: mean, median and worst-off benefit, members worse off, Gini coefficient. The
+    benefit of one is split by its market, equally, by Shapley values and by the least core, as payments
+    between members that close to the cent, on top of the market's bills.
+
+    \b
+    jaxp2p run rural3 --market pool --per-home --out my-results
+    jaxp2p fairness my-results
+    jaxp2p fairness my-results --against no_trade --error 0.005 --out my-split
+    """
+    return judging.fairness(options)
 
 
 @command(app, exits=(0, 130))

@@ -4,7 +4,7 @@ Matplotlib is used through its object-oriented interface only (no pyplot, no glo
 be made in any thread and beside a notebook.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,13 +56,18 @@ class PictureData:
 
     def favourite(self) -> str:
         """The policy that pictures of a single policy show."""
-        online = [name for name in self.trajectories if name != OPTIMUM]
-        return next((name for name in FAVOURITES if name in online), next(iter(self.trajectories)))
+        return favourite(self.trajectories)
 
     def unlimited(self) -> str | None:
         """A policy to set beside the favourite: the community with neither storage nor trade."""
         other = [name for name in ("no_storage_no_trade", "no_storage") if name in self.trajectories]
         return next((name for name in other if name != self.favourite()), None)
+
+
+def favourite(policies: Iterable[str]) -> str:
+    """Of the policies of a run the one that is shown where there is room for one."""
+    names = list(policies)
+    return next((name for name in FAVOURITES if name in names), names[0])
 
 
 def picture_data(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxp2p.report.canvas import FAVOURITES
+from jaxp2p.report.canvas import favourite
 from jaxp2p.report.results import SUMMARY_FILE, Results, load_results
 from jaxp2p.settings.fields import UsageError, one_of
 from jaxp2p.sharing.energy import Energy, measured
@@ -62,7 +62,7 @@ def policy_of(known: list[str], policy: str | None) -> str:
     """The policy if it is known; by default the one that pictures of a single policy show."""
     if policy is not None:
         return one_of(policy.strip().replace("-", "_"), known, option="--policy")
-    return next((name for name in FAVOURITES if name in known), known[0])
+    return favourite(known)
 
 
 def of_tables(homes: pd.DataFrame, slots: pd.DataFrame, *, time_zone: str | None = None) -> Exchanged:

@@ -145,6 +145,7 @@ def home_table(
         "discharge": "kw",
         "energy": "kwh",
         "trade": "kw",
+        "trade_volume": "kw",
         "buy": "kw",
         "sell": "kw",
         "cost": "eur",
@@ -174,7 +175,6 @@ def _accounts(horizon: Horizon, trajectory: Trajectory, grid: GridState) -> dict
     if trajectory.fee is None:
         return {}
     return {
-        "trade_volume_kw": np.asarray(trajectory.trade_volume),
         "trade_paid_eur": paid_to_peers(horizon, trajectory),
         "fee_eur": np.asarray(trajectory.fee),
         "losses_eur": losses_by_member(horizon, trajectory, grid.ac_losses),

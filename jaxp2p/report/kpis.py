@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxp2p.control.catalogue import OPTIMUM, REFERENCE, TRADE_ONLY
+from jaxp2p.fairness.measures import measures
 from jaxp2p.model.match import require_match
 from jaxp2p.model.network import FlowStatus, Network, ac_violated, on_host
 from jaxp2p.model.trajectory import Trajectory
@@ -29,7 +30,6 @@ from jaxp2p.simulation.grid import GridState, grid_state
 from jaxp2p.slot.status import Status
 
 UNSOLVED = (Status.MAX_ITER, Status.NUMERICAL_ERROR)  # a slot without a certified answer
-WORSE_OFF_EUR, WORSE_OFF_SHARE = 1e-3, 1e-4  # loss over the run that still counts as none (rounding)
 
 
 class Evaluation(NamedTuple):
@@ -146,19 +146,6 @@ def compare(
         }
         for name, values in kpis.items()
     }
-
-
-def gini(values: np.ndarray) -> float | None:
-    """Gini coefficient, 0 = all alike; with gains and losses the mean of |values| keeps it within 0 to 1.
-
-    None where all values are (nearly) zero. Raffinetti, Siletti, Vernizzi 2015 for the negative values.
-    """
-    ordered = np.sort(np.asarray(values, float))
-    size, scale = len(ordered), np.abs(ordered).mean() if len(ordered) else 0.0
-    if scale <= 1e-9:
-        return None
-    rank = 2 * np.arange(1, size + 1) - size - 1
-    return float(rank @ ordered / (size**2 * scale))
 
 
 class _Run:
@@ -361,13 +348,12 @@ def _prices(run: _Run) -> dict[str, Any]:
 def _members(bill: np.ndarray, reference: np.ndarray | None) -> dict[str, Any]:
     if reference is None:
         return dict.fromkeys(("no_worse_off_share", "benefit_gini", "benefit_min_eur", "benefit_max_eur"))
-    benefit = reference - bill
-    slack = np.maximum(WORSE_OFF_EUR, WORSE_OFF_SHARE * np.abs(reference))
+    spread = measures(reference - bill, reference)
     return {
-        "no_worse_off_share": float((benefit >= -slack).mean()),
-        "benefit_gini": gini(benefit),
-        "benefit_min_eur": float(benefit.min()),
-        "benefit_max_eur": float(benefit.max()),
+        "no_worse_off_share": 1 - spread.worse_off_share,
+        "benefit_gini": spread.benefit_gini,
+        "benefit_min_eur": spread.benefit_min_eur,
+        "benefit_max_eur": spread.benefit_max_eur,
     }
 
 

@@ -256,15 +256,42 @@ def write_results(
     homes: bool = False,
     time_zone: str | None = None,
 ) -> list[Path]:
-    """Write all tables and the summary into an existing folder; returns the files.
+    """Write `gathered`, with its arguments, into an existing folder; returns the files.
 
-    run is a `jaxp2p.runs.runner.Run`, time (T,) the starts of the slots, made_from the input and the settings
-    that decide the numbers (only results with the same take this folder's place), homes True adds one row per
-    slot and member (large), time_zone is that of the tables, whose times are then in UTC. Raises ValueError
-    for an unknown format.
+    made_from: the input and the settings that decide the numbers (only results with the same take this
+    folder's place). Raises ValueError for an unknown format.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
+    found = gathered(
+        community, horizon, run, evaluations, time=time, case=case, homes=homes, time_zone=time_zone
+    )
+    files = [write_table(frame, folder / f"{name}.{format}") for name, frame in found.tables.items()]
+    summary = found.summary | {
+        "seed": seed,
+        "settings": dict(settings or {}),
+        "made_from": None if made_from is None else dict(made_from),
+        "format": format,
+    }
+    return [*files, write_json(folder / SUMMARY_FILE, summary)]
+
+
+def gathered(
+    community: Community,
+    horizon: Horizon,
+    run: Any,
+    evaluations: Mapping[str, Evaluation],
+    *,
+    time: pd.Series,
+    case: str,
+    homes: bool = False,
+    time_zone: str | None = None,
+) -> Results:
+    """All tables and the summary of a run.
+
+    run is a `jaxp2p.runs.runner.Run`, time (T,) the starts of the slots, homes True adds one row per slot and
+    member (large), time_zone is that of the tables, whose times are then in UTC.
+    """
     tables = {"kpis": kpi_table(evaluations), "members": member_table(community, evaluations)}
     for name, trajectory in run.trajectories.items():
         tables[f"slots_{name}"] = slot_table(
@@ -274,26 +301,25 @@ def write_results(
             tables[f"stays_{name}"] = stay_table(community, stays, time)
         if homes:
             tables[f"homes_{name}"] = home_table(community, horizon, trajectory, evaluations[name].grid, time)
-    files = [write_table(frame, folder / f"{name}.{format}") for name, frame in tables.items()]
+    market = community.market
+    fees = np.unique(np.asarray(market.fee, float)[np.asarray(market.limit) > 0])
     summary = {
         "kind": MARK,
         **json_report(community, horizon, run, evaluations, case=case),
         "start": str(time.iloc[0]),
         "time_zone": time_zone,
         "slot_minutes": 60 * float(horizon.slot_hours),
-        "seed": seed,
-        "market": community.market.kind,
-        "settings": dict(settings or {}),
-        "made_from": None if made_from is None else dict(made_from),
+        "market": market.kind,
+        # None: trades have fees of their own
+        "trade_fee_eur_per_kwh": None if len(fees) > 1 else float(fees.sum()),
         "perfect_foresight_is_bound": run.perfect_foresight_is_bound,
         "certificate": run.certificate,
         "compile_seconds": run.compile_seconds,
         "seconds": dict(run.seconds),
         "kpis": {name: evaluation.kpis for name, evaluation in evaluations.items()},
         "tables": sorted(tables),
-        "format": format,
     }
-    return [*files, write_json(folder / SUMMARY_FILE, summary)]
+    return Results(summary=summary, tables=tables)
 
 
 def load_results(path: str | os.PathLike[str]) -> Results:
