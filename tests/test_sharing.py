@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -534,3 +537,9 @@ def test_what_becomes_of_unused_shares_can_be_chosen_where_the_rule_leaves_it_fr
         assert chosen.received.tolist() == [[0, 0, 0], *BY_HAND[f"{name}, by share"][1]]
     static = allot(made(entries["austria_static"], GIVEN, unused=Unused.BY_SHARE), day)
     assert static.received.tolist() == [[0, 0, 0], *BY_HAND["fixed"][1]]
+
+
+def test_keys_do_without_jax_and_their_names_without_pandas():
+    for modules, absent in (("applied, meters, shares_file, several", "jax"), ("catalogue", "pandas")):
+        code = f"import sys; from jaxp2p.sharing import {modules}; assert {absent!r} not in sys.modules"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -95,7 +95,8 @@ def _target(options: Options, record: dict[str, Any]) -> tuple[Path, str | None]
     if options.out is not None:
         check_target(options.out, None if options.replace else record)
         return options.out, None
-    name = re.sub(r"[^\w.-]+", "_", Path(os.path.abspath(options.source)).stem).strip("._-") or "folder"
+    place = Path(os.path.abspath(options.source))
+    name = re.sub(r"[^\w.-]+", "_", place.stem if place.is_file() else place.name).strip("._-") or "folder"
     out, moved = places.free_folder(Path(places.RESULTS) / f"{name}-share", record)
     places.check_folder(out, option="--out")
     return out, moved
