@@ -432,7 +432,7 @@ def test_the_command_prints_a_table_and_writes_a_folder(meters):
     assert (report["intervals"], report["members"], report["consumers"], report["producers"]) == (4, 4, 3, 2)
     assert call(*asked, "--quiet").stdout == ""
     again = call("m", "--no-pictures", "--format", "parquet")
-    assert "these go to jaxp2p-results/m-share-2" in again.stderr
+    assert "these go to jaxp2p-results/m-share-2" in again.output
     assert list(pd.read_parquet(meters / "jaxp2p-results/m-share-2/sharing.parquet")["key"]) == [
         "equal",
         "pro_rata",
