@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -455,6 +458,8 @@ def test_wrong_energy_is_refused_with_every_fault():
     text = str(raised.value)
     assert "3 faults" in text and "generation.P, row 2" in text and "-1 kWh" in text
     assert "consumption.B, row 3" in text and "the member stands 2 times" in text
+    with pytest.raises(InputError, match=r"consumption: an array of shape \(4, 3\) for 4 times and 2"):
+        energy_of(GENERATION, CONSUMPTION, consumers=("A", "B"))
     time = pd.date_range("2024-06-01", periods=5, freq="6h", tz="UTC")
     for index, said in (([0, 1, 2, 4], "gap or irregular"), ([0, 1, 1, 2], "stands twice")):
         with pytest.raises(InputError, match=said):
@@ -534,3 +539,9 @@ def test_what_becomes_of_unused_shares_can_be_chosen_where_the_rule_leaves_it_fr
         assert chosen.received.tolist() == [[0, 0, 0], *BY_HAND[f"{name}, by share"][1]]
     static = allot(made(entries["austria_static"], GIVEN, unused=Unused.BY_SHARE), day)
     assert static.received.tolist() == [[0, 0, 0], *BY_HAND["fixed"][1]]
+
+
+def test_keys_do_without_jax_and_their_names_without_pandas():
+    for modules, absent in (("applied, meters, shares_file, several", "jax"), ("catalogue", "pandas")):
+        code = f"import sys; from jaxp2p.sharing import {modules}; assert {absent!r} not in sys.modules"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -191,10 +191,10 @@ def test_tables_of_shares(day):
     assert found.shares.tolist() == FIXED.tolist() and found.levels.tolist() == [2, 1, 1]
     hourly = pd.DataFrame(by_hour(), columns=list(CONSUMERS)).rename_axis("hour").reset_index()
     found = shares_of(hourly.melt("hour", var_name="member", value_name="share"), day)
-    assert (found.hourly == by_hour()).all() and not found.every_interval
+    assert (found.hourly == by_hour()).all() and not found.in_order
     rows = [(time, m, s) for time in TIME for m, s in zip(CONSUMERS, FIXED, strict=True)]
     found = shares_of(pd.DataFrame(rows, columns=["time", "member", "share"]), day)
-    assert found.every_interval and (found.hourly == FIXED).all() and found.hourly.shape == (4, 3)
+    assert found.in_order and (found.hourly == FIXED).all() and found.hourly.shape == (4, 3)
     pairs = pd.DataFrame({"producer": ["P", "P", "A"], "member": ["A", "B", "C"], "share": [0.5, 0.5, 0.8]})
     assert shares_of(pairs, day).percentages.tolist() == [[0.5, 0.5, 0], [0, 0, 0.8]]
     moving = pd.concat([pairs.assign(time=time) for time in TIME[:2]])
@@ -270,6 +270,17 @@ def test_countries_that_settle_by_the_hour_are_set_beside_the_market_of_hours():
     found = jp.share(energy, keys=["italy", "pro_rata"], buy=price, sell=0.1).table()
     assert found["shared_kwh"].tolist() == found["market_kwh"].tolist() == [3, 0]
     assert found.loc["italy", "saving_eur"] == pytest.approx(0.6)
+
+
+def test_shares_by_the_hour_of_the_year_hold_for_its_quarter_hours():
+    """Spain: A has all of the first hour, B of the second; 1 kWh is fed in and drawn in every half-hour."""
+    energy = energy_of([[1, 0]] * 4, [[1, 1, 0]] * 4, freq="30min")
+    hours = [time.tz_localize(None) for time in energy.time[::2]]
+    rows = [(hours[h], member, float(n == h)) for h in range(2) for n, member in enumerate(CONSUMERS)]
+    table = pd.DataFrame(rows, columns=["time", "member", "share"])
+    found = jp.share(energy, keys=["spain_hourly", "hourly"], shares=table)
+    assert found.allotment("spain_hourly").received.tolist() == [[2000, 0, 0], [0, 2000, 0]]
+    assert found.allotment("hourly").received.tolist() == [[1000, 0, 0]] * 2 + [[0, 1000, 0]] * 2
 
 
 @pytest.mark.parametrize(
@@ -421,7 +432,7 @@ def test_the_command_prints_a_table_and_writes_a_folder(meters):
     assert (report["intervals"], report["members"], report["consumers"], report["producers"]) == (4, 4, 3, 2)
     assert call(*asked, "--quiet").stdout == ""
     again = call("m", "--no-pictures", "--format", "parquet")
-    assert "these go to jaxp2p-results/m-share-2" in again.stderr
+    assert "these go to jaxp2p-results/m-share-2" in again.output
     assert list(pd.read_parquet(meters / "jaxp2p-results/m-share-2/sharing.parquet")["key"]) == [
         "equal",
         "pro_rata",

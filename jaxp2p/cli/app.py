@@ -120,7 +120,7 @@ Rules of countries; arithmetic only, no promise of conformity:
 --shares FILE.csv has one of these tables:
   member, share              for fixed and static keys; shares sum to 1
   hour, member, share        for hourly keys: by the hour of the day, 0 to 23
-  time, member, share        for hourly keys: by interval
+  time, member, share        for hourly keys: by interval, or by the hour that begins then
   member, level              for priority, the lowest first; also as a column beside shares
   producer, member, share    for pairs, with time in front where they change; 1 at most for a producer
 

@@ -36,7 +36,8 @@ def target_name(source: "Source", first: "pd.Timestamp", market: str, days: floa
 
 def beside(source: str, what: str) -> Path:
     """Where results go that are made from a folder or file."""
-    name = re.sub(r"[^\w.-]+", "_", Path(os.path.abspath(source)).stem).strip("._-") or "folder"
+    place = Path(os.path.abspath(source))
+    name = re.sub(r"[^\w.-]+", "_", place.stem if place.is_file() else place.name).strip("._-") or "folder"
     return Path(RESULTS) / f"{name}-{what}"
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from jaxp2p.library.run import Result
@@ -45,10 +46,10 @@ def share(
     shares: str | Path | pd.DataFrame | Mapping[str, float] | None = None,
     unused: str = Sharing.unused,
     policy: str | None = None,
-    buy: float | None = None,
-    sell: float | None = None,
+    buy: float | np.ndarray | None = None,
+    sell: float | np.ndarray | None = None,
     fee: float = Sharing.fee,
-    internal: float | None = None,
+    internal: float | np.ndarray | None = None,
     time_zone: str | None = None,
     name: str | None = None,
 ) -> "ShareResult":
@@ -59,9 +60,12 @@ def share(
     `jaxp2p.sharing.catalogue`, by default those that need no shares, and anybody's own as {name: key}.
     shares: a table as in `jaxp2p.sharing.shares_file`, or a share by member. unused: where the unused part of
     a share goes, "grid", "by_share" or "pro_rata", under keys that leave it free. buy, sell: EUR/kWh of the
-    utility, instead of those of the source; fee, internal: EUR/kWh of a shared kWh, see
-    `jaxp2p.sharing.money`. time_zone: whose clock tells the hour of the day. Raises ValueError (`InputError`
-    lists every fault of tables) for what cannot be used.
+    utility, instead of those of the source, and internal, of a shared kWh among members: a number, or one for
+    every interval (T,); fee: of a shared kWh, see `jaxp2p.sharing.money`. time_zone: whose clock tells the
+    hour of the day; local times in files are of this zone. name: of the source, in titles and results.
+
+    Raises ValueError for what cannot be used (`InputError`, with every fault, for tables), FileNotFoundError
+    for a folder of results that lacks some.
     """
     found = _exchanged(source, policy, time_zone)
     given = _given(shares, found)
@@ -134,7 +138,8 @@ def _name(source: Source) -> str:
             return str(source.summary.get("case", "run"))
         case MeterData() | Energy():
             return "meters"
-    return Path(os.path.abspath(source)).stem
+    place = Path(os.path.abspath(source))
+    return place.stem if place.is_file() else place.name
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -112,9 +112,7 @@ def measured(
 
 def _faults(table: str, values: np.ndarray, names: tuple[str, ...], rows: int) -> list[Fault]:
     if values.shape != (rows, len(names)):
-        text = (
-            f"{values.shape[0]} rows of {values[:1].size} numbers for {rows} times and {len(names)} members"
-        )
+        text = f"an array of shape {values.shape} for {rows} times and {len(names)} members"
         return [Fault(table, "", None, text)]
     if not names:
         return [Fault(table, "", None, "nobody is in this table")]
@@ -151,11 +149,10 @@ def by_the_hour(energy: Energy) -> Energy:
             f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
         )
     summed = lambda values: values.reshape(-1, count, values.shape[1]).sum(1)
-    return Energy(
+    return replace(
+        energy,
         time=energy.time[::count],
         generation=summed(energy.generation),
         consumption=summed(energy.consumption),
-        producers=energy.producers,
-        consumers=energy.consumers,
         own=None if energy.own is None else summed(energy.own),
     )

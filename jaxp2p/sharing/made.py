@@ -20,8 +20,8 @@ class Given:
     """What keys may need, each None where it is not known; members in the order of the energy."""
 
     shares: np.ndarray | None = None  # (N,)
-    hourly: np.ndarray | None = None  # (24, N) by the hour of the day, or (T, N) with `every_interval`
-    every_interval: bool = False
+    hourly: np.ndarray | None = None  # (24, N) by the hour of the day, or with `in_order` as they follow
+    in_order: bool = False
     levels: np.ndarray | None = None  # (N,)
     percentages: np.ndarray | None = None  # (P, N) or (T, P, N)
     trades: FromMarket | None = None
@@ -52,7 +52,7 @@ def made(entry: Entry, given: Given, *, unused: Unused = Unused.GRID) -> Key:
         case "fixed":
             return FixedShares(needed, rest)
         case "hourly":
-            return HourlyShares(needed, given.every_interval, rest)
+            return HourlyShares(needed, given.in_order, rest)
         case "priority":
             return Priority(needed)
         case "pairs":

@@ -28,6 +28,8 @@ from jaxp2p.sharing.energy import Energy, measured
 LONG, WIDE, PRICES = "meters", ("consumption", "generation"), "prices"
 SIDES = ("consumption_kwh", "generation_kwh")
 
+Side = tuple[list[str], np.ndarray]  # names, (T, members) kWh
+
 
 class MeterData(NamedTuple):
     """What was measured, and the prices of the utility where they are known."""
@@ -69,9 +71,6 @@ def read_meters(path: str | Path, *, time_zone: str | None = None) -> MeterData:
 
 def _files(folder: Path, table: str) -> list[Path]:
     return [file for suffix in SUFFIXES if (file := folder / f"{table}{suffix}").exists()]
-
-
-Side = tuple[list[str], np.ndarray]  # names, (T, members) kWh
 
 
 class _Reading:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxp2p.settings.sharing import Unused
-from jaxp2p.sharing.energy import Energy
+from jaxp2p.sharing.energy import Energy, by_the_hour
 from jaxp2p.sharing.key import Key, Split, in_proportion, pooled
 
 HOURS = 24
@@ -56,29 +56,35 @@ class HourlyShares(Key):
     """s_hn G, at most c_n: shares set in advance that change with time, and sum to 1 at any time.
 
     24 rows are the hours of the day by the clock on the wall: on the day without the hour from 2 to 3 nobody
-    needs its shares, on the day that has it twice they hold twice. With `every_interval` there is a row for
-    every interval of the energy instead.
+    needs its shares, on the day that has it twice they hold twice. With `in_order` the rows follow each other
+    as the intervals of the energy do, one for each of them or one for each of their hours.
     """
 
-    shares: np.ndarray  # (24, N), or (T, N) with `every_interval`
-    every_interval: bool = False
+    shares: np.ndarray  # (24, N), or with `in_order` (T, N) or (hours, N)
+    in_order: bool = False
     unused: Unused = Unused.GRID
 
     def __post_init__(self):
         _check(self.shares, dimensions=2)
-        if not self.every_interval and len(self.shares) != HOURS:
-            raise ValueError(
-                f"{len(self.shares)} rows of shares: one for each of the {HOURS} hours is needed"
-            )
+        if not self.in_order and len(self.shares) != HOURS:
+            raise ValueError(f"{len(self.shares)} rows of shares: each of the {HOURS} hours needs one")
 
     def split(self, energy: Energy) -> Split:
         """See `Key`."""
         shares = _normal(self.shares, energy)
-        if not self.every_interval:
-            shares = shares[energy.hour_of_day]
-        elif len(shares) != len(energy.time):
-            raise ValueError(f"{len(shares)} rows of shares for {len(energy.time)} intervals")
-        return _by_shares(energy, shares, self.unused)
+        if self.in_order:
+            return _by_shares(energy, _repeated(shares, energy), self.unused)
+        return _by_shares(energy, shares[energy.hour_of_day], self.unused)
+
+
+def _repeated(shares: np.ndarray, energy: Energy) -> np.ndarray:
+    """(T, N), of a row for every interval, or for every hour of theirs."""
+    rows, intervals = len(shares), len(energy.time)
+    if rows == intervals:
+        return shares
+    if rows * round(1 / energy.hours) != intervals:
+        raise ValueError(f"{rows} rows of shares for {intervals} intervals")
+    return np.repeat(shares, intervals // len(by_the_hour(energy).time), axis=0)
 
 
 def _check(shares: np.ndarray, *, dimensions: int) -> None:

@@ -1,11 +1,13 @@
 """Shares, levels and percentages of members out of one table; what is in it is seen by its columns.
 
-member, share              a share of every interval's generation; 1 in all
-hour, member, share        the same by the hour of the day, 0 to 23; 1 in every hour
-time, member, share        the same by interval; 1 in each
-member, level              priority, the lowest number first; may stand beside shares
-producer, member, share    percentages of pairs, 0 where a pair is not there; 1 at most for a producer
-time, producer, member, share
+    member, share              a share of every interval's generation; 1 in all
+    hour, member, share        the same by the hour of the day, 0 to 23; 1 in every hour
+    time, member, share        the same by interval, or by the hour that begins then; 1 in each
+    member, level              priority, the lowest number first; may stand beside shares
+    producer, member, share    percentages of pairs, 0 where a pair is not there; 1 at most for a producer
+    time, producer, member, share
+
+Every member that draws has a row, also one with a share of 0.
 """
 
 from __future__ import annotations
@@ -66,7 +68,9 @@ def shares_of(table: pd.DataFrame, energy: Energy, *, trades: FromMarket | None 
     if "hour" in columns:
         axes.append(place.of("hour", range(HOURS)))
     if "time" in columns:
-        axes.append(place.of("time", _plain(energy.time)))
+        intervals = _plain(energy.time)
+        hours = "producer" not in columns and _by_hours(frame["time"], energy)
+        axes.append(place.of("time", intervals[energy.time.minute == 0] if hours else intervals))
     if "producer" in columns:
         axes.append(place.of("producer", energy.producers))
     axes.append(place.of("member", energy.consumers))
@@ -88,13 +92,18 @@ def shares_of(table: pd.DataFrame, energy: Energy, *, trades: FromMarket | None 
     if "producer" in columns:
         return Given(percentages=share, trades=trades)
     if {"hour", "time"} & columns:
-        return Given(hourly=share, every_interval="time" in columns, trades=trades)
+        return Given(hourly=share, in_order="time" in columns, trades=trades)
     return Given(shares=share, levels=level, trades=trades)
 
 
 def _plain(time: pd.DatetimeIndex) -> pd.DatetimeIndex:
     """In UTC where a zone is known, as times in tables are."""
     return time if time.tz is None else time.tz_convert("UTC").tz_localize(None)
+
+
+def _by_hours(given: pd.Series, energy: Energy) -> bool:
+    """Whether no time is given but beginnings of hours."""
+    return bool(given.isin(_plain(energy.time)[energy.time.minute == 0]).all())
 
 
 class _Places:
