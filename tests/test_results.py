@@ -42,8 +42,9 @@ def save(made, path, **options):
 
 
 def made_limits(kind, run, policy):
-    """Limits are written where the market has a network and its prices are known."""
-    return kind != "limits" or run.trajectories[policy].row_price is not None
+    """Limits and trades are written where they are known."""
+    known = {"limits": "row_price", "trades": "trades"}
+    return kind not in known or getattr(run.trajectories[policy], known[kind]) is not None
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])
@@ -55,7 +56,10 @@ def test_round_trip(made, tmp_path, format):
     assert back.summary["settings"] == {"days": 0.5}
     assert back.summary["start"] == str(time.iloc[0])
     assert set(back.tables) == {"kpis", "members"} | {
-        f"{k}_{n}" for k in ("slots", "homes", "limits") for n in evaluations if made_limits(k, run, n)
+        f"{k}_{n}"
+        for k in ("slots", "homes", "limits", "trades")
+        for n in evaluations
+        if made_limits(k, run, n)
     }
     assert list(back.kpis.index) == list(evaluations)
     for name, evaluation in evaluations.items():

@@ -19,6 +19,7 @@ from jaxp2p.slot.status import Status
 
 LEAST_PRICE = 1e-6  # EUR/kWh, of a limit in use
 RELIEF_PU = 0.01  # p.u.
+LEAST_KW = 1e-6  # of a trade
 
 
 def kpi_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
@@ -200,6 +201,30 @@ def limit_table(community: Community, trajectory: Trajectory, time: pd.Series) -
         np.abs(found) * amount,
     )
     return pd.DataFrame(dict(zip(columns, values, strict=True)))
+
+
+def trade_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
+    """A row per slot and trade: who sold how many kW to whom, at which price. Of single trades only.
+
+    In the pool a seller's partner is the pool, and so is a buyer's.
+    """
+    trades, price = (np.asarray(present(x), float) for x in (trajectory.trades, trajectory.trade_price))
+    names, pooled = np.array(community.prosumers.ids, object), community.market.pooled
+    # every bilateral trade stands twice, seen from both sides
+    slot, place, home = np.nonzero(np.abs(trades) > LEAST_KW if pooled else trades > LEAST_KW)
+    sold = trades[slot, place, home]
+    partner = np.full(len(home), "pool", object)
+    if not pooled:
+        partner = names[np.asarray(community.market.partner)[place, home]]
+    order = np.lexsort((place, home, slot))
+    columns = {
+        "time": time.to_numpy()[slot],
+        "seller": np.where(sold > 0, names[home], partner),
+        "buyer": np.where(sold > 0, partner, names[home]),
+        "kw": np.abs(sold),
+        "price_eur_per_kwh": price[slot, place, home],
+    }
+    return pd.DataFrame({name: values[order] for name, values in columns.items()})
 
 
 def _accounts(horizon: Horizon, trajectory: Trajectory, grid: GridState) -> dict[str, np.ndarray]:
