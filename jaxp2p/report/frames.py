@@ -227,6 +227,45 @@ def trade_table(community: Community, trajectory: Trajectory, time: pd.Series) -
     return pd.DataFrame({name: values[order] for name, values in columns.items()})
 
 
+def price_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
+    """A row per slot and member: of what its local price is made, in EUR/kWh.
+
+        nodal = energy + fee - losses - voltage - branch + rest
+
+    energy is the mean price of the slot's trades, the same for all; fee what a member's market price is away
+    from it, by which side it trades on and along which edges; losses, voltage and branch what prices of
+    losses and limits take off (`simulation.row_prices`); rest what a device that rests on a jump, or is kept
+    from jumping, is away from them.
+    """
+    market, nodal = np.asarray(trajectory.market_price, float), np.asarray(trajectory.nodal_price, float)
+    volume = np.abs(np.asarray(present(trajectory.trades), float))
+    worth = (volume * np.asarray(present(trajectory.trade_price), float)).sum((1, 2))
+    traded = volume.sum((1, 2))
+    some = traded > LEAST_KW
+    energy = np.where(some, worth / np.where(some, traded, 1), market.mean(1))[:, None]
+    parts = dict.fromkeys(("losses", "voltage", "branch"), np.zeros_like(market))
+    if trajectory.loss_price is not None:
+        parts["losses"] = np.asarray(trajectory.loss_price, float)
+    if trajectory.row_price is not None:
+        parts |= row_prices.parts_of_slots(community, trajectory.row_price)
+    off = sum(parts.values(), np.zeros_like(market))
+    columns = {
+        "nodal": nodal,
+        "energy": energy + 0 * market,
+        "fee": market - energy,
+        **parts,
+        "rest": nodal - (market - off),
+    }
+    slots, size = market.shape
+    return pd.DataFrame(
+        {
+            "time": np.repeat(time.to_numpy(), size),
+            "member": np.tile(np.array(community.prosumers.ids, dtype=object), slots),
+            **{f"{name}_eur_per_kwh": values.ravel() for name, values in columns.items()},
+        }
+    )
+
+
 def _accounts(horizon: Horizon, trajectory: Trajectory, grid: GridState) -> dict[str, np.ndarray]:
     """What bills are made of beside cost and payment, (T, N) each; nothing of a trajectory made by hand."""
     if trajectory.fee is None:
