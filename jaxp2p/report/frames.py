@@ -141,7 +141,6 @@ def home_table(
     Where the market has a network: what its rows take off the market price, of which with `loss_price` the
     nodal price is left, and what a kvar is worth (`simulation.row_prices`).
     """
-    slots, size = np.asarray(trajectory.injection).shape
     units = {
         "load": "kw",
         "pv_used": "kw",
@@ -158,8 +157,7 @@ def home_table(
         "nodal_price": "eur_per_kwh",
     }
     columns: dict[str, Any] = {
-        "time": np.repeat(time.to_numpy(), size),
-        "member": np.tile(np.array(community.prosumers.ids, dtype=object), slots),
+        **_slots_and_members(community, time),
     }
     for name, unit in units.items():
         columns[f"{name}_{unit}"] = np.asarray(getattr(trajectory, name)).ravel()
@@ -176,6 +174,12 @@ def home_table(
         columns[name] = power.ravel()
     columns |= _vehicle_columns(trajectory, lambda x: np.asarray(x).sum(1).ravel())
     return pd.DataFrame(columns)
+
+
+def _slots_and_members(community: Community, time: pd.Series) -> dict[str, np.ndarray]:
+    """The keys of a table with a row per slot and member, in this order."""
+    names, slots = np.array(community.prosumers.ids, dtype=object), len(time)
+    return {"time": np.repeat(time.to_numpy(), len(names)), "member": np.tile(names, slots)}
 
 
 def limit_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
@@ -256,11 +260,9 @@ def price_table(community: Community, trajectory: Trajectory, time: pd.Series) -
         **parts,
         "rest": nodal - (market - off),
     }
-    slots, size = market.shape
     return pd.DataFrame(
         {
-            "time": np.repeat(time.to_numpy(), size),
-            "member": np.tile(np.array(community.prosumers.ids, dtype=object), slots),
+            **_slots_and_members(community, time),
             **{f"{name}_eur_per_kwh": values.ravel() for name, values in columns.items()},
         }
     )
