@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from jaxp2p.cli.console import exit_codes, guarded
+from jaxp2p.cli.programs import keep_programs
 from jaxp2p.settings.fields import REQUIRED, About, one_of, settings_of
 
 Layout = Iterable[Any]  # dataclasses, names of settings and ...
@@ -105,6 +106,8 @@ def command(
         @wraps(function)
         def run(**given: Any) -> None:
             values = {option.name: option.value(given[option.name]) for option in options}
+            if "cache" in values:  # before anything imports JAX
+                keep_programs(keep=values["cache"])
             code = function(**{key: _filled(group, values) for key, group in groups.items()})
             raise typer.Exit(code or 0)
 

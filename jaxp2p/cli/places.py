@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RESULTS, STUDIES = "jaxp2p-results", "jaxp2p-studies"
 # options that change nothing about the numbers: results that differ in them only may take each other's place
-SILENT = ("out", "replace", "format", "homes_tables", "json", "pictures", "quiet")
+SILENT = ("out", "replace", "format", "homes_tables", "json", "pictures", "quiet", "cache")
 
 
 def case_name(source: "Source") -> str:

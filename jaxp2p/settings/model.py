@@ -101,6 +101,9 @@ class Numbers:
         words="factor on the tolerances",
     )
     dtype: str = setting("float32", "float32 or float64.", unit="TYPE", choices=DTYPES, words="number type")
+    cache: bool = setting(
+        True, "Keep compiled programs in the user's cache folder: the next run starts in a third of the time."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
