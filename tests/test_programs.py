@@ -10,7 +10,12 @@ import pytest
 from jaxp2p.cli import programs
 from jaxp2p.cli.programs import FOLDER, NO_CACHE, keep_programs, prune
 
-SETTINGS = (FOLDER, NO_CACHE, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES")
+SETTINGS = (
+    FOLDER,
+    NO_CACHE,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES",
+)
 
 
 @pytest.fixture
