@@ -51,6 +51,7 @@ _HOME = {
     "diagnose": "slot.diagnosis",
     "evaluate": "report.kpis",
     "hosting": "library.hosting",
+    "html_report": "library.html",
     "load": "library.run",
     "load_case": "data",
     "load_controller": "library.tuning",

@@ -49,8 +49,8 @@ def test_round_trip(made, tmp_path, format):
     assert back.summary["case"] == "rural1"
     assert back.summary["settings"] == {"days": 0.5}
     assert back.summary["start"] == str(time.iloc[0])
-    assert set(back.tables) == {"kpis", "members"} | {
-        f"{k}_{n}" for k in ("slots", "homes") for n in evaluations
+    assert set(back.tables) == {"kpis", "members", "buses", "branches"} | {
+        f"{k}_{n}" for k in ("slots", "homes", "buses", "branches") for n in evaluations
     }
     assert list(back.kpis.index) == list(evaluations)
     for name, evaluation in evaluations.items():

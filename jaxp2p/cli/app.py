@@ -8,7 +8,7 @@ import typer
 
 from jaxp2p import __version__
 from jaxp2p.cli import hosting as carrying
-from jaxp2p.cli import importing, inspecting, running, studying, tuning
+from jaxp2p.cli import importing, inspecting, reporting, running, studying, tuning
 from jaxp2p.cli import modes as beside
 from jaxp2p.cli.console import drop_output, exit_codes, lenient_streams
 from jaxp2p.cli.options import command
@@ -36,6 +36,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p import 1-LV-urban6--2-sw my-town    a SimBench grid as such files
   jaxp2p check my-village                    is it right? what is in it?
   jaxp2p run my-village --json result.json
+  jaxp2p report jaxp2p-results/RUN           all of it in one HTML file
   jaxp2p hosting rural3                      how much PV the grid carries
   jaxp2p modes rural1 --pv-scale 2.5         what the limits of the grid do
   jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
@@ -247,6 +248,26 @@ def modes(source: Source, options: beside.Options) -> int:
 
 
 modes.__doc__ = MODES_HELP
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
+    short="One HTML file to look at, of a run, a study or several.",
+)
+def report(options: reporting.Options) -> None:
+    """Write one HTML file of runs and studies: it opens in any browser, from disk, without a network.
+
+    Summary, money, energy, storage, prices, the feeder over time, members, fairness, solver, settings; the
+    policy, the day, a member, a bus and a branch are chosen in the page. What single members, buses and
+    branches do is in it where the run was written with `jaxp2p run --per-home`.
+
+    \b
+    jaxp2p run --per-home --out week
+    jaxp2p report week
+    jaxp2p report week other-week --out both.html
+    """
+    reporting.report(options)
 
 
 @command(app, exits=(0, 130))

@@ -53,7 +53,7 @@ def modes(source: Source, options: Options) -> int:
 
         use_dtype(options.dtype)
         from jaxp2p.control.ways import modes as ways_of
-        from jaxp2p.report.canvas import bus_coordinates
+        from jaxp2p.report.layout import bus_coordinates
         from jaxp2p.report.modes import (
             PICTURE,
             Compared,

@@ -54,7 +54,7 @@ class Option:
     def value(self, given: Any) -> Any:
         """What the dataclass gets; raises UsageError for a value that is none of the choices."""
         if self.about.repeated:
-            return ",".join(given or ())
+            return tuple(given or ()) if self.about.position else ",".join(given or ())
         if self.about.choices and given is not None:
             one_of(given, self.about.choices, option=self.spelling[0])
         return given

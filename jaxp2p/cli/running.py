@@ -43,7 +43,7 @@ class Options(Report, Controlled, Worth, Format, Numbers, SlotSolver, Grid, Trad
     )
     replace: bool = setting(False, "Replace older results in --out whatever they were made from.")
     homes_tables: bool = setting(
-        False, "Also save every home in every slot (large).", spelling=("--per-home",)
+        False, "Also save every home, bus and branch in every slot (large).", spelling=("--per-home",)
     )
     foresight: str = setting(
         "auto",
@@ -222,6 +222,7 @@ def _save(
     made: tuple[Any, Any, Any, Any],
 ) -> list[str]:
     """Write the folder and the JSON file; returns the names of the pictures."""
+    from jaxp2p.report.layout import bus_coordinates
     from jaxp2p.report.results import PICTURES, json_report, results_folder, write_json, write_results
 
     settings = (
@@ -245,6 +246,7 @@ def _save(
             seed=source.seed,
             format=options.format,  # type: ignore[arg-type]
             homes=options.homes_tables,
+            coordinates=bus_coordinates(tables, made[0]),
         )
         if options.pictures:
             from jaxp2p.report.canvas import picture_data

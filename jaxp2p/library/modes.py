@@ -12,7 +12,7 @@ from jaxp2p.control.policy import AnyPolicy
 from jaxp2p.data import Tables
 from jaxp2p.library.case import Case, build
 from jaxp2p.model.trajectory import Trajectory
-from jaxp2p.report.canvas import bus_coordinates
+from jaxp2p.report.layout import bus_coordinates
 from jaxp2p.report.modes import (
     Compared,
     mode_table,

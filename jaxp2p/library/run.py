@@ -16,8 +16,10 @@ from jaxp2p.control.tuned import TunedValue
 from jaxp2p.library.case import Case
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table, stay_table
+from jaxp2p.report.html import LIMIT_MB
 from jaxp2p.report.kpis import Evaluation, evaluate
-from jaxp2p.report.results import Results, json_report, load_results, save_results
+from jaxp2p.report.layout import bus_coordinates
+from jaxp2p.report.results import Results, json_report, load_results, results_of, save_results
 from jaxp2p.runs import runner
 from jaxp2p.slot import solvers
 from jaxp2p.slot.execute import SlotResult
@@ -182,6 +184,29 @@ class Result:
         }
         return xarray.Dataset(series, coords=where, attrs={"case": self.case.name})
 
+    def results(self, *, homes: bool = False) -> Results:
+        """What `save` writes, in memory: the summary, and the tables by name."""
+        case = self.case
+        return results_of(
+            case.community,
+            case.horizon,
+            self.run,
+            self.evaluations,
+            time=case.time,
+            case=case.name,
+            homes=homes,
+            coordinates=bus_coordinates(case.tables, case.community),
+        )
+
+    def to_html(self, file: str | os.PathLike[str], *, limit_mb: float = LIMIT_MB) -> Path:
+        """Write the run as one HTML file to look at: pictures, the feeder over time, members, tables.
+
+        It opens without a network. Arguments as `jaxp2p.html_report`, which takes several runs.
+        """
+        from jaxp2p.library.html import html_report
+
+        return html_report(file, self.results(homes=True), limit_mb=limit_mb)
+
     def save(
         self,
         path: str | os.PathLike[str],
@@ -192,8 +217,8 @@ class Result:
     ) -> Path:
         """Write tables and summary into a folder that is complete or not there; `load` reads it.
 
-        homes True adds a row per slot and member. Other results in the folder raise FileExistsError unless
-        `replace`.
+        homes True adds a row per slot and member, bus and branch. Other results in the folder raise
+        FileExistsError unless `replace`.
         """
         case = self.case
         return save_results(
@@ -205,6 +230,7 @@ class Result:
             time=case.time,
             case=case.name,
             homes=homes,
+            coordinates=bus_coordinates(case.tables, case.community),
             format=format,
             replace=replace,
         )

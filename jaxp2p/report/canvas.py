@@ -16,19 +16,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from jaxp2p.control.catalogue import COLOURS, ENTRIES, OPTIMUM
+from jaxp2p.control.catalogue import COLOURS, ENTRIES, OPTIMUM, favourite
+from jaxp2p.control.catalogue import label as label
 from jaxp2p.data.tables import Tables
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import Evaluation
+from jaxp2p.report.layout import bus_coordinates
 
 DPI = 120
 LIMIT = "#C0392B"  # limits and tariffs that must not be passed
 SOFT = "#4C72B0"
 
 Data = TypeVar("Data")
-
-FAVOURITES = ("tuned", "lyapunov", "community_self_consumption", "self_consumption", "no_storage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,7 @@ class PictureData:
 
     def favourite(self) -> str:
         """The policy that pictures of a single policy show."""
-        online = [name for name in self.trajectories if name != OPTIMUM]
-        return next((name for name in FAVOURITES if name in online), next(iter(self.trajectories)))
+        return favourite(self.trajectories)
 
     def unlimited(self) -> str | None:
         """A policy to set beside the favourite: the community with neither storage nor trade."""
@@ -82,17 +81,6 @@ def picture_data(
         title=f"{plain(case)}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
         coordinates=bus_coordinates(tables, community),
     )
-
-
-def bus_coordinates(tables: Tables, community: Community) -> np.ndarray:
-    """(B, 2) x and y of the buses in the order of the network, NaN where they are not known."""
-    places = tables.buses.set_index("bus_id").loc[list(community.network.bus_ids), ["x", "y"]]
-    return places.to_numpy(float)
-
-
-def label(policy: str) -> str:
-    """A policy's name as people write it."""
-    return policy.replace("_", " ").replace("lyapunov", "Lyapunov").replace("mpc", "MPC")
 
 
 def line_style(policy: str) -> dict[str, Any]:

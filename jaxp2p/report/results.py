@@ -6,6 +6,9 @@
     slots_<policy>        one row per slot: powers and energies of the community, prices, grid, solver
     stays_<policy>        where there are electric vehicles, one row per stay
     homes_<policy>        on request, one row per slot and member
+    buses, branches       with it: places, limits and ends of the feeder's parts
+    buses_<policy>        with it: one row per slot and bus, the voltage in AC
+    branches_<policy>     with it: one row per slot and branch, the loading in AC
 
 Tables are Parquet or CSV files. Columns carry their unit in the name.
 """
@@ -30,11 +33,13 @@ import pandas as pd
 from jaxp2p import __version__
 from jaxp2p.data.csv_files import EXACT
 from jaxp2p.model.types import Community, Horizon
+from jaxp2p.report.feeder_tables import feeder_tables
 from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table, stay_table
 from jaxp2p.report.kpis import Evaluation
 
 SUMMARY_FILE = "summary.json"
 PICTURES = "pictures"  # folder beside the tables
+PAGE = "report.html"  # made of them later, and gone with them
 FORMATS = ("parquet", "csv")
 MARK = "jaxp2p-results"  # value of "kind" in the summary: a folder that may be replaced
 
@@ -240,8 +245,7 @@ def _digest(*trees: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_results(
-    folder: Path,
+def results_of(
     community: Community,
     horizon: Horizon,
     run: Any,
@@ -252,17 +256,15 @@ def write_results(
     settings: Mapping[str, Any] | None = None,
     made_from: Mapping[str, Any] | None = None,
     seed: int | None = None,
-    format: Literal["parquet", "csv"] = "parquet",
     homes: bool = False,
-) -> list[Path]:
-    """Write all tables and the summary into an existing folder; returns the files.
+    coordinates: np.ndarray | None = None,
+) -> Results:
+    """All tables and the summary, but for the format of the files.
 
     run is a `jaxp2p.runs.runner.Run`, time (T,) the starts of the slots, made_from the input and the settings
-    that decide the numbers (only results with the same take this folder's place), homes True adds one row per
-    slot and member (large). Raises ValueError for an unknown format.
+    that decide the numbers (only results with the same take a folder's place), homes True adds one row per
+    slot and member, bus and branch (large), coordinates (B, 2) say where the buses are.
     """
-    if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
     tables = {"kpis": kpi_table(evaluations), "members": member_table(community, evaluations)}
     for name, trajectory in run.trajectories.items():
         tables[f"slots_{name}"] = slot_table(
@@ -272,7 +274,8 @@ def write_results(
             tables[f"stays_{name}"] = stay_table(community, stays, time)
         if homes:
             tables[f"homes_{name}"] = home_table(community, horizon, trajectory, evaluations[name].grid, time)
-    files = [write_table(frame, folder / f"{name}.{format}") for name, frame in tables.items()]
+    if homes:
+        tables |= feeder_tables(community, evaluations, time, coordinates)
     summary = {
         "kind": MARK,
         **json_report(community, horizon, run, evaluations, case=case),
@@ -283,14 +286,36 @@ def write_results(
         "settings": dict(settings or {}),
         "made_from": None if made_from is None else dict(made_from),
         "perfect_foresight_is_bound": run.perfect_foresight_is_bound,
+        "foresight_left_out": getattr(run, "left_out", ""),
+        "limits_in_market": len(run.row_names),
         "certificate": run.certificate,
         "compile_seconds": run.compile_seconds,
         "seconds": dict(run.seconds),
         "kpis": {name: evaluation.kpis for name, evaluation in evaluations.items()},
         "tables": sorted(tables),
-        "format": format,
     }
-    return [*files, write_json(folder / SUMMARY_FILE, summary)]
+    return Results(summary=summary, tables=tables)
+
+
+def write_results(
+    folder: Path,
+    community: Community,
+    horizon: Horizon,
+    run: Any,
+    evaluations: Mapping[str, Evaluation],
+    *,
+    format: Literal["parquet", "csv"] = "parquet",
+    **options: Any,
+) -> list[Path]:
+    """Write all tables and the summary into an existing folder; returns the files.
+
+    options are those of `results_of`. Raises ValueError for an unknown format.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
+    made = results_of(community, horizon, run, evaluations, **options)
+    files = [write_table(frame, folder / f"{name}.{format}") for name, frame in made.tables.items()]
+    return [*files, write_json(folder / SUMMARY_FILE, made.summary | {"format": format})]
 
 
 def load_results(path: str | os.PathLike[str]) -> Results:
@@ -352,7 +377,10 @@ def write_table(frame: pd.DataFrame, file: Path) -> Path:
 
 
 # never numbers: 0012 and 12 are two members
-TEXT = ("policy", "member", "bus", "status", "binding_row", "vehicle_id", "prosumer_id")
+TEXT = (
+    *("policy", "member", "bus", "branch", "kind", "from_bus", "to_bus"),
+    *("status", "binding_row", "vehicle_id", "prosumer_id"),
+)
 TIMES = ("time", "arrival", "departure")
 
 
@@ -391,7 +419,7 @@ def _foreign(folder: Path) -> list[str]:
     if summary is None:
         return present
     own = {f"{name}.{summary['format']}" for name in summary["tables"]}
-    return [name for name in present if name not in own | {SUMMARY_FILE, PICTURES}]
+    return [name for name in present if name not in own | {SUMMARY_FILE, PICTURES, PAGE}]
 
 
 def _plain(value: Any) -> Any:

@@ -24,7 +24,7 @@ def number(name: str, digits: int, *, factor: float = 1.0) -> Callable[[Figures]
 
     def text(figures: Figures) -> str:
         value = figures.get(name)
-        return MISSING if value is None else f"{factor * value:,.{digits}f}"
+        return MISSING if value is None else f"{factor * value:z,.{digits}f}"
 
     return text
 

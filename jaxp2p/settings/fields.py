@@ -23,7 +23,7 @@ class About:
     choices: tuple[str, ...] = ()
     otherwise: str | None = None  # what None amounts to, in words
     spelling: tuple[str, ...] = ()  # of the option, where it is not the field's name
-    repeated: bool = False  # an option that may be given again; the field has commas between
+    repeated: bool = False  # may be given again; the field has commas between, of arguments it is a tuple
     words: str | None = None  # what it is called in a message, where the name does not do
     position: bool = False  # an argument without a name
 
