@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import user_input
+from jaxp2p.cli.console import UsageError, user_input
 from jaxp2p.report.html import LIMIT_MB
 from jaxp2p.settings.fields import REQUIRED, argument, setting
 
@@ -38,9 +38,13 @@ def report(options: Options) -> None:
     if options.out is not None:
         places.check_file(out, option="--out")
     from jaxp2p.library.html import html_report
+    from jaxp2p.studies.errors import StudyError
 
-    with user_input():
-        file = html_report(out, *options.folders, limit_mb=options.limit)
+    try:
+        with user_input():
+            file = html_report(out, *options.folders, limit_mb=options.limit)
+    except StudyError as error:
+        raise UsageError(str(error)) from error
     size = file.stat().st_size / 1e6
     typer.echo(f"written to {file} ({size:.2f} MB): open it in a browser")
     if size > options.limit:

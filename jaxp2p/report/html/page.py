@@ -90,6 +90,7 @@ def _filled(parts: Sequence[Part], views: Sequence[dict[str, Any]], detail: Deta
             title=views[0]["name"] if len(views) == 1 else f"{len(views)} results",
             version=__version__,
             views=views,
+            detailed=detail.parts is not None,
             looks=page["policies"],
             comparison=comparison([(part.name, part.content) for part in parts]),
             data=script_json(page),

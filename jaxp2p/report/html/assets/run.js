@@ -28,7 +28,7 @@ class RunPart {
     this.part = part;
     this.members = new Members(article, part);
     const figure = article.querySelector("[data-map]");
-    if (figure && !part.feeder) figure.hidden = true;
+    if (figure && !part.feeder) figure.hidden = true; // a network without a tree
     else if (figure) this.map = new FeederMap(figure, part, (kind, number) => this.chosen(kind, number));
     this.precision();
   }
