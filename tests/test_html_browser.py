@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import fake_study
+import numpy as np
 import pytest
 from html_pages import results
 
@@ -57,7 +59,7 @@ def files(made, tmp_path_factory):
         "nasty": [Part(name="x", content=results("rural1", days=0.5, nasty=True))],
     }
     for name, parts in pages.items():
-        (folder / f"{name}.html").write_text(html_page(parts), encoding="utf-8")
+        (folder / f"{name}.html").write_bytes(html_page(parts))
     return folder
 
 
@@ -229,6 +231,35 @@ def test_a_bus_and_a_branch_are_chosen_on_the_map(show):
     assert name in caption(page, "bus")
     page.locator("line.branch-mark").first.dispatch_event("click")
     assert page.locator("select.branch").input_value() == "0"
+
+
+def test_a_chosen_member_is_shown_on_the_map(show, made):
+    page = show("run")
+    member = made.tables["members"].iloc[5]
+    page.locator("select.member").select_option("5")
+    assert page.locator("select.bus option:checked").inner_text() == member["bus"]
+    assert member["member"] in caption(page, "bus")
+
+
+def test_slots_without_a_power_flow_are_grey(browser, made, tmp_path):
+    tables = dict(made.tables)
+    for name, column in (("buses_lyapunov", "ac_voltage_pu"), ("branches_lyapunov", "ac_loading")):
+        frame = tables[name].copy()
+        frame.loc[frame["time"] == frame["time"].iloc[0], column] = np.nan
+        tables[name] = frame
+    file = tmp_path / "page.html"
+    file.write_bytes(html_page([Part(name="x", content=replace(made, tables=tables))]))
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator(".slider").input_value() != "0"  # the tightest slot is one that is known
+    page.locator(".slider").press("Home")
+    assert page.locator(".reading").inner_text().endswith("the power flow has no solution.")
+    fills = page.evaluate(
+        "[...new Set([...document.querySelectorAll('.bus-mark')].map((x) => x.getAttribute('fill')))]"
+    )
+    assert len(fills) == 1
+    page.close()
 
 
 def test_several_results_are_chosen(show):

@@ -22,7 +22,8 @@ def html_report(file: str | os.PathLike[str], *sources: Source, limit_mb: float 
     sources: folders of `jaxp2p run` and `jaxp2p study`, or results in memory (`Result.results`). limit_mb in
     10^6 bytes: series of members, buses and branches are means (voltages and loadings: those nearest to a
     limit) of as many slots as it takes to stay below, and left out where that does not do; the page says so.
-    Raises FileNotFoundError and ValueError for a folder that holds neither a run nor a study.
+    Raises FileNotFoundError and ValueError for a folder that holds neither a run nor a study, StudyError for
+    a study without finished scenarios.
     """
     contents = [source if isinstance(source, Results) else _read(Path(source)) for source in sources]
     names = [
@@ -37,9 +38,9 @@ def html_report(file: str | os.PathLike[str], *sources: Source, limit_mb: float 
     for name, content in zip(names, contents, strict=True):
         seen[name] += 1
         parts.append(Part(name=name if twice[name] == 1 else f"{name} ({seen[name]})", content=content))
-    text = html_page(parts, limit_mb=limit_mb)
+    page = html_page(parts, limit_mb=limit_mb)
     with whole_file(file) as opened:
-        opened.write(text.encode())
+        opened.write(page)
     return Path(file)
 
 

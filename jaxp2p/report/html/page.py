@@ -7,7 +7,8 @@ does not do.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -31,6 +32,8 @@ MEGABYTE = 10**6
 SCRIPTS = ("store", "theme", "charts", "map", "members", "run", "study", "main")
 OTHER = ("#4C72B0", "#8C564B", "#17BECF", "#E377C2")  # of anybody's own policies, in turn
 MERGED = (1, 2, 4, 8, 12, 24, 48, 96)  # slots
+COMMUNITY_SHARE = 0.6  # of the limit that all but the series of members, buses and branches may take
+BLOCK = re.compile(rb'<script type="text/plain" id="block-\d+">[^<]*')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +44,38 @@ class Part:
     content: Results | StudyPart
 
 
-def html_page(parts: Sequence[Part], *, limit_mb: float = LIMIT_MB) -> str:
-    """The file as text, below `limit_mb` (10^6 bytes) where merging over slots can do it."""
+def html_page(parts: Sequence[Part], *, limit_mb: float = LIMIT_MB) -> bytes:
+    """The file in UTF-8, below `limit_mb` (10^6 bytes) where merging over slots can do it."""
     if not parts:
         raise ValueError("a report is of at least one run or study")
     views = [_view(part) for part in parts]
-    text = ""
-    for detail in _details():
-        text = _filled(parts, views, detail)
-        if len(text.encode()) <= limit_mb * MEGABYTE:
+    limit = limit_mb * MEGABYTE
+    share = COMMUNITY_SHARE if any(view.get("per_home") for view in views) else 1.0
+    community = lambda count: _filled(parts, views, Detail(slots=count, parts=None))
+    slots, page = _first_below(community, share * limit, MERGED)
+    if share == 1:
+        return page
+    whole = lambda count: _filled(parts, views, Detail(slots=slots, parts=count))
+    _, detailed = _first_below(whole, limit, [count for count in MERGED if count >= slots])
+    return page if len(detailed) > limit else detailed
+
+
+def _first_below(fill: Callable[[int], bytes], limit: float, counts: Sequence[int]) -> tuple[int, bytes]:
+    """The first of these numbers of slots, merged over which the page is below its limit; else the last one.
+
+    Blocks shrink a little less than in proportion, so what would be far too large is not tried.
+    """
+    promising = 0.0
+    for count in counts:
+        if count < promising and count != counts[-1]:
+            continue
+        text = fill(count)
+        if len(text) <= limit:
             break
-    return text
-
-
-def _details() -> Iterator[Detail]:
-    """From everything to ever less."""
-    yield from (Detail(parts=count) for count in MERGED)
-    yield from (Detail(slots=count, parts=None) for count in MERGED)
+        blocks = sum(map(len, BLOCK.findall(text)))
+        room = limit - (len(text) - blocks)
+        promising = 0.7 * count * blocks / room if room > 0 else float("inf")
+    return count, text
 
 
 def _view(part: Part) -> dict[str, Any]:
@@ -66,7 +84,7 @@ def _view(part: Part) -> dict[str, Any]:
     return study_view(part.name, part.content)
 
 
-def _filled(parts: Sequence[Part], views: Sequence[dict[str, Any]], detail: Detail) -> str:
+def _filled(parts: Sequence[Part], views: Sequence[dict[str, Any]], detail: Detail) -> bytes:
     store = Store()
     data = [
         run_data(part.content, store, detail)
@@ -83,25 +101,20 @@ def _filled(parts: Sequence[Part], views: Sequence[dict[str, Any]], detail: Deta
             for room, rooms in (("run", COMMUNITY), ("member", MEMBER), ("feeder", (VOLTAGE, LOADING)))
         },
     }
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            title=views[0]["name"] if len(views) == 1 else f"{len(views)} results",
-            version=__version__,
-            views=views,
-            detailed=detail.parts is not None,
-            looks=page["policies"],
-            comparison=comparison([(part.name, part.content) for part in parts]),
-            data=script_json(page),
-            blocks=store.texts(),
-            styles=[_text("vendored/uplot/uPlot.min.css"), _text("assets/report.css")],
-            scripts=[
-                _text("vendored/uplot/uPlot.iife.min.js"),
-                *(_text(f"assets/{name}.js") for name in SCRIPTS),
-            ],
-        )
+    template = _environment().get_template("page.html.j2")
+    text = template.render(
+        title=views[0]["name"] if len(views) == 1 else f"{len(views)} results",
+        version=__version__,
+        views=views,
+        detailed=detail.parts is not None,
+        looks=page["policies"],
+        comparison=comparison([(part.name, part.content) for part in parts]),
+        data=script_json(page),
+        blocks=store.texts(),
+        styles=[_text("vendored/uplot/uPlot.min.css"), _text("assets/report.css")],
+        scripts=[_text("vendored/uplot/uPlot.iife.min.js"), *(_text(f"assets/{x}.js") for x in SCRIPTS)],
     )
+    return text.encode("utf-8", "backslashreplace")  # bytes of a file name that are no text are spelt out
 
 
 def script_json(content: Any) -> str:

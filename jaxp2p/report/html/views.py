@@ -165,11 +165,12 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     first = next(iter(summary["kpis"].values()))
     start, minutes = pd.Timestamp(summary["start"]), summary["slot_minutes"]
     days = summary["slots"] * minutes / 1440
+    zone = " UTC" if (summary.get("settings") or {}).get("time_zone") else ""
     end = start + pd.Timedelta(minutes=minutes * summary["slots"])
     pv, storage = members["pv_kw"] > 0, members["battery_kwh"] > 0
     facts = [
         ("members", f"{summary['prosumers']:,} on {summary['buses']:,} buses"),
-        ("time", f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}, {days:g} days"),
+        ("time", f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}{zone}, {days:g} days"),
         ("slots", f"{summary['slots']:,} of {minutes:g} min"),
         ("market", str(summary["market"])),
         ("load", f"{first['load_kwh']:,.0f} kWh"),

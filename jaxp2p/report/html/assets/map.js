@@ -49,6 +49,8 @@ class FeederMap {
       clearInterval(this.timer);
       if (!playing) this.timer = setInterval(() => this.show((this.slot + 1) % this.slots, true), 120);
     };
+    this.holder.setAttribute("role", "group");
+    this.holder.setAttribute("aria-label", "The feeder; arrow keys move the time");
     this.holder.onkeydown = (event) => {
       const by = { ArrowLeft: -1, ArrowRight: 1, PageUp: -24, PageDown: 24 }[event.key];
       if (!by) return;
@@ -80,6 +82,7 @@ class FeederMap {
     let slot = 0, room = Infinity, bus = 0, around = Infinity;
     for (let at = 0; at < this.slots; at++) {
       this.voltage.forEach((values, number) => {
+        if (values[at] === null) return;
         const band = feeder.high[number] - feeder.low[number] || 1;
         const here = Math.min(feeder.high[number] - values[at], values[at] - feeder.low[number]) / band;
         if (here < around) [bus, around] = [number, here];
@@ -176,14 +179,13 @@ class FeederMap {
     const [low, high] = this.range;
     this.marks.forEach(({ form, out, title }, bus) => {
       const value = this.voltage[bus][slot];
-      form.setAttribute("fill", between(VIRIDIS, (value - low) / (high - low)));
-      const beyond = value > feeder.high[bus] + VOLTAGE_SLACK || value < feeder.low[bus] - VOLTAGE_SLACK;
-      out.setAttribute("visibility", beyond ? "visible" : "hidden");
-      title.textContent = `${feeder.buses[bus]}: ${numberText(value, 4)} p.u.`;
+      form.setAttribute("fill", value === null ? tint("--unrated") : between(VIRIDIS, (value - low) / (high - low)));
+      out.setAttribute("visibility", this.beyond(value, bus) ? "visible" : "hidden");
+      title.textContent = `${feeder.buses[bus]}: ${value === null ? "no power flow" : `${numberText(value, 4)} p.u.`}`;
     });
     this.edges.forEach(({ edge, line, title }, branch) => {
       const value = this.loading[branch][slot];
-      const rated = feeder.rating[branch] !== null;
+      const rated = feeder.rating[branch] !== null && value !== null;
       line.setAttribute("stroke", rated ? between(LOADING, value / this.most) : tint("--unrated"));
       edge.setAttribute("stroke-width", rated && value > 1 + LOADING_SLACK ? 11 : 0);
       title.textContent = `${feeder.branches[branch]} (${feeder.kinds[branch]}): ${rated ? `${numberText(100 * value, 1)} %` : "no rating"}`;
@@ -202,17 +204,25 @@ class FeederMap {
     const { feeder, slot } = this;
     const volts = this.voltage.map((values) => values[slot]);
     const loads = this.loading.map((values, branch) => (feeder.rating[branch] === null ? -1 : values[slot]));
-    const lowest = volts.indexOf(Math.min(...volts)), highest = volts.indexOf(Math.max(...volts));
-    const worst = loads.indexOf(Math.max(...loads));
-    const out =
-      volts.filter((v, bus) => v > feeder.high[bus] + VOLTAGE_SLACK || v < feeder.low[bus] - VOLTAGE_SLACK).length +
-      loads.filter((v) => v > 1 + LOADING_SLACK).length;
+    if (volts.includes(null)) return this.tell("the power flow has no solution");
+    const lowest = volts.indexOf(least([volts])), highest = volts.indexOf(most([volts]));
+    const worst = loads.indexOf(most([loads]));
+    const out = volts.filter((v, bus) => this.beyond(v, bus)).length + loads.filter((v) => v > 1 + LOADING_SLACK).length;
     const parts = [
       `voltage ${numberText(volts[lowest], 4)} (${feeder.buses[lowest]}) to ${numberText(volts[highest], 4)} p.u. (${feeder.buses[highest]})`,
       ...(loads[worst] >= 0 ? [`most loaded: ${feeder.branches[worst]}, ${numberText(100 * loads[worst], 1)} %`] : []),
       out ? `${out} outside their limits` : "nothing outside its limits",
     ];
-    const text = `${this.when()}: ${parts.join("; ")}.`;
+    return this.tell(parts.join("; "));
+  }
+
+  beyond(value, bus) {
+    const { low, high } = this.feeder;
+    return value !== null && (value > high[bus] + VOLTAGE_SLACK || value < low[bus] - VOLTAGE_SLACK);
+  }
+
+  tell(what) {
+    const text = `${this.when()}: ${what}.`;
     this.reading.textContent = text;
     this.svg.setAttribute("aria-label", `The feeder, ${text}`);
   }

@@ -5,15 +5,17 @@ const ROWS = 25; // of the table of members before more are asked for
 const PRINTED = 500; // of them on paper
 
 class Members {
-  constructor(article, part) {
+  /** chosen(bus): somebody has chosen a member, who is at this bus. */
+  constructor(article, part, chosen) {
     this.article = article;
     this.part = part;
+    this.chosen = chosen;
     this.member = 0;
     this.order = { column: 0, down: false };
     this.shown = ROWS;
     this.choice = article.querySelector("select.member");
     fill(this.choice, part.members.ids);
-    this.choice.onchange = () => this.choose(Number(this.choice.value));
+    this.choice.onchange = () => this.pick(Number(this.choice.value));
     const find = article.querySelector(".find");
     find.oninput = () => {
       this.wanted = find.value.trim().toLowerCase();
@@ -43,6 +45,11 @@ class Members {
     await this.ready();
     this.table();
     await this.choose(this.member);
+  }
+
+  pick(member) {
+    this.chosen(this.part.members.buses[member]);
+    return this.choose(member).catch(trouble);
   }
 
   async choose(member) {
@@ -142,7 +149,7 @@ class Members {
       const cells = columns.map(([, of, digits]) => (digits === null ? of(n) : numberText(of(n), digits)));
       const name = make("button", { type: "button" }, cells[0]);
       name.onclick = () => {
-        this.choose(n);
+        this.pick(n);
         this.choice.scrollIntoView({ block: "center" });
       };
       const row = make("tr", { "data-member": n }, make("th", { scope: "row" }, name), ...cells.slice(1).map((text, at) => make("td", { class: columns[at + 1][2] === null ? "text" : null }, text)));

@@ -26,7 +26,7 @@ class RunPart {
   constructor(article, part) {
     this.article = article;
     this.part = part;
-    this.members = new Members(article, part);
+    this.members = new Members(article, part, (bus) => this.map?.choose("bus", part.feeder.buses.indexOf(bus)));
     const figure = article.querySelector("[data-map]");
     if (figure && !part.feeder) figure.hidden = true; // a network without a tree
     else if (figure) this.map = new FeederMap(figure, part, (kind, number) => this.chosen(kind, number));
@@ -161,7 +161,9 @@ class RunPart {
       return [Math.min(low - 0.2 * room, near(feeder.low[bus]) ? feeder.low[bus] - 0.1 * room : low), Math.max(high + 0.2 * room, near(feeder.high[bus]) ? feeder.high[bus] + 0.1 * room : high)];
     };
     drawChart(this.figure("bus"), { ...time, series, unit: "p.u.", daily: "range", range, mark: () => this.mark() });
-    nameOf(this.figure("bus"), `${feeder.buses[bus]}, ${page.policies[this.policy].label}`);
+    const here = part.members.ids.filter((_, n) => part.members.buses[n] === feeder.buses[bus]);
+    const who = here.length ? `; ${here.length} member${here.length > 1 ? "s" : ""}: ${here.slice(0, 4).join(", ")}${here.length > 4 ? ", ..." : ""}` : "";
+    nameOf(this.figure("bus"), `${feeder.buses[bus]}, ${page.policies[this.policy].label}${who}`);
   }
 
   ofBranch() {
@@ -170,7 +172,7 @@ class RunPart {
     const { branch } = this.map;
     const time = axisOf(part, part.part).steps;
     const rated = feeder.rating[branch] !== null;
-    const values = this.map.loading[branch].map((x) => 100 * x);
+    const values = this.map.loading[branch].map((x) => (x === null ? null : 100 * x));
     const series = [stepped(`loading of ${feeder.branches[branch]}`, values, "#D55E00")];
     drawChart(this.figure("branch"), { ...time, series: rated ? series : [], unit: "%", daily: "range", range: (low, high) => [0, Math.max(high, 1)], mark: () => this.mark() });
     nameOf(this.figure("branch"), `${feeder.branches[branch]}, ${rated ? `${numberText(feeder.rating[branch], 0)} kVA` : "no rating"}, ${page.policies[this.policy].label}`);
