@@ -75,7 +75,7 @@ function optionsOf(spec, width, off) {
     cursor: { drag: { x: true, y: false }, points: { size: 6 }, ...(spec.time ? { sync: { key: "time", setSeries: false } } : {}) },
     legend: { live: true, markers: { fill: (u, number) => markerOf(spec.series[number - 1]) } },
     hooks: { draw: [(u) => spec.mark && drawMark(u, spec.mark())] },
-    padding: [10, 12, 0, 0],
+    padding: [10, 32, 0, 0],
   };
 }
 

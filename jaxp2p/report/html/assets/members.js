@@ -143,7 +143,7 @@ class Members {
         this.article.querySelectorAll(".member-table th > button")[number]?.focus();
       };
       const sorted = number === at ? (this.order.down ? "descending" : "ascending") : "none";
-      return make("th", { scope: "col", "aria-sort": sorted }, button);
+      return make("th", { scope: "col", "aria-sort": sorted, class: columns[number][2] === null ? "text" : null }, button);
     });
     const rows = found.slice(0, this.shown).map((n) => {
       const cells = columns.map(([, of, digits]) => (digits === null ? of(n) : numberText(of(n), digits)));
