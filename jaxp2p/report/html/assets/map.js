@@ -21,7 +21,10 @@ class FeederMap {
     this.part = part;
     this.chosen = chosen;
     this.bus = 0;
-    this.branch = Math.max(0, part.feeder.kinds.indexOf("transformer"));
+    const { kinds, rating } = part.feeder;
+    this.rated = rating.some((value) => value !== null);
+    const main = kinds.indexOf("transformer");
+    this.branch = Math.max(0, main >= 0 ? main : rating.findIndex((value) => value !== null));
     this.slot = 0;
     this.slots = Math.ceil((part.slots * part.slot) / part.part);
     this.slider = figure.querySelector(".slider");
@@ -149,8 +152,8 @@ class FeederMap {
     const [low, high] = this.range;
     this.figure.querySelector(".scales").replaceChildren(
       scale("bus voltage", low.toFixed(3), VIRIDIS, `${high.toFixed(3)} p.u.`),
-      scale("branch loading", "0", LOADING, `${Math.round(100 * this.most)} %`),
-      make("span", {}, "dotted: transformer; red edge: outside a limit; grey: no rating"),
+      ...(this.rated ? [scale("branch loading", "0", LOADING, `${Math.round(100 * this.most)} %`)] : []),
+      make("span", {}, "dotted: transformer; red edge: outside a limit; grey: no rating, or no power flow"),
     );
   }
 
