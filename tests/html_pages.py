@@ -16,7 +16,7 @@ from jaxp2p.data import load_case, window
 from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.report.kpis import evaluate
 from jaxp2p.report.layout import bus_coordinates
-from jaxp2p.report.results import Results, results_of
+from jaxp2p.report.results import Results, gathered
 
 MISSING = 2**27 + 1
 NASTY = (
@@ -51,8 +51,8 @@ def results(
     time = tables.profiles["time"]
     evaluations = evaluate(community, horizon, run)
     name = "<i>case</i>" if nasty else case
-    return results_of(
-        community, horizon, run, evaluations, time=time, case=name, seed=1, homes=homes, coordinates=places
+    return gathered(
+        community, horizon, run, evaluations, time=time, case=name, homes=homes, coordinates=places
     )
 
 

@@ -289,4 +289,4 @@ def test_losses_beyond_what_is_exported_are_bought():
         loss_price=None,
     )
     np.testing.assert_allclose(losses_cost(horizon, run, np.array([2.0])), [0.1225])
-    np.testing.assert_allclose(losses_by_member(horizon, run, np.array([2.0])), [0.030625, 0.091875])
+    np.testing.assert_allclose(losses_by_member(horizon, run, np.array([2.0])), [[0.030625, 0.091875]])

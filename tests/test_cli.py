@@ -63,7 +63,10 @@ def test_help_is_quick_and_light():
     assert "Exit codes" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "cases", "export", "check", "verify", "compare"])
+@pytest.mark.parametrize(
+    "command",
+    ["run", "cases", "export", "check", "verify", "compare", "share", "fairness", "bill", "explain"],
+)
 def test_help_of_commands(command):
     done = call(command, "--help")
     assert done.exit_code == 0

@@ -21,7 +21,7 @@ from jaxp2p.data import (
     window,
     write_tables,
 )
-from jaxp2p.data.schema import SCHEMA
+from jaxp2p.data.schema import COLUMNS, SCHEMA
 
 
 def small(days: float = 1) -> Tables:
@@ -142,7 +142,7 @@ def test_faulty_tables_are_not_written(tmp_path):
 
 def test_every_column_is_documented():
     text = describe_columns()
-    for table, columns in SCHEMA.items():
+    for table, columns in COLUMNS.items():
         assert f"{table}:" in text
         for column in columns:
             assert f"  {column.name}" in describe_columns(table)

@@ -18,7 +18,7 @@ import jaxp2p
 from jaxp2p.cli import app
 from jaxp2p.data import load_case
 from jaxp2p.report.html import LIMIT_MB, packing
-from jaxp2p.report.html.fairness import lorenz
+from jaxp2p.report.html.fairness import curve
 from jaxp2p.report.html.page import Part, html_page
 from jaxp2p.report.html.quantities import COMMUNITY, MEMBER, highest, last, lowest, mean, nearest_to_a_limit
 from jaxp2p.report.results import write_json, write_table
@@ -163,11 +163,11 @@ def test_the_feeder_is_that_of_the_tables(village):
 
 
 def test_curves_of_lorenz_by_hand():
-    curve = lorenz(np.array([3.0, 1.0, 0.0, 4.0]))
-    assert [curve[at] for at in (0, 25, 50, 75, 100)] == [0, 0, 0.125, 0.5, 1]
-    assert lorenz(np.array([1.0, -1.0])) is None  # nothing is gained
-    assert lorenz(np.zeros(3)) is None
-    assert min(lorenz(np.array([-1.0, 3.0]))) == -0.5
+    shares = curve(np.array([3.0, 1.0, 0.0, 4.0]))
+    assert [shares[at] for at in (0, 25, 50, 75, 100)] == [0, 0, 0.125, 0.5, 1]
+    assert shares[60] == pytest.approx(0.125 + 0.4 * 0.375)
+    assert curve(np.zeros(3)) is None
+    assert min(curve(np.array([-1.0, 3.0]))) == -0.5
 
 
 # --- size ----------------------------------------------------------------------------------------

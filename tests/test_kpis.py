@@ -8,7 +8,7 @@ from fake_runs import fake_run, trajectory
 
 from jaxp2p.data import load_case, window
 from jaxp2p.model.build import build_community, build_horizon
-from jaxp2p.report.kpis import compare, evaluate, gini, policy_kpis
+from jaxp2p.report.kpis import compare, evaluate, policy_kpis
 from jaxp2p.simulation.accounting import member_bills
 from jaxp2p.simulation.grid import grid_state
 from jaxp2p.slot.status import Status
@@ -182,18 +182,6 @@ def test_members(village):
     assert kpis["benefit_min_eur"] == pytest.approx(-2)
     assert kpis["benefit_max_eur"] == pytest.approx(1)
     assert figures(village, run)["benefit_gini"] is None
-
-
-def test_gini():
-    assert gini(np.ones(5)) == pytest.approx(0)
-    assert gini(np.array([0.0, 1.0])) == pytest.approx(0.5)
-    assert gini(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx(0.25)
-    assert gini(np.zeros(4)) is None
-    mixed = np.random.default_rng(0).standard_normal(50)
-    assert 0 <= gini(mixed) <= 1
-    assert gini(10 * mixed) == pytest.approx(gini(mixed))
-    pairs = np.abs(mixed[:, None] - mixed).sum() / (2 * 50 * np.abs(mixed).sum())
-    assert gini(mixed) == pytest.approx(pairs)
 
 
 def test_capture_and_saving():

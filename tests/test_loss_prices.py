@@ -108,7 +108,7 @@ def test_losses_with_a_price_are_fewer_and_the_money_closes():
     np.testing.assert_allclose(idle.nodal_price, idle.market_price - idle.loss_price, atol=1e-9)
     # every member pays its own first, and all together what is bought
     losses = priced.grid.ac_losses
-    bill = accounting.losses_by_member(horizon, done, losses)
+    bill = accounting.losses_by_member(horizon, done, losses).sum(0)
     assert bill.sum() == pytest.approx(accounting.losses_cost(horizon, done, losses).sum(), rel=1e-12)
     hours, size = float(horizon.slot_hours), np.abs(done.injection)
     own = hours * done.loss_price * done.injection

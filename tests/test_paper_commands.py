@@ -26,12 +26,13 @@ def test_the_exit_codes():
 
 
 WRITERS = {  # where tables and JSON are written, how often, and which test looks at every column of it
-    "cli/comparing.py": {"json_text": 1, "write_json": 1},  # test_hosting, test_modes
+    "cli/comparing.py": {"json_text": 1, "write_json": 1},  # test_hosting, test_modes, test_fairness_report
     "cli/running.py": {"json_text": 1, "write_json": 1},  # test_paper_figures: the JSON report
     "cli/studying.py": {"json_text": 1, "to_csv": 1, "write_json": 2},  # test_paper_study
     "cli/tuning.py": {"json_text": 1, "write_json": 1},  # here
     "data/embed.py": {"to_csv": 1},  # makes the embedded cases, for developers
     "data/tables.py": {"to_csv": 1, "to_parquet": 1},  # test_paper_tables
+    "report/fairness.py": {"write_json": 1, "write_table": 1},  # test_fairness_report
     "report/hosting.py": {"write_json": 1, "write_table": 1},  # test_hosting
     "report/modes.py": {"write_json": 1, "write_table": 1},  # test_modes
     "report/results.py": {
@@ -41,6 +42,9 @@ WRITERS = {  # where tables and JSON are written, how often, and which test look
         "write_json": 1,
         "write_table": 1,
     },  # test_paper_figures
+    "cli/billing.py": {"json_text": 1, "write_json": 1},  # test_settlement
+    "report/bills.py": {"write_json": 1, "write_table": 1},  # test_settlement
+    "report/sharing.py": {"write_json": 1, "write_table": 1},  # test_sharing_files
     "studies/folder.py": {"write_json": 1, "write_table": 1},  # test_paper_library, test_study_folder
 }
 

@@ -191,9 +191,10 @@ def test_looking_leaves_nothing_behind(tmp_path):
 # ---------------------------------------------------------------- exit codes
 
 
-@pytest.mark.parametrize(
-    "command", ["run", "study", "tune", "hosting", "check", "verify", "export", "compare", "cases"]
-)
+OTHERS = ("fairness", "check", "verify", "export", "compare", "cases")
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *OTHERS])
 def test_every_command_lists_its_exit_codes(command):
     text = call(command, "--help").output
     assert "Exit codes:" in text and "  0    done" in text

@@ -20,10 +20,10 @@ from jaxp2p.report.results import (
     JSON_FIGURES,
     check_target,
     compare_results,
+    gathered,
     json_report,
     json_text,
     load_results,
-    results_of,
     save_results,
     write_json,
 )
@@ -43,6 +43,12 @@ def save(made, path, **options):
     return save_results(path, *arguments, time=time, case="rural1", **({"seed": 3} | options))
 
 
+def made_limits(kind, run, policy):
+    """Limits and trades are written where they are known."""
+    known = {"limits": "row_price", "trades": "trades"}
+    return kind not in known or getattr(run.trajectories[policy], known[kind]) is not None
+
+
 @pytest.mark.parametrize("format", ["parquet", "csv"])
 def test_round_trip(made, tmp_path, format):
     (community, horizon, run, evaluations), time = made
@@ -52,7 +58,10 @@ def test_round_trip(made, tmp_path, format):
     assert back.summary["settings"] == {"days": 0.5}
     assert back.summary["start"] == str(time.iloc[0])
     assert set(back.tables) == {"kpis", "members", "buses", "branches"} | {
-        f"{k}_{n}" for k in ("slots", "homes", "buses", "branches") for n in evaluations
+        f"{k}_{n}"
+        for k in ("slots", "homes", "buses", "branches", "limits", "trades")
+        for n in evaluations
+        if made_limits(k, run, n)
     }
     assert list(back.kpis.index) == list(evaluations)
     for name, evaluation in evaluations.items():
@@ -79,8 +88,8 @@ def test_the_feeder_slot_by_slot(tmp_path):
     run = fake_run(community, horizon)
     evaluations, places = evaluate(community, horizon, run), bus_coordinates(tables, community)
     where = {"time": tables.profiles["time"], "case": "rural1"}
-    made = results_of(community, horizon, run, evaluations, **where, homes=True, coordinates=places)
-    assert not {"buses", "branches"} & set(results_of(community, horizon, run, evaluations, **where).tables)
+    made = gathered(community, horizon, run, evaluations, **where, homes=True, coordinates=places)
+    assert not {"buses", "branches"} & set(gathered(community, horizon, run, evaluations, **where).tables)
     buses = made.tables["buses"].set_index("bus")
     given = tables.buses.set_index("bus_id").loc[buses.index]
     columns = {"x": "x", "y": "y", "voltage_min_pu": "v_min_pu", "voltage_max_pu": "v_max_pu"}

@@ -12,7 +12,19 @@ import typer
 from typer.testing import CliRunner
 
 import jaxp2p
-from jaxp2p.cli import hosting, importing, inspecting, outputs, running, studying, tuning
+from jaxp2p.cli import (
+    billing,
+    explaining,
+    fairness,
+    hosting,
+    importing,
+    inspecting,
+    outputs,
+    running,
+    sharing,
+    studying,
+    tuning,
+)
 from jaxp2p.cli.options import command, options_of
 from jaxp2p.settings.fields import REQUIRED, argument, one_of, pick, setting, settings_of
 from jaxp2p.settings.model import Trading
@@ -21,7 +33,7 @@ from jaxp2p.settings.source import Source, Window
 PACKAGE = Path(jaxp2p.__file__).parent
 GROUPS = [Source, running.Options, studying.Options, tuning.Options, outputs.Format]
 GROUPS += [inspecting.VerifyOptions, inspecting.ExportOptions, inspecting.CheckOptions, importing.Options]
-GROUPS += [hosting.Options]
+GROUPS += [billing.Options, explaining.Options, hosting.Options, sharing.Options, fairness.Options]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "jaxp2p"
 ORDER = [
     {"_pytree", "_once", "settings"},
     {"data"},
+    {"settlement", "sharing"},
     {"model"},
     {"slot.prox"},
     {"slot"},
@@ -26,7 +27,7 @@ ORDER = [
     {"simulation"},
     {"hindsight"},
     {"planning", "scenarios"},
-    {"tuning", "runs"},
+    {"tuning", "runs", "fairness"},
     {"report"},
     {"studies"},
     {"library"},

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from jaxp2p import __version__
+from jaxp2p.cli import billing, explaining, importing, inspecting, reporting, running, studying, tuning
+from jaxp2p.cli import fairness as judging
 from jaxp2p.cli import hosting as carrying
-from jaxp2p.cli import importing, inspecting, reporting, running, studying, tuning
 from jaxp2p.cli import modes as beside
+from jaxp2p.cli import sharing as allotting
 from jaxp2p.cli.console import drop_output, exit_codes, lenient_streams
 from jaxp2p.cli.options import command
 from jaxp2p.cli.outputs import Controlled, Report
@@ -17,10 +19,15 @@ from jaxp2p.control.catalogue import ALWAYS, BY_NAME, WITH_A_VEHICLE, lines
 from jaxp2p.control.ways import WAYS, way_lines
 from jaxp2p.control.ways import modes as modes_of
 from jaxp2p.scenarios.catalogue import EFFECTS_HELP
+from jaxp2p.settings.billing import Billing
+from jaxp2p.settings.explain import Moment
+from jaxp2p.settings.fairness import Fairness
 from jaxp2p.settings.hosting import Hosting
 from jaxp2p.settings.model import EndValue, Grid, Numbers, SlotSolver, Trading, Worth
 from jaxp2p.settings.modes import RULES, Modes
+from jaxp2p.settings.sharing import Sharing
 from jaxp2p.settings.source import Chance, Changes, Reading, Source, Window
+from jaxp2p.sharing.catalogue import lines as key_lines
 
 HELP = f"""Real-time peer-to-peer energy trading with batteries on a radial feeder.
 
@@ -36,9 +43,13 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p import 1-LV-urban6--2-sw my-town    a SimBench grid as such files
   jaxp2p check my-village                    is it right? what is in it?
   jaxp2p run my-village --json result.json
-  jaxp2p report jaxp2p-results/RUN           all of it in one HTML file
+  jaxp2p report my-results                   all of it in one HTML file
   jaxp2p hosting rural3                      how much PV the grid carries
   jaxp2p modes rural1 --pv-scale 2.5         what the limits of the grid do
+  jaxp2p bill my-run                         what members pay, to the cent, and by other rules
+  jaxp2p share meters.csv                    what sharing keys of the law allot, beside the market
+  jaxp2p explain my-run --member ID --at TIME    why its battery did what it did
+  jaxp2p fairness my-results                 who gets what of the benefit of a run
   jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
 
 Powers are in kW, energies in kWh, voltages in p.u., money in EUR, prices in EUR/kWh.
@@ -91,6 +102,52 @@ Those named after a rule of reactive power are run where --reactive names it; th
 \b
 Policies:
 {lines(ALWAYS, WITH_A_VEHICLE)}
+"""
+
+SHARE_HELP = f"""Allot what members feed in by sharing keys of the law, and set that beside the market.
+
+SOURCE is the folder of a run that was saved with its homes (jaxp2p run --per-home), or meter data: a file
+with the columns time, member, consumption_kwh and generation_kwh, a row per interval and member; or a folder
+with such a file, meters.csv, or with consumption.csv and generation.csv: time, and a column of kWh for every
+member. prices.csv (time, buy_eur_per_kwh, sell_eur_per_kwh) may stand beside them. Parquet files do as well.
+
+\b
+Keys:
+{key_lines(presets=False)}
+
+\b
+Rules of countries; arithmetic only, no promise of conformity:
+{key_lines(presets=True)}
+
+\b
+--shares FILE.csv has one of these tables:
+  member, share              for fixed and static keys; shares sum to 1
+  hour, member, share        for hourly keys: by the hour of the day, 0 to 23
+  time, member, share        for hourly keys: by interval, or by the hour that begins then
+  member, level              for priority, the lowest first; also as a column beside shares
+  producer, member, share    for pairs, with time in front where they change; 1 at most for a producer
+
+\b
+  jaxp2p run rural3 --per-home --out my-run
+  jaxp2p share my-run --fee 0.02
+  jaxp2p share meters.csv --time-zone Europe/Vienna --buy 0.30 --sell 0.08 --key austria_dynamic
+  jaxp2p share meters.csv --key austria_static --key fixed_then_pro_rata --shares shares.csv
+"""
+
+BILL_HELP = """Bill the members of a run: a preview, corrections of it, final bills, credit notes.
+
+SOURCE is the folder of a run that was saved with its homes (jaxp2p run --per-home): then bills are previewed
+in a folder of their own. Or it is such a folder: then its bills are corrected, made final or credited. Final
+bills are never changed; corrections of them are notes that are added.
+
+Every line has its kWh, its EUR and its formula (bill_lines.csv); what members pay is to the cent what utility
+and market receive (statement.csv). Rules of what peers pay each other are compared.
+
+\b
+  jaxp2p run rural1 --per-home --out my-run
+  jaxp2p bill my-run --out my-bills --excel
+  jaxp2p bill my-bills --corrections corrections.csv
+  jaxp2p bill my-bills --final
 """
 
 app = typer.Typer(
@@ -248,6 +305,69 @@ def modes(source: Source, options: beside.Options) -> int:
 
 
 modes.__doc__ = MODES_HELP
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
+    short="Sharing keys of the law on a run or on meter data, beside the market.",
+    layout=("source", Sharing, "time_zone", "out", "replace", "format"),
+)
+def share(options: allotting.Options) -> int:
+    return allotting.share(options)
+
+
+share.__doc__ = SHARE_HELP
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
+    short="Bills of a run to the cent: preview, corrections, final, credits.",
+    layout=("source", Billing, "time_zone", "corrections", "final", "excel", "out", "replace"),
+)
+def bill(options: billing.Options) -> int:
+    return billing.bill(options)
+
+
+bill.__doc__ = BILL_HELP
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
+    short="Who gets what of the benefit of a run, and how it could be split.",
+    layout=("folder", Fairness, "out", "replace", Report),
+)
+def fairness(options: judging.Options) -> int:
+    """Say how a run spreads its benefit over the members, and how it could be split otherwise.
+
+    Every policy is measured: mean, median and worst-off benefit, members worse off, Gini coefficient. The
+    benefit of one is split by its market, equally, by Shapley values and by the least core, as payments
+    between members that close to the cent, on top of the market's bills.
+
+    \b
+    jaxp2p run rural3 --market pool --per-home --out my-results
+    jaxp2p fairness my-results
+    jaxp2p fairness my-results --against no_trade --error 0.005 --out my-split
+    """
+    return judging.fairness(options)
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
+    short="Why a member's battery did what it did at a time.",
+    layout=("folder", Moment, "picture", "json"),
+)
+def explain(options: explaining.Options) -> int:
+    """Say what a member's devices did in a slot and why: stored value, local price, limits in use, money.
+
+    \b
+    jaxp2p run rural1 --per-home --out my-run
+    jaxp2p explain my-run --member "LV1.101 Load 8" --at "2016-07-05 13:15" --picture why.png
+    """
+    return explaining.explain(options)
 
 
 @command(

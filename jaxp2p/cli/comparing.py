@@ -1,4 +1,4 @@
-"""What `jaxp2p hosting` and `jaxp2p modes` share: names out of a list, files, printed page, exit code."""
+"""What `jaxp2p hosting`, `modes` and `fairness` share: names of a list, files, printed page, exit code."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,10 +27,17 @@ def save(
     report: Callable[[], Mapping[str, Any]],
 ) -> None:
     """The folder of results, made as `record` says, and the short summary where it is asked for."""
-    from jaxp2p.report.results import json_text, results_folder, write_json
+    from jaxp2p.report.results import results_folder
 
     with results_folder(out, None if options.replace else record) as folder:
         write(folder)
+    give_json(options, report)
+
+
+def give_json(options: Any, report: Callable[[], Mapping[str, Any]]) -> None:
+    """The short summary where it is asked for."""
+    from jaxp2p.report.results import json_text, write_json
+
     if options.json == "-":
         echo_json(json_text(report()))
     elif options.json is not None:

@@ -34,6 +34,13 @@ def target_name(source: "Source", first: "pd.Timestamp", market: str, days: floa
     return f"{name}-{moment}-{market}-{days:g}d"
 
 
+def beside(source: str, what: str) -> Path:
+    """Where results go that are made from a folder or file."""
+    place = Path(os.path.abspath(source))
+    name = re.sub(r"[^\w.-]+", "_", place.stem if place.is_file() else place.name).strip("._-") or "folder"
+    return Path(RESULTS) / f"{name}-{what}"
+
+
 def made_from(source: "Source", options: Any) -> dict[str, Any]:
     """What decides the numbers of a run: the input (a folder by its place) and the options that matter."""
     settings = dict(vars(source)) | {k: v for k, v in vars(options).items() if k not in SILENT}

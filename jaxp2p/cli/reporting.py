@@ -37,12 +37,12 @@ def report(options: Options) -> None:
     out = Path(options.folders[0]) / PAGE if options.out is None else options.out
     if options.out is not None:
         places.check_file(out, option="--out")
-    from jaxp2p.library.html import html_report
     from jaxp2p.studies.errors import StudyError
+    from jaxp2p.studies.page import write_page
 
     try:
         with user_input():
-            file = html_report(out, *options.folders, limit_mb=options.limit)
+            file = write_page(out, options.folders, limit_mb=options.limit)
     except StudyError as error:
         raise UsageError(str(error)) from error
     size = file.stat().st_size / 1e6

@@ -246,6 +246,7 @@ def _save(
             seed=source.seed,
             format=options.format,  # type: ignore[arg-type]
             homes=options.homes_tables,
+            time_zone=tables.meta.get("time_zone"),
             coordinates=bus_coordinates(tables, made[0]),
         )
         if options.pictures:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.data.faults import MAX_ROWS_PER_CHECK, Fault
-from jaxp2p.data.schema import SCHEMA, TIME_TABLES
+from jaxp2p.data.schema import COLUMNS, TIME_TABLES
 
 csv.field_size_limit(2**31 - 1)  # the header of ten thousand profiles, tried as one field
 
@@ -134,8 +134,8 @@ def _cells(line: str, separator: str) -> list[str]:
 def _header(table: str, file: Path, lines: list[str]) -> tuple[int, str, list[str]]:
     """Position of the header line, separator, column names without empty ones at the end."""
     separators: tuple[str, ...] = SEPARATORS
-    known = {column.name for column in SCHEMA[table]}
-    required = {column.name for column in SCHEMA[table] if column.required}
+    known = {column.name for column in COLUMNS[table]}
+    required = {column.name for column in COLUMNS[table] if column.required}
 
     def fit(line: str, mark: str) -> tuple[int, int]:
         cells = _cells(line, mark)
@@ -264,7 +264,7 @@ def _decimal_points(
     table: str, file: Path, frame: pd.DataFrame, header: list[str], places: np.ndarray
 ) -> None:
     """Decimal commas in the columns of numbers become points, in place."""
-    numbers = {column.name for column in SCHEMA[table] if column.dtype in ("float", "flag")}
+    numbers = {column.name for column in COLUMNS[table] if column.dtype in ("float", "flag")}
     columns = [i for i, name in enumerate(header) if name in numbers]
     cells = frame[columns]
     commas = cells.apply(lambda column: column.str.fullmatch(_DECIMAL_COMMA)).to_numpy(bool)

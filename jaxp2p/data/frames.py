@@ -14,7 +14,7 @@ from jaxp2p.data.blocks import as_finite
 from jaxp2p.data.faults import Fault, row_faults
 from jaxp2p.data.names import as_name, is_blank, unprintable
 from jaxp2p.data.rounding import ROUNDING, clipped, largest
-from jaxp2p.data.schema import EMPTY_TABLES, LABELS, OPEN_TABLES, SCHEMA, TIME_TABLES, Column
+from jaxp2p.data.schema import COLUMNS, EMPTY_TABLES, LABELS, OPEN_TABLES, TIME_TABLES, Column
 from jaxp2p.data.times import parse_times
 
 _FLAG_WORDS = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
@@ -41,7 +41,7 @@ def complete_frame(
     Empty cells take the default of their column; an explicit NaN is a fault, because it is most often the
     result of a broken computation and not a wish for the default.
     """
-    spec = {column.name: column for column in SCHEMA[table]}
+    spec = {column.name: column for column in COLUMNS[table]}
     frame = plain_columns(table, frame)
     faults = _column_faults(table, frame, spec)
     frame = frame.loc[:, ~frame.columns.duplicated()]
@@ -66,7 +66,8 @@ def complete_frame(
     if len(frame) == 0 and table not in EMPTY_TABLES:
         faults.append(Fault(table, "", None, "the table has no rows"))
     if table in OPEN_TABLES and len(result.columns) == len(spec):
-        faults.append(Fault(table, "", None, "there is no profile beside the time column"))
+        what = "profile" if table == "profiles" else "member"
+        faults.append(Fault(table, "", None, f"there is no {what} beside the time column"))
     if table == "prosumers":
         _fill_from_other_columns(result)
     return result, faults
@@ -78,7 +79,7 @@ def plain_columns(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     An index is a column when it has the name of one that is missing; times without a name are `time`.
     """
     names = [as_name(name) for name in frame.columns]
-    spec = {column.name for column in SCHEMA[table]}
+    spec = {column.name for column in COLUMNS[table]}
     lifted = {}
     for level, name in enumerate(frame.index.names):
         values = frame.index.get_level_values(level)

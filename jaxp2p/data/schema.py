@@ -65,6 +65,10 @@ def _number(name: str, unit: str, meaning: str, **options) -> Column:
     return Column(name=name, unit=unit, meaning=meaning, **options)
 
 
+def _reading(name: str, meaning: str) -> Column:
+    return _number(name, "kWh", meaning, default=math.nan, default_text="none", minimum=0.0)
+
+
 def _time(name: str, meaning: str) -> Column:
     return Column(name=name, dtype="time", required=True, meaning=meaning)
 
@@ -427,12 +431,37 @@ SCHEMA: dict[str, tuple[Column, ...]] = {
 """Columns by table. `trades` and `ev_sessions` may be absent, so may `buses` and `lines` together; any
 further column of `profiles` is a profile."""
 
+METERS: dict[str, tuple[Column, ...]] = {
+    "meters": (
+        _name("time", "start of the interval, ISO 8601"),
+        _name("member", "whose meter"),
+        _reading("consumption_kwh", "drawn from the grid"),
+        _reading("generation_kwh", "fed into the grid"),
+    ),
+    "consumption": (_time("time", "start of the interval"),),
+    "generation": (_time("time", "start of the interval"),),
+    "shares": (
+        Column(name="time", dtype="time", meaning="start of the interval", default_text="all"),
+        _number("hour", "0..23", "of the day", default=math.nan, default_text="all", minimum=0, maximum=23),
+        _name("member", "who receives", required=False),
+        _name("producer", "who gives", required=False, default_text="all"),
+        _number(
+            "share", "-", "of the generation", default=math.nan, default_text="none", minimum=0, maximum=1
+        ),
+        _number("level", "", "lowest first", default=math.nan, default_text="none"),
+    ),
+}
+"""Columns of what meters counted, and of shares of it, by table; further columns of `consumption` and of
+`generation` are members, in kWh."""
+
+COLUMNS = SCHEMA | METERS
 OPTIONAL_TABLES = frozenset({"trades", "ev_sessions"})
 EMPTY_TABLES = frozenset({"lines", "ev_sessions"})
-OPEN_TABLES = frozenset({"profiles"})
-TIME_TABLES = frozenset({"profiles", "prices"})  # a row per slot
+OPEN_TABLES = frozenset({"profiles", "consumption", "generation"})
+# a row per slot; of meters one for every member
+TIME_TABLES = frozenset({"profiles", "prices", "consumption", "generation", "meters"})
 KEYS = {"prosumers": "prosumer_id", "buses": "bus_id", "lines": "line_id"}
-LABELS = KEYS | {"ev_sessions": "vehicle_id"}
+LABELS = KEYS | {"ev_sessions": "vehicle_id", "meters": "member", "shares": "member"}
 """The column that names a row in messages."""
 
 TIMES = {
@@ -456,6 +485,12 @@ PURPOSE = {
     "ev_sessions": "optional: electric vehicles, a row for every time that one is plugged in at home. Stays "
     "may begin before the data and end after them; one without a whole slot is left out. What is said of a "
     "vehicle must be the same in all of its rows; times as in `profiles`",
+    "meters": "meter data for `jaxp2p share`: a row per interval and member. A member without any number in "
+    "one of the two columns does not draw, or does not feed in; with one it needs a number in every interval",
+    "consumption": "instead of `meters`: what members draw, a column of kWh for each",
+    "generation": "the other half of `consumption`: what members feed in, a column of kWh for each",
+    "shares": "for `jaxp2p share --shares`: shares, which sum to 1, in all, in every hour or in every "
+    "interval; levels; or percentages of producers, 1 at most for each",
 }
 
 
@@ -466,15 +501,15 @@ def _default_text(column: Column) -> str:
 
 
 def describe_columns(table: str | None = None, *, width: int = 110) -> str:
-    """Documentation of the columns of one table (or of all), with unit, range and default.
+    """Documentation of the columns of one table (or of all, meter data too), with unit, range and default.
 
     Raises:
         KeyError: no such table.
     """
     lines = []
-    for name in [table] if table else SCHEMA:
+    for name in [table] if table else COLUMNS:
         lines += textwrap.wrap(f"{name}: {PURPOSE[name]}", width=width, subsequent_indent="    ")
-        for column in SCHEMA[name]:
+        for column in COLUMNS[name]:
             facts = [part for part in (column.unit, column.range_text, _default_text(column)) if part]
             text = f"{column.meaning} ({'; '.join(facts)})"
             indent = " " * 32

@@ -118,7 +118,7 @@ def read_tables(
         if not files and (name in OPTIONAL_TABLES or name in _absent(folder)):
             continue
         try:
-            raw[name], places = _read_one(name, files)
+            raw[name], places = read_one(name, files)
             if places is not None:
                 lines[name] = places
         except FileFault as fault:
@@ -132,7 +132,7 @@ def read_tables(
     accept = check_accept((*meta.get("accept", ()), *accept))
     zone = time_zone or meta.get("time_zone")
     frames, more, remarks = complete_and_validate(raw, unread=frozenset(unread), accept=accept, zone=zone)
-    more, remarks = ([_in_file(fault, lines) for fault in found] for found in (more, remarks))
+    more, remarks = ([in_file(fault, lines) for fault in found] for found in (more, remarks))
     if faults or more:
         raise InputError(faults + more, source=str(folder))
     meta = {"name": _readable(folder.resolve().name), **meta}
@@ -151,7 +151,7 @@ def _absent(folder: Path) -> set[str]:
     return {"lines"} if there == {"buses"} else {"buses", "lines"} if not there else set()
 
 
-def _in_file(fault: Fault, lines: dict[str, np.ndarray]) -> Fault:
+def in_file(fault: Fault, lines: dict[str, np.ndarray]) -> Fault:
     """The fault with the line of the file that its row stands in."""
     if fault.row is None or fault.table not in lines:
         return fault
@@ -163,7 +163,7 @@ def _readable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _read_one(name: str, files: list[Path]) -> tuple[pd.DataFrame, np.ndarray | None]:
+def read_one(name: str, files: list[Path]) -> tuple[pd.DataFrame, np.ndarray | None]:
     """The cells of a table, and the lines of its rows where it is a CSV file."""
     if not files:
         raise FileFault(f"the file {name}.csv (or {name}.parquet) is missing")

@@ -99,6 +99,9 @@ def settle(data: HorizonData, found: HorizonSolution, rows: NetworkRows) -> Sett
         "iterations": slots.astype(np.int32),
         "prim_res": slots,
         "dual_res": slots,
+        "fee": data.slot_hours * data.fee / 2 * np.abs(done.trade),
+        "trades": done.trade[:, None, :],
+        "trade_price": np.broadcast_to(found.price[:, None, None], (len(slots), 1, done.trade.shape[1])),
     }
     if data.vehicles is not None:
         for name in ("charge", "discharge", "energy"):

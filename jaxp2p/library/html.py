@@ -1,67 +1,24 @@
 """Runs and studies as one HTML file: `html_report`."""
 
 import os
-from collections import Counter
 from pathlib import Path
 
-import pandas as pd
-
+from jaxp2p.library.run import Result
 from jaxp2p.report.html import LIMIT_MB
-from jaxp2p.report.html.page import Part, html_page
-from jaxp2p.report.html.studies import StudyPart
-from jaxp2p.report.results import SUMMARY_FILE, Results, load_results, whole_file
-from jaxp2p.studies.folder import STUDY_FILE, read_study
-from jaxp2p.studies.part import study_part
+from jaxp2p.report.results import Results
+from jaxp2p.studies.page import write_page
 
-Source = str | os.PathLike[str] | Results
+Source = Result | Results | str | os.PathLike[str]
 
 
 def html_report(file: str | os.PathLike[str], *sources: Source, limit_mb: float = LIMIT_MB) -> Path:
     """Write runs and studies into one HTML file that opens without a network; gives back its path.
 
-    sources: folders of `jaxp2p run` and `jaxp2p study`, or results in memory (`Result.results`). limit_mb in
-    10^6 bytes: series of members, buses and branches are means (voltages and loadings: those nearest to a
-    limit) of as many slots as it takes to stay below, and left out where that does not do; the page says so.
-    Raises FileNotFoundError and ValueError for a folder that holds neither a run nor a study, StudyError for
-    a study without finished scenarios.
+    sources: folders of `jaxp2p run` and `jaxp2p study`, or runs in memory. limit_mb in 10^6 bytes: series of
+    members, buses and branches are means (voltages and loadings: those nearest to a limit) of as many slots
+    as it takes to stay below, and left out where that does not do; the page says so. Raises
+    FileNotFoundError and ValueError for a folder that holds neither a run nor a study, StudyError for a study
+    without finished scenarios.
     """
-    contents = [source if isinstance(source, Results) else _read(Path(source)) for source in sources]
-    names = [
-        Path(os.path.abspath(source)).name
-        if len(sources) > 1 and not isinstance(source, Results)
-        else title(made)
-        for source, made in zip(sources, contents, strict=True)
-    ]
-    twice = Counter(names)
-    seen: Counter[str] = Counter()
-    parts = []
-    for name, content in zip(names, contents, strict=True):
-        seen[name] += 1
-        parts.append(Part(name=name if twice[name] == 1 else f"{name} ({seen[name]})", content=content))
-    page = html_page(parts, limit_mb=limit_mb)
-    with whole_file(file) as opened:
-        opened.write(page)
-    return Path(file)
-
-
-def title(content: Results | StudyPart) -> str:
-    """Case, days and market."""
-    if isinstance(content, StudyPart):
-        return content.data.title
-    summary = content.summary
-    days = summary["slots"] * summary["slot_minutes"] / 1440
-    span = "1 day" if days == 1 else f"{days:g} days"
-    day = f"{pd.Timestamp(summary['start']):%Y-%m-%d}"
-    return f"{summary['case']}, {span} from {day}, {summary['market']} market"
-
-
-def _read(folder: Path) -> Results | StudyPart:
-    if (folder / STUDY_FILE).is_file():
-        return study_part(read_study(folder))
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    if not (folder / SUMMARY_FILE).is_file():
-        raise FileNotFoundError(
-            f"{folder} holds neither a run nor a study: there is no {SUMMARY_FILE} and no {STUDY_FILE}"
-        )
-    return load_results(folder)
+    found = [source.results() if isinstance(source, Result) else source for source in sources]
+    return write_page(file, found, limit_mb=limit_mb)

@@ -8,6 +8,8 @@ from jax import Array
 
 from jaxp2p.model.devices import Battery, Plugs, gained
 
+MOST_TRADES = 20_000  # of one slot that are kept one by one
+
 
 class Trajectory(NamedTuple):
     """Executed dispatch of T slots; powers in kW, energies in kWh, money in EUR, prices in EUR/kWh."""
@@ -41,6 +43,11 @@ class Trajectory(NamedTuple):
         None  # (T, N) of losses that an injection makes, part of nu_i; None: not priced
     )
     row_price: Array | None = None  # (T, R) EUR/kWh of the network's rows, > 0 at an upper limit
+    fee: Array | None = None  # (T, N) EUR of what is traded, part of f_i; None: a trajectory made by hand
+    trades: Array | None = None  # (T, K, N) with every partner, sold > 0; None: more than MOST_TRADES
+    trade_price: Array | None = None  # (T, K, N)
+    charge_below: Array | None = None  # (T, N) EUR/kWh, nodal price below which the battery was to charge
+    discharge_above: Array | None = None  # (T, N) EUR/kWh, the price above which it was to discharge
     vehicle_energy: Array | None = None  # (T, K, N) at the end of the slot, 0 where nothing is plugged in
 
 

@@ -16,7 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from jaxp2p.control.catalogue import COLOURS, ENTRIES, OPTIMUM, favourite
+from jaxp2p.control.catalogue import COLOURS, ENTRIES, OPTIMUM
+from jaxp2p.control.catalogue import favourite as favourite
 from jaxp2p.control.catalogue import label as label
 from jaxp2p.data.tables import Tables
 from jaxp2p.model.trajectory import Trajectory

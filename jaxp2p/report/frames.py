@@ -13,9 +13,13 @@ from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import Evaluation
 from jaxp2p.report.stays import Stays
 from jaxp2p.simulation import row_prices
-from jaxp2p.simulation.accounting import unserved_power
+from jaxp2p.simulation.accounting import losses_by_member, paid_to_peers, unserved_power
 from jaxp2p.simulation.grid import GridState
 from jaxp2p.slot.status import Status
+
+LEAST_PRICE = 1e-6  # EUR/kWh, of a limit in use
+RELIEF_PU = 0.01  # p.u.
+LEAST_KW = 1e-6  # of a trade
 
 
 def kpi_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
@@ -137,7 +141,6 @@ def home_table(
     Where the market has a network: what its rows take off the market price, of which with `loss_price` the
     nodal price is left, and what a kvar is worth (`simulation.row_prices`).
     """
-    slots, size = np.asarray(trajectory.injection).shape
     units = {
         "load": "kw",
         "pv_used": "kw",
@@ -145,6 +148,7 @@ def home_table(
         "discharge": "kw",
         "energy": "kwh",
         "trade": "kw",
+        "trade_volume": "kw",
         "buy": "kw",
         "sell": "kw",
         "cost": "eur",
@@ -153,11 +157,15 @@ def home_table(
         "nodal_price": "eur_per_kwh",
     }
     columns: dict[str, Any] = {
-        "time": np.repeat(time.to_numpy(), size),
-        "member": np.tile(np.array(community.prosumers.ids, dtype=object), slots),
+        **_slots_and_members(community, time),
     }
     for name, unit in units.items():
         columns[f"{name}_{unit}"] = np.asarray(getattr(trajectory, name)).ravel()
+    columns |= {name: values.ravel() for name, values in _accounts(horizon, trajectory, grid).items()}
+    columns["pv_available_kw"] = np.asarray(horizon.pv).ravel()
+    for name in ("charge_below", "discharge_above"):
+        if (price := getattr(trajectory, name)) is not None:
+            columns[f"{name}_eur_per_kwh"] = np.asarray(price).ravel()
     if trajectory.loss_price is not None:
         columns["loss_price_eur_per_kwh"] = np.asarray(trajectory.loss_price).ravel()
     of_rows = row_prices.columns(community, horizon.grid_base, trajectory.row_price, grid.support)
@@ -166,6 +174,109 @@ def home_table(
         columns[name] = power.ravel()
     columns |= _vehicle_columns(trajectory, lambda x: np.asarray(x).sum(1).ravel())
     return pd.DataFrame(columns)
+
+
+def _slots_and_members(community: Community, time: pd.Series) -> dict[str, np.ndarray]:
+    """The keys of a table with a row per slot and member, in this order."""
+    names, slots = np.array(community.prosumers.ids, dtype=object), len(time)
+    return {"time": np.repeat(time.to_numpy(), len(names)), "member": np.tile(names, slots)}
+
+
+def limit_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
+    """A row per slot and limit of the grid that had a price: what easing it would have saved.
+
+    relief_eur_per_h: of 1 kW of a branch's rating, or of 0.01 p.u. of a voltage limit, while it binds.
+    """
+    feeder, network = community.feeder, community.network
+    columns = ("time", "limit", "side", "price_eur_per_kwh", "relief", "relief_eur_per_h")
+    price = np.asarray(present(trajectory.row_price), float)
+    volts, scale = len(np.asarray(feeder.voltage_bus)), np.asarray(feeder.scale, float)
+    slot, row = np.nonzero(np.abs(price) > LEAST_PRICE)
+    found, names = price[slot, row], np.array(feeder.names(network), object)
+    of_voltage = row < volts
+    # squared voltages near 1 p.u. move by twice as much as voltages
+    amount = np.where(of_voltage, 2 * RELIEF_PU, 1.0) / scale[row]
+    values = (
+        time.to_numpy()[slot],
+        names[row],
+        np.where(found > 0, "upper", "lower"),
+        np.abs(found),
+        np.where(of_voltage, f"{RELIEF_PU} p.u.", "1 kW"),
+        np.abs(found) * amount,
+    )
+    return pd.DataFrame(dict(zip(columns, values, strict=True)))
+
+
+def trade_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
+    """A row per slot and trade: who sold how many kW to whom, at which price. Of single trades only.
+
+    In the pool a seller's partner is the pool, and so is a buyer's.
+    """
+    trades, price = (np.asarray(present(x), float) for x in (trajectory.trades, trajectory.trade_price))
+    names, pooled = np.array(community.prosumers.ids, object), community.market.pooled
+    # every bilateral trade stands twice, seen from both sides
+    slot, place, home = np.nonzero(np.abs(trades) > LEAST_KW if pooled else trades > LEAST_KW)
+    sold = trades[slot, place, home]
+    partner = np.full(len(home), "pool", object)
+    if not pooled:
+        partner = names[np.asarray(community.market.partner)[place, home]]
+    order = np.lexsort((place, home, slot))
+    columns = {
+        "time": time.to_numpy()[slot],
+        "seller": np.where(sold > 0, names[home], partner),
+        "buyer": np.where(sold > 0, partner, names[home]),
+        "kw": np.abs(sold),
+        "price_eur_per_kwh": price[slot, place, home],
+    }
+    return pd.DataFrame({name: values[order] for name, values in columns.items()})
+
+
+def price_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
+    """A row per slot and member: of what its local price is made, in EUR/kWh.
+
+        nodal = energy + fee - losses - voltage - branch + rest
+
+    energy is the mean price of the slot's trades, the same for all; fee what a member's market price is away
+    from it, by which side it trades on and along which edges; losses, voltage and branch what prices of
+    losses and limits take off (`simulation.row_prices`); rest what a device that rests on a jump, or is kept
+    from jumping, is away from them.
+    """
+    market, nodal = np.asarray(trajectory.market_price, float), np.asarray(trajectory.nodal_price, float)
+    volume = np.abs(np.asarray(present(trajectory.trades), float))
+    worth = (volume * np.asarray(present(trajectory.trade_price), float)).sum((1, 2))
+    traded = volume.sum((1, 2))
+    some = traded > LEAST_KW
+    energy = np.where(some, worth / np.where(some, traded, 1), market.mean(1))[:, None]
+    parts = dict.fromkeys(("losses", "voltage", "branch"), np.zeros_like(market))
+    if trajectory.loss_price is not None:
+        parts["losses"] = np.asarray(trajectory.loss_price, float)
+    if trajectory.row_price is not None:
+        parts |= row_prices.parts_of_slots(community, trajectory.row_price)
+    off = sum(parts.values(), np.zeros_like(market))
+    columns = {
+        "nodal": nodal,
+        "energy": energy + 0 * market,
+        "fee": market - energy,
+        **parts,
+        "rest": nodal - (market - off),
+    }
+    return pd.DataFrame(
+        {
+            **_slots_and_members(community, time),
+            **{f"{name}_eur_per_kwh": values.ravel() for name, values in columns.items()},
+        }
+    )
+
+
+def _accounts(horizon: Horizon, trajectory: Trajectory, grid: GridState) -> dict[str, np.ndarray]:
+    """What bills are made of beside cost and payment, (T, N) each; nothing of a trajectory made by hand."""
+    if trajectory.fee is None:
+        return {}
+    return {
+        "trade_paid_eur": paid_to_peers(horizon, trajectory),
+        "fee_eur": np.asarray(trajectory.fee),
+        "losses_eur": losses_by_member(horizon, trajectory, grid.ac_losses),
+    }
 
 
 def _vehicle_columns(trajectory: Trajectory, total: Callable[[Any], Any]) -> dict[str, Any]:

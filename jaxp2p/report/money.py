@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from jaxp2p._pytree import present
 from jaxp2p.control.catalogue import COLOURS, OPTIMUM, REFERENCE, TRADE_ONLY
+from jaxp2p.fairness.measures import lorenz
 from jaxp2p.report.canvas import LIMIT, PictureData, canvas, label, line_style, outside_legend, time_axis
 from jaxp2p.report.stays import energy_gained
 
@@ -119,10 +120,8 @@ def member_bills(data: PictureData) -> Figure | None:
     right.set_title("Lorenz curve of the benefit" if against is not None else "Lorenz curve", fontsize=11)
     share = np.concatenate([[0], place]) / len(order) * 100
     for name in names:
-        ordered = np.sort(values[name])
-        if ordered.sum() > 0:
-            curve = np.concatenate([[0], np.cumsum(ordered)]) / ordered.sum() * 100
-            right.plot(share, curve, label=label(name), **line_style(name))
+        if (curve := lorenz(values[name])) is not None:
+            right.plot(share, 100 * curve, label=label(name), **line_style(name))
     right.plot([0, 100], [0, 100], color="#888888", linewidth=0.8)
     right.set_xlabel("share of the members in %")
     right.set_ylabel("share of the benefit in %")

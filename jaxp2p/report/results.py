@@ -34,7 +34,15 @@ from jaxp2p import __version__
 from jaxp2p.data.csv_files import EXACT
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.feeder_tables import feeder_tables
-from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table, stay_table
+from jaxp2p.report.frames import (
+    home_table,
+    kpi_table,
+    limit_table,
+    member_table,
+    slot_table,
+    stay_table,
+    trade_table,
+)
 from jaxp2p.report.kpis import Evaluation
 
 SUMMARY_FILE = "summary.json"
@@ -245,7 +253,8 @@ def _digest(*trees: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def results_of(
+def write_results(
+    folder: Path,
     community: Community,
     horizon: Horizon,
     run: Any,
@@ -256,14 +265,47 @@ def results_of(
     settings: Mapping[str, Any] | None = None,
     made_from: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    format: Literal["parquet", "csv"] = "parquet",
     homes: bool = False,
+    time_zone: str | None = None,
+    coordinates: np.ndarray | None = None,
+) -> list[Path]:
+    """Write `gathered`, with its arguments, into an existing folder; returns the files.
+
+    made_from: the input and the settings that decide the numbers (only results with the same take this
+    folder's place). Raises ValueError for an unknown format.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
+    where = {"time": time, "time_zone": time_zone, "coordinates": coordinates}
+    found = gathered(community, horizon, run, evaluations, case=case, homes=homes, **where)
+    files = [write_table(frame, folder / f"{name}.{format}") for name, frame in found.tables.items()]
+    summary = found.summary | {
+        "seed": seed,
+        "settings": dict(settings or {}),
+        "made_from": None if made_from is None else dict(made_from),
+        "format": format,
+    }
+    return [*files, write_json(folder / SUMMARY_FILE, summary)]
+
+
+def gathered(
+    community: Community,
+    horizon: Horizon,
+    run: Any,
+    evaluations: Mapping[str, Evaluation],
+    *,
+    time: pd.Series,
+    case: str,
+    homes: bool = False,
+    time_zone: str | None = None,
     coordinates: np.ndarray | None = None,
 ) -> Results:
-    """All tables and the summary, but for the format of the files.
+    """All tables and the summary of a run.
 
-    run is a `jaxp2p.runs.runner.Run`, time (T,) the starts of the slots, made_from the input and the settings
-    that decide the numbers (only results with the same take a folder's place), homes True adds one row per
-    slot and member, bus and branch (large), coordinates (B, 2) say where the buses are.
+    run is a `jaxp2p.runs.runner.Run`, time (T,) the starts of the slots, homes True adds one row per slot and
+    member, bus and branch (large), time_zone is that of the tables, whose times are then in UTC, coordinates
+    (B, 2) say where the buses are.
     """
     tables = {"kpis": kpi_table(evaluations), "members": member_table(community, evaluations)}
     for name, trajectory in run.trajectories.items():
@@ -273,18 +315,24 @@ def results_of(
         if (stays := evaluations[name].stays) is not None:
             tables[f"stays_{name}"] = stay_table(community, stays, time)
         if homes:
+            if trajectory.row_price is not None:
+                tables[f"limits_{name}"] = limit_table(community, trajectory, time)
+            if trajectory.trades is not None:
+                tables[f"trades_{name}"] = trade_table(community, trajectory, time)
             tables[f"homes_{name}"] = home_table(community, horizon, trajectory, evaluations[name].grid, time)
     if homes:
         tables |= feeder_tables(community, evaluations, time, coordinates)
+    market = community.market
+    fees = np.unique(np.asarray(market.fee, float)[np.asarray(market.limit) > 0])
     summary = {
         "kind": MARK,
         **json_report(community, horizon, run, evaluations, case=case),
         "start": str(time.iloc[0]),
+        "time_zone": time_zone,
         "slot_minutes": 60 * float(horizon.slot_hours),
-        "seed": seed,
-        "market": community.market.kind,
-        "settings": dict(settings or {}),
-        "made_from": None if made_from is None else dict(made_from),
+        "market": market.kind,
+        # None: trades have fees of their own
+        "trade_fee_eur_per_kwh": None if len(fees) > 1 else float(fees.sum()),
         "perfect_foresight_is_bound": run.perfect_foresight_is_bound,
         "foresight_left_out": getattr(run, "left_out", ""),
         "limits_in_market": len(run.row_names),
@@ -295,27 +343,6 @@ def results_of(
         "tables": sorted(tables),
     }
     return Results(summary=summary, tables=tables)
-
-
-def write_results(
-    folder: Path,
-    community: Community,
-    horizon: Horizon,
-    run: Any,
-    evaluations: Mapping[str, Evaluation],
-    *,
-    format: Literal["parquet", "csv"] = "parquet",
-    **options: Any,
-) -> list[Path]:
-    """Write all tables and the summary into an existing folder; returns the files.
-
-    options are those of `results_of`. Raises ValueError for an unknown format.
-    """
-    if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
-    made = results_of(community, horizon, run, evaluations, **options)
-    files = [write_table(frame, folder / f"{name}.{format}") for name, frame in made.tables.items()]
-    return [*files, write_json(folder / SUMMARY_FILE, made.summary | {"format": format})]
 
 
 def load_results(path: str | os.PathLike[str]) -> Results:
@@ -378,7 +405,7 @@ def write_table(frame: pd.DataFrame, file: Path) -> Path:
 
 # never numbers: 0012 and 12 are two members
 TEXT = (
-    *("policy", "member", "bus", "branch", "kind", "from_bus", "to_bus"),
+    *("policy", "member", "seller", "buyer", "bus", "branch", "kind", "from_bus", "to_bus"),
     *("status", "binding_row", "vehicle_id", "prosumer_id"),
 )
 TIMES = ("time", "arrival", "departure")
@@ -419,7 +446,8 @@ def _foreign(folder: Path) -> list[str]:
     if summary is None:
         return present
     own = {f"{name}.{summary['format']}" for name in summary["tables"]}
-    return [name for name in present if name not in own | {SUMMARY_FILE, PICTURES, PAGE}]
+    own |= {SUMMARY_FILE, PICTURES, PAGE, *summary.get("files", ())}
+    return [name for name in present if name not in own]
 
 
 def _plain(value: Any) -> Any:

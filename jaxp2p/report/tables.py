@@ -20,7 +20,7 @@ class ReportColumn:
 
 
 def number(name: str, digits: int, *, factor: float = 1.0) -> Callable[[Figures], str]:
-    """A figure times a factor, with so many digits behind the point; MISSING where there is none."""
+    """A figure times a factor, with so many digits and no sign of a zero; MISSING where there is none."""
 
     def text(figures: Figures) -> str:
         value = figures.get(name)

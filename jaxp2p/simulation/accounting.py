@@ -79,7 +79,7 @@ def costs(
         unserved_slots=undone.sum(1),
         violation_slots=hours * row_price * grid.violated,
         losses_slots=losses_cost(horizon, trajectory, grid.ac_losses),
-        losses=losses_by_member(horizon, trajectory, grid.ac_losses),
+        losses=losses_by_member(horizon, trajectory, grid.ac_losses).sum(0),
     )
 
 
@@ -96,7 +96,7 @@ def losses_cost(horizon: Horizon, trajectory: Trajectory, losses: np.ndarray) ->
 
 
 def losses_by_member(horizon: Horizon, trajectory: Trajectory, losses: np.ndarray) -> np.ndarray:
-    """(N,) EUR: every slot's cost of losses shared pro rata to what each exchanges with the network, |p|.
+    """(T, N) EUR: every slot's cost of losses shared pro rata to what each exchanges with the network, |p|.
 
     Where injections have a price w of the losses that they make, every member pays w p first, and what that
     leaves over, or is short of, is shared: about half of it comes back, as losses grow with the square of
@@ -108,9 +108,20 @@ def losses_by_member(horizon: Horizon, trajectory: Trajectory, losses: np.ndarra
     share = np.where(whole > 0, size / np.where(whole > 0, whole, 1), even)
     bought = losses_cost(horizon, trajectory, losses)
     if trajectory.loss_price is None:
-        return bought @ share
+        return bought[:, None] * share
     own = float(horizon.slot_hours) * _f64(trajectory.loss_price) * _f64(trajectory.injection)
-    return own.sum(0) + (bought - own.sum(1)) @ share
+    return own + (bought - own.sum(1))[:, None] * share
+
+
+def paid_to_peers(horizon: Horizon, trajectory: Trajectory) -> np.ndarray:
+    """(T, N) EUR for what was bought of peers; with it, `payment` is what was received for what was sold.
+
+    Where single trades are not kept, who bought in all has bought only.
+    """
+    if trajectory.trades is None:
+        return np.where(_f64(trajectory.trade) < 0, -_f64(trajectory.payment), 0.0)
+    bought = np.maximum(-_f64(trajectory.trades), 0)
+    return float(horizon.slot_hours) * (_f64(trajectory.trade_price) * bought).sum(1)
 
 
 def member_bills(

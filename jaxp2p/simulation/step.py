@@ -13,8 +13,9 @@ from jax import Array
 from jaxp2p._pytree import present
 from jaxp2p.control.policy import AnyPolicy, Penalties, Slot, plugged_in, slot_problem
 from jaxp2p.model.devices import Plugged
+from jaxp2p.model.devices.battery import charge_price, sell_stored_price
 from jaxp2p.model.network import Base
-from jaxp2p.model.trajectory import Trajectory
+from jaxp2p.model.trajectory import MOST_TRADES, Trajectory
 from jaxp2p.model.types import Community
 from jaxp2p.simulation import secure
 from jaxp2p.simulation.secure import Secured
@@ -96,6 +97,7 @@ def record(
 ) -> Trajectory:
     """What is written down of a slot; the Trajectory has no time axis here."""
     d, lost = result.dispatch, problem.loss_price
+    single = d.trades.size <= MOST_TRADES
     return Trajectory(
         injection=d.injection,
         load=d.load,
@@ -125,4 +127,9 @@ def record(
         rounds=rounds,
         loss_price=lost,
         row_price=d.row_price if d.row_price.shape[-1] else None,
+        fee=slot_execution.fees(problem, d),
+        trades=d.trades if single else None,
+        charge_below=charge_price(problem, problem.value),
+        discharge_above=sell_stored_price(problem, problem.value),
+        trade_price=jnp.broadcast_to(d.trade_price, d.trades.shape) if single else None,
     )

@@ -117,10 +117,19 @@ def settle(problem: SlotProblem, answer: Answer, devices: Devices) -> Dispatch:
 def slot_cost(problem: SlotProblem, d: Dispatch) -> Array:
     """f_i (N,) in EUR: utility, fees, wear, curtailment, discomfort; no payments, no storage value."""
     rate = exchange_cost(problem.price_buy, problem.price_sell, d.buy, d.sell)
-    rate = rate + jnp.sum(problem.market.fee * jnp.abs(d.trades), axis=0) / 2
+    rate = rate + _fee_rate(problem, d)
     for cost in problem.devices.cost(d):
         rate = rate + cost
     return problem.slot_hours * rate
+
+
+def fees(problem: SlotProblem, d: Dispatch) -> Array:
+    """EUR (N,) of what is traded, half of every fee for each side; part of f_i."""
+    return problem.slot_hours * _fee_rate(problem, d)
+
+
+def _fee_rate(problem: SlotProblem, d: Dispatch) -> Array:
+    return jnp.sum(problem.market.fee * jnp.abs(d.trades), axis=0) / 2
 
 
 def storage_drift(problem: SlotProblem, d: Dispatch) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.control.catalogue import REFERENCE
+from jaxp2p.fairness.measures import lorenz
 from jaxp2p.report.tables import ReportColumn, number
 
 POINTS = 101  # of a Lorenz curve
@@ -29,14 +30,9 @@ def benefits(members: pd.DataFrame, policies: Sequence[str]) -> dict[str, np.nda
     return {policy: bill(REFERENCE) - bill(policy) for policy in policies if policy != REFERENCE}
 
 
-def lorenz(values: np.ndarray) -> list[float] | None:
-    """Share of the sum that the poorest 0, 1, ..., 100 % of the members have; None where there is no gain.
-
-    Between members the curve is straight. It dips below 0 where some lose.
-    """
-    ordered = np.sort(values)
-    if ordered.sum() <= 1e-6 * max(1.0, float(np.abs(ordered).sum())):
+def curve(values: np.ndarray) -> list[float] | None:
+    """Share of the sum that the poorest 0, 1, ..., 100 % of the members have, straight between members."""
+    known = lorenz(values)
+    if known is None:
         return None
-    curve = np.concatenate([[0], np.cumsum(ordered)]) / ordered.sum()
-    share = np.linspace(0, 1, POINTS)
-    return np.interp(share, np.linspace(0, 1, len(curve)), curve).round(5).tolist()
+    return np.interp(np.linspace(0, 1, POINTS), np.linspace(0, 1, len(known)), known).round(5).tolist()

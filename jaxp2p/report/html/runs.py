@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.control.catalogue import REFERENCE, favourite
-from jaxp2p.report.html.fairness import benefits, lorenz
+from jaxp2p.report.html.fairness import benefits, curve
 from jaxp2p.report.html.packing import Store
 from jaxp2p.report.html.quantities import COMMUNITY, LOADING, MEMBER, VOLTAGE, Quantity, nearest_to_a_limit
 from jaxp2p.report.layout import bus_places
@@ -90,7 +90,7 @@ def _members(results: Results, policies: list[str], store: Store, count: int | N
         "vehicle": store.add(frame["ev_kwh"].to_numpy(float), 100) if "ev_kwh" in frame else None,
         "bills": money("bill"),
         "losses": money("losses"),
-        "lorenz": {policy: curve for policy, gain in gains.items() if (curve := lorenz(gain)) is not None},
+        "lorenz": {policy: shares for policy, gain in gains.items() if (shares := curve(gain)) is not None},
         "series": None
         if count is None or f"homes_{policies[0]}" not in results.tables
         else {policy: _homes(results, policy, store, count) for policy in policies},

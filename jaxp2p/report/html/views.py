@@ -165,7 +165,7 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     first = next(iter(summary["kpis"].values()))
     start, minutes = pd.Timestamp(summary["start"]), summary["slot_minutes"]
     days = summary["slots"] * minutes / 1440
-    zone = " UTC" if (summary.get("settings") or {}).get("time_zone") else ""
+    zone = " UTC" if summary.get("time_zone") else ""
     end = start + pd.Timedelta(minutes=minutes * summary["slots"])
     pv, storage = members["pv_kw"] > 0, members["battery_kwh"] > 0
     facts = [
@@ -189,7 +189,7 @@ def run_settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The input and every setting that decides the numbers, by name; those that nobody gave say so."""
     settings = summary.get("made_from") or summary.get("settings") or {}
     made_up = (summary.get("settings") or {}).get("synthetic")
-    rows = dict(settings) | {"seed": summary["seed"]} | ({"synthetic": made_up} if made_up else {})
+    rows = dict(settings) | {"seed": summary.get("seed")} | ({"synthetic": made_up} if made_up else {})
     return [(str(name).replace("_", " "), _shown(value)) for name, value in rows.items()]
 
 
