@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fake_study
 import numpy as np
+import pandas as pd
 import pytest
 from html_pages import NASTY, content, results, rows
 from typer.testing import CliRunner
@@ -21,6 +22,7 @@ from jaxp2p.report.html import LIMIT_MB, packing
 from jaxp2p.report.html.fairness import curve
 from jaxp2p.report.html.page import Part, html_page
 from jaxp2p.report.html.quantities import COMMUNITY, MEMBER, highest, last, lowest, mean, nearest_to_a_limit
+from jaxp2p.report.html.views import limits_in_use
 from jaxp2p.report.results import write_json, write_table
 from jaxp2p.studies.folder import open_study
 from jaxp2p.studies.schedule import run_chunks
@@ -133,7 +135,7 @@ def test_bills_are_there_to_the_cent_and_homes_balance(village):
             "stored": wide("energy_kwh"),
             "price": wide("market_price_eur_per_kwh"),
         }
-        assert series.keys() == expected.keys() == {q.name for q in MEMBER} - {"vehicle"}
+        assert series.keys() == expected.keys() <= {quantity.name for quantity in MEMBER}
         for name, values in expected.items():
             scale = members["series"][policy][name]["scale"]
             np.testing.assert_allclose(series[name], values, rtol=0, atol=0.5 / scale + 1e-9, err_msg=name)
@@ -160,6 +162,32 @@ def test_the_feeder_is_that_of_the_tables(village):
         loads = tables[f"branches_{policy}"].pivot(index="branch", columns="time", values="ac_loading")
         shown = rows(page, feeder["loading"][policy])
         np.testing.assert_allclose(shown, loads.loc[feeder["branches"]], rtol=0, atol=0.0025 + 1e-7)
+
+
+def test_limits_in_use_are_added_up(village):
+    made, _ = village
+    limits = pd.DataFrame(
+        {
+            "limit": ["line 1", "line 1", "bus <2>", "line 1"],
+            "side": ["upper", "upper", "upper", "lower"],
+            "price_eur_per_kwh": [0.1, 0.3, 2.0, 0.1],
+            "relief": ["1 kW", "1 kW", "0.01 p.u.", "1 kW"],
+            "relief_eur_per_h": [0.1, 0.3, 20.0, 0.2],
+        }
+    )
+    tables = made.tables | {"limits_lyapunov": limits, "limits_greedy": limits[:0]}
+    made = replace(made, tables=tables)
+    view = limits_in_use(made, "lyapunov")
+    assert [(name, cells) for _, name, cells in view.rows] == [
+        ("bus <2>", ["upper", "0.25", "0.01 p.u.", "5.00"]),  # quarter hours
+        ("line 1", ["upper", "0.50", "1 kW", "0.10"]),
+        ("line 1", ["lower", "0.25", "1 kW", "0.05"]),
+    ]
+    assert limits_in_use(made, "greedy") is None
+    assert limits_in_use(made, "no_trade") is None
+    page = page_of(made)
+    assert page.count("<caption>Limits of the grid in use") == 1
+    assert "bus &lt;2&gt;" in page
 
 
 def test_curves_of_lorenz_by_hand():

@@ -98,6 +98,9 @@ MEMBER = tuple(
         ("undone", "undone_kw", "not served, less spilled", "kW", 100, mean),
         ("stored", "energy_kwh", "energy in the battery", "kWh", 100, last),
         ("price", "market_price_eur_per_kwh", "local price", "EUR/kWh", 1000, mean),
+        ("of_losses", "loss_price_eur_per_kwh", "taken off for losses", "EUR/kWh", 1000, mean),
+        ("of_voltage", "voltage_price_eur_per_kwh", "taken off by voltage limits", "EUR/kWh", 1000, mean),
+        ("of_branches", "branch_price_eur_per_kwh", "taken off by full branches", "EUR/kWh", 1000, mean),
     )
 )
 

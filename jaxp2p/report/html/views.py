@@ -130,6 +130,7 @@ def run_view(name: str, results: Results) -> dict[str, Any]:
         "storage": table("Batteries by policy", kpis, (*STORAGE, *vehicles)),
         "prices": table("Local prices by policy", kpis, PRICES),
         "grid": table("The grid by policy, in the AC power flow", kpis, GRID),
+        "limits": {policy: limits_in_use(results, policy) for policy in policies},
         "fairness": table("Benefit of the members by policy", kpis, fairness.COLUMNS),
         "solver": table("How the slots were solved, by policy", kpis, SOLVER),
         "settings": run_settings(summary),
@@ -137,6 +138,33 @@ def run_view(name: str, results: Results) -> dict[str, Any]:
         "has_reference": bool(fairness.benefits(results.tables["members"], policies)),
         "has_vehicles": bool(vehicles),
     }
+
+
+LIMITS = 12  # rows of a table of limits in use
+
+
+def limits_in_use(results: Results, policy: str) -> View | None:
+    """Limits of the grid that had a price: for how long, and what easing each would have saved.
+
+    The saving is that of the last bit, times the amount: an estimate from above. None where nothing bound, or
+    the run was written without limits slot by slot.
+    """
+    frame = results.tables.get(f"limits_{policy}")
+    if frame is None or frame.empty:
+        return None
+    hours = results.summary["slot_minutes"] / 60
+    found = frame.groupby(["limit", "side", "relief"], sort=False)["relief_eur_per_h"].agg(["size", "sum"])
+    found = found.sort_values("sum", ascending=False)
+    more = f", the {LIMITS} that cost most of {len(found)}" if len(found) > LIMITS else ""
+    return View(
+        caption=f"Limits of the grid in use, {label(policy)}{more}",
+        first="limit",
+        titles=[("side", ""), ("in use", "h"), ("eased by", ""), ("would save", "EUR at most")],
+        rows=[
+            ("", str(limit), [side, f"{hours * row['size']:,.2f}", relief, f"{hours * row['sum']:,.2f}"])
+            for (limit, side, relief), row in found.head(LIMITS).iterrows()
+        ],
+    )
 
 
 def words_of(policy: str) -> str:

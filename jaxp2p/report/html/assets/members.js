@@ -105,7 +105,10 @@ class Members {
     drawChart(figure("member"), { ...time.steps, series: lines, unit: "kW" });
     const battery = this.battery[member] > 0;
     drawChart(figure("member-stored"), battery ? { ...time.ends, series: [lineOf(words.stored[0], found.stored, "#009E73")], unit: "kWh", daily: "last" } : null);
-    drawChart(figure("member-price"), { ...time.steps, series: [stepped(words.price[0], found.price, "#CC79A7")], unit: "EUR/kWh" });
+    // what limits of the grid do to the price at this member's bus, where they do
+    const parts = Object.entries({ of_losses: "#56B4E9", of_voltage: "#0072B2", of_branches: "#D55E00" }).filter(([name]) => found[name]?.some(Boolean));
+    const prices = [["price", "#CC79A7"], ...parts].map(([name, hex]) => stepped(words[name][0], found[name], hex));
+    drawChart(figure("member-price"), { ...time.steps, series: prices, unit: "EUR/kWh" });
     for (const name of ["member", "member-stored", "member-price"]) nameOf(figure(name), `${part.members.ids[member]}, ${page.policies[policy].label}${mergedText(part)}`);
   }
 
