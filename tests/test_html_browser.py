@@ -184,8 +184,24 @@ def test_policy_member_bus_and_branch_are_chosen_by_keyboard(show, made):
         "name => document.querySelector('[data-chart=member] .of').textContent.startsWith(name)",
         arg=member["member"],
     )
-    row = page.locator(".member-bills tr", has_text="perfect foresight").locator("td").first.inner_text()
-    assert row == f"{member['bill_perfect_foresight_eur']:z,.2f}"
+    cells = page.locator(".member-bills tr", has_text="perfect foresight").locator("td").all_inner_texts()
+    bill, alone = (member[f"bill_{policy}_eur"] for policy in ("perfect_foresight", "no_storage_no_trade"))
+    assert cells[0] == f"{bill:z,.2f}"
+    assert float(cells[1]) == pytest.approx(alone - bill, abs=0.0101)
+
+
+def test_the_utility_delivers_what_the_others_leave(show, made):
+    page = show("run")
+    lines = page.evaluate(
+        """Object.fromEntries(charts.get(document.querySelector('[data-chart=member]')).spec.series
+        .map((one) => [one.label, one.values]))"""
+    )
+    homes = made.tables["homes_lyapunov"]
+    homes = homes[homes["member"] == made.tables["members"]["member"].iloc[0]]
+    utility = lines["bought from the utility"]
+    assert utility[-2] == utility[-1]  # the last slot is drawn to its end
+    np.testing.assert_allclose(utility[:-1], homes["buy_kw"] - homes["sell_kw"], rtol=0, atol=0.026)
+    np.testing.assert_allclose(lines["load"][:-1], homes["load_kw"], rtol=0, atol=0.00501)
 
 
 def test_days_legends_and_numbers_by_keyboard(show):
@@ -259,6 +275,30 @@ def test_slots_without_a_power_flow_are_grey(browser, made, tmp_path):
         "[...new Set([...document.querySelectorAll('.bus-mark')].map((x) => x.getAttribute('fill')))]"
     )
     assert len(fills) == 1
+    page.close()
+
+
+def test_what_is_outside_its_limits_has_a_mark(browser, made, tmp_path):
+    volts, loads = (made.tables[name].copy() for name in ("buses_lyapunov", "branches_lyapunov"))
+    first = made.tables["slots_lyapunov"]["time"].iloc[0]
+    high, low = made.tables["buses"]["bus"].iloc[[3, 4]]
+    volts.loc[(volts["time"] == first) & (volts["bus"] == high), "ac_voltage_pu"] = 1.1002
+    volts.loc[(volts["time"] == first) & (volts["bus"] == low), "ac_voltage_pu"] = 0.8998
+    line = made.tables["branches"]["branch"].iloc[2]
+    loads.loc[(loads["time"] == first) & (loads["branch"] == line), "ac_loading"] = 1.2
+    tables = made.tables | {"buses_lyapunov": volts, "branches_lyapunov": loads}
+    file = tmp_path / "page.html"
+    file.write_bytes(html_page([Part(name="x", content=replace(made, tables=tables))]))
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert page.locator(".slider").input_value() == "0"  # the tightest slot
+    assert "3 outside their limits" in page.locator(".reading").inner_text()
+    assert page.locator('.out[visibility="visible"]').count() == 2
+    assert page.locator('line.over:not([stroke-width="0"])').count() == 1
+    page.locator(".slider").press("ArrowRight")
+    assert "nothing outside" in page.locator(".reading").inner_text()
+    assert page.locator('.out[visibility="visible"]').count() == 0
     page.close()
 
 

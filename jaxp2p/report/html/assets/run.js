@@ -95,7 +95,7 @@ class RunPart {
     draw("prices", [...(traded ? local : []), line("price_buy", "#D55E00"), line("price_sell", "#0072B2")], "EUR/kWh");
     draw("voltages", [line("voltage_max", "#D55E00", { band: 1, strength: 0.15 }), line("voltage_min", "#0072B2")], "p.u.", { daily: "range" });
     const percent = (name, hex) => values[name].some(Boolean) && stepped(words[name][0], values[name].map((x) => (x === null ? null : 100 * x)), hex);
-    draw("loadings", [percent("line", "#0072B2"), percent("transformer", "#D55E00")], "%", { daily: "range", range: (low, high) => [0, Math.max(high, 1)] });
+    draw("loadings", [percent("line", "#0072B2"), percent("transformer", "#D55E00")], "%", { daily: "range", range: (low, high) => [0, Math.max(1.05 * high, 1)] });
     draw("iterations", values.iterations.some(Boolean) ? [line("iterations", "#0072B2")] : [], "1", { daily: "range" });
     draw("gap", values.gap.some(Boolean) ? [line("gap", "#CC79A7")] : [], "EUR");
   }
@@ -174,7 +174,7 @@ class RunPart {
     const rated = feeder.rating[branch] !== null;
     const values = this.map.loading[branch].map((x) => (x === null ? null : 100 * x));
     const series = [stepped(`loading of ${feeder.branches[branch]}`, values, "#D55E00")];
-    drawChart(this.figure("branch"), { ...time, series: rated ? series : [], unit: "%", daily: "range", range: (low, high) => [0, Math.max(high, 1)], mark: () => this.mark() });
+    drawChart(this.figure("branch"), { ...time, series: rated ? series : [], unit: "%", daily: "range", range: (low, high) => [0, Math.max(1.05 * high, 1)], mark: () => this.mark() });
     nameOf(this.figure("branch"), `${feeder.branches[branch]}, ${rated ? `${numberText(feeder.rating[branch], 0)} kVA` : "no rating"}, ${page.policies[this.policy].label}`);
   }
 
