@@ -1,12 +1,13 @@
 """The work behind `jaxp2p run`: clear the days with every policy, print, save."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from jaxp2p.cli import places
+from jaxp2p.cli.configuring import write_config
 from jaxp2p.cli.console import (
     LEFT_UNDONE,
     OK,
@@ -16,41 +17,17 @@ from jaxp2p.cli.console import (
     echo_json,
     user_input,
 )
-from jaxp2p.cli.outputs import Controlled, Format, Report
 from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
 from jaxp2p.control.catalogue import MPC_POLICIES, TUNED, usual
-from jaxp2p.settings.fields import one_of, setting
-from jaxp2p.settings.model import FORESIGHT, Grid, Numbers, SlotSolver, Trading, Worth
+from jaxp2p.settings.commands import RUN
+from jaxp2p.settings.commands import RunOptions as Options
+from jaxp2p.settings.fields import one_of
 
 if TYPE_CHECKING:
     from jaxp2p.data import Tables
 
 SMALLEST_FACTOR = {"float32": 0.1, "float64": 1e-6}  # below it rounding keeps the residuals up
 UNSOLVED_SHARE = 0.01  # of a policy's slots that may stop at the iteration limit
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(Report, Controlled, Worth, Format, Numbers, SlotSolver, Grid, Trading):
-    """Everything `jaxp2p run` can be told besides the source."""
-
-    policies: str = setting("all", "Policies to run; their names are in the table.", unit="NAME,NAME,...")
-    out: Path | None = setting(
-        None,
-        "Folder for the results. Older ones made from the same input with the same options are "
-        "replaced, anything else is left alone.",
-        unit="DIR",
-        otherwise="jaxp2p-results/INPUT-DATE-MARKET-DAYS, with a number where that holds other results",
-    )
-    replace: bool = setting(False, "Replace older results in --out whatever they were made from.")
-    homes_tables: bool = setting(
-        False, "Also save every home in every slot (large).", spelling=("--per-home",)
-    )
-    foresight: str = setting(
-        "auto",
-        "Perfect foresight; auto: not where it would take more than a minute and ten times all else.",
-        unit="auto|on|off",
-        choices=FORESIGHT,
-    )
 
 
 def run(source: Source, options: Options) -> int:
@@ -247,6 +224,7 @@ def _save(
             homes=options.homes_tables,
             time_zone=tables.meta.get("time_zone"),
         )
+        write_config(folder, RUN, source, options)
         if options.pictures:
             from jaxp2p.report.canvas import picture_data
             from jaxp2p.report.pictures import write_pictures

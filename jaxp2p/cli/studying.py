@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, echo_json, user_input
-from jaxp2p.cli.outputs import Controlled, Report
 from jaxp2p.cli.running import (
     UNSOLVED_SHARE,
     check_tolerance,
@@ -23,8 +22,8 @@ from jaxp2p.cli.running import (
 )
 from jaxp2p.cli.source import Source, load, say_remarks
 from jaxp2p.control.catalogue import OPTIMUM, TUNED
-from jaxp2p.settings.fields import pick, setting
-from jaxp2p.settings.study import Scenarios
+from jaxp2p.settings.commands import StudyOptions as Options
+from jaxp2p.settings.fields import pick
 
 if TYPE_CHECKING:
     from jaxp2p.studies.folder import StudyFolder
@@ -36,30 +35,6 @@ if TYPE_CHECKING:
 FORESIGHT_SAMPLE, FORESIGHT_SECONDS = 8, 600.0  # scenarios, and what "auto" lets them take together
 CHUNK = 512  # scenarios: a file of its own, and what a restart may lose
 TEMPORARIES = 4  # times a lane's own bytes, what one step of it needs at most
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(Report, Controlled, Scenarios):
-    """Everything `jaxp2p study` can be told besides the source."""
-
-    from_days: float = setting(28, "Days from --start on that scenarios are made from.", unit="DAYS", least=0)
-    policies: str = setting("all", "As in `jaxp2p run`; all of them.", unit="NAME,NAME,...")
-    chunk: int | None = setting(None, "Scenarios per file.", least=1, otherwise="from --memory")
-    devices: int | None = setting(None, "Devices to use.", least=1, otherwise="all; on a CPU its cores")
-    memory: float = setting(2.0, "Memory for a chunk.", unit="GIB", least=0)
-    foresight: str = setting(
-        "auto",
-        "How many get perfect foresight, the first ones; on: 8; auto: 8, or as many as take about "
-        "10 min; off: none.",
-        unit="SCENARIOS|auto|on|off",
-    )
-    scheduler: str | None = setting(
-        None, "Dask scheduler, such as tcp://host:8786, or local:WORKERS.", unit="ADDRESS"
-    )
-    out: Path | None = setting(
-        None, "Folder of the study.", unit="DIR", otherwise="jaxp2p-studies/INPUT-DATE-MARKET-DAYS"
-    )
-    resume: bool = setting(True, "Continue a study that is in the folder, or refuse.")
 
 
 def foresight_sample(text: str) -> int:

@@ -1,7 +1,7 @@
 """The work behind `jaxp2p tune`: tune on some weeks, test on the next, write the controller."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +9,11 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, echo_json, user_input
-from jaxp2p.cli.outputs import Report
 from jaxp2p.cli.running import UNSOLVED_SHARE, say_impossible, unsolved_text
 from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
-from jaxp2p.settings.fields import setting
-from jaxp2p.settings.model import EndValue, Grid, Trading
-from jaxp2p.settings.tuning import Aims, Periods, Training
+from jaxp2p.settings.commands import TuneOptions as Options
 
 SHOWN = ("no_storage", "lyapunov", "community_self_consumption", "perfect_foresight")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(Report, EndValue, Grid, Trading, Aims, Training, Periods):
-    """Everything `jaxp2p tune` can be told besides the source."""
-
-    out: Path = setting(Path("controller.json"), "The controller file.", unit="FILE")
-    resume: bool = setting(True, "Continue an interrupted tuning (FILE.checkpoint).")
-    # no options: controllers are tuned in a pool
-    market: str = "pool"
-    graph: str | None = None
-    partners: int = 0
-    dtype: str = "float32"
 
 
 def tune(source: Source, options: Options) -> int:

@@ -6,6 +6,7 @@
     slots_<policy>        one row per slot: powers and energies of the community, prices, grid, solver
     stays_<policy>        where there are electric vehicles, one row per stay
     homes_<policy>        on request, one row per slot and member
+    config.toml           of a command: all settings, to run it again
 
 Tables are Parquet or CSV files. Columns carry their unit in the name.
 """
@@ -34,6 +35,7 @@ from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table
 from jaxp2p.report.kpis import Evaluation
 
 SUMMARY_FILE = "summary.json"
+CONFIG_FILE = "config.toml"  # the settings that `jaxp2p run` and others make the results again with
 PICTURES = "pictures"  # folder beside the tables
 FORMATS = ("parquet", "csv")
 MARK = "jaxp2p-results"  # value of "kind" in the summary: a folder that may be replaced
@@ -420,7 +422,7 @@ def _foreign(folder: Path) -> list[str]:
     if summary is None:
         return present
     own = {f"{name}.{summary['format']}" for name in summary["tables"]}
-    own |= {SUMMARY_FILE, PICTURES, *summary.get("files", ())}
+    own |= {SUMMARY_FILE, CONFIG_FILE, PICTURES, *summary.get("files", ())}
     return [name for name in present if name not in own]
 
 

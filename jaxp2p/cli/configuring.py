@@ -1,0 +1,148 @@
+"""Configuration files: the work behind `jaxp2p init`, and what a file in place of a source means."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from jaxp2p import __version__
+from jaxp2p.cli import places
+from jaxp2p.cli.console import UsageError
+from jaxp2p.settings.commands import COMMANDS, Configurable
+from jaxp2p.settings.fields import argument, setting
+from jaxp2p.settings.reading import Configuration, Made, read_configuration
+from jaxp2p.settings.schema_json import TITLE, schema
+from jaxp2p.settings.span import merged
+from jaxp2p.settings.toml import fresh_file, resolved_file
+
+USUAL_FILE, SCHEMA_ENDING = "jaxp2p.toml", ".schema.json"
+# where results go, what becomes of older ones, what is said meanwhile: no part of what they are
+PASSING = ("out", "replace", "resume", "json", "quiet", "scheduler")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitOptions:
+    """Everything `jaxp2p init` can be told."""
+
+    file: Path | None = argument(None, "File to write; must be absent.", "[FILE.toml]", otherwise=USUAL_FILE)
+    command: str = setting(
+        "run",
+        f"The command that the settings are for: {', '.join(COMMANDS)}.",
+        unit="COMMAND",
+        choices=tuple(COMMANDS),
+        spelling=("--for",),
+    )
+    schema: Path | None = setting(
+        None,
+        "Where the JSON Schema goes, by which editors complete and check the file; without FILE.toml the "
+        "schema alone is written.",
+        unit="FILE.json",
+        otherwise="beside FILE.toml",
+    )
+
+
+def init(options: InitOptions) -> None:
+    """Write a file of settings, and the schema beside it."""
+    file = options.file or (Path(USUAL_FILE) if options.schema is None else None)
+    target = options.schema or Path(file or USUAL_FILE).with_suffix(SCHEMA_ENDING)
+    chosen = COMMANDS[options.command]
+    if file is not None:
+        if file.suffix != ".toml":
+            raise UsageError(f"FILE.toml: the name of {file} must end in .toml")
+        if file.exists():
+            raise FileExistsError(f"{file} is there already, and left as it is")
+        places.check_file(file, option="FILE.toml")
+    places.check_file(target, option="--schema")
+    if target.exists() and not _is_schema(target):
+        raise FileExistsError(f"{target} is there already, and no schema of jaxp2p")
+    from jaxp2p.report.results import whole_file, write_json
+
+    write_json(target, schema(chosen))
+    typer.echo(f"written: {target}, for editors")
+    if file is not None:
+        where = Path(os.path.relpath(target, file.parent)).as_posix()
+        with whole_file(file) as stream:
+            stream.write(fresh_file(chosen, schema=f"./{where}").encode())
+        typer.echo(f"written: {file}; edit it, then: jaxp2p {chosen.name} {file}")
+
+
+def _is_schema(file: Path) -> bool:
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["title"]).startswith(TITLE)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def with_file(command: Configurable, values: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a command that was given a file in place of its source.
+
+    values: of all options, the file's name as that of the source; typed: those that were given.
+    """
+    path = Path(values["name"])
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}; `jaxp2p init {path}` writes one")
+    found = read_configuration(path, command=command.name)
+    (source,) = (option.default for option in command.settings() if option.name == "name")
+    given = {name: value for name, value in typed.items() if name != "name"}
+    result = merged({**values, "name": source}, found.values, given)
+    if not result["quiet"]:
+        _say_changes(found, result)
+    return result
+
+
+def _say_changes(found: Configuration, values: Mapping[str, Any]) -> None:
+    """In what this is not what the file beside some results was made with, on stderr."""
+    made = found.made
+    if made.version is not None and made.version != __version__:
+        typer.echo(
+            f"remark: {found.path} was made by jaxp2p {made.version}, this is {__version__}: "
+            "numbers may differ",
+            err=True,
+        )
+    if made.inputs:
+        from jaxp2p.data.digests import changes, digests
+
+        for line in changes(made.inputs, digests(_files(values))):
+            typer.echo(f"remark: {found.path} was made with another input: {line}", err=True)
+
+
+def _files(values: Mapping[str, Any]) -> dict[str, Path]:
+    """The files and folders that numbers are made from, by what they are called."""
+    from jaxp2p.settings.source import CASE_NAMES
+
+    folder = {} if values["name"] in CASE_NAMES else {"": Path(values["name"])}
+    controller = values.get("controller")
+    return folder if controller is None else folder | {"controller": Path(controller)}
+
+
+def write_config(folder: Path, command: Configurable, *chosen: Any) -> None:
+    """Put every setting that decides some results beside them, and what they were made with."""
+    from jaxp2p.report.results import CONFIG_FILE, whole_file
+
+    with whole_file(folder / CONFIG_FILE) as stream:
+        stream.write(resolved(command, *chosen).encode())
+
+
+def resolved(command: Configurable, *chosen: Any) -> str:
+    """The text of that file; chosen are the dataclasses that have the settings."""
+    from jaxp2p.data.digests import digests
+
+    values: dict[str, Any] = {}
+    for group in chosen:
+        values |= vars(group)
+    made = Made(version=__version__, inputs=digests(_files(values)))
+    kept = {name: _absolute(command, name, value) for name, value in values.items() if name not in PASSING}
+    return resolved_file(command, kept, made)
+
+
+def _absolute(command: Configurable, name: str, value: Any) -> Any:
+    """A file by its whole path: results may be moved."""
+    from jaxp2p.settings.source import CASE_NAMES
+
+    if name == "name":
+        return value if value in CASE_NAMES else os.path.abspath(value)
+    return Path(os.path.abspath(value)) if isinstance(value, Path) else value
