@@ -213,6 +213,7 @@ HOMES = {  # the second slot, and B in it: every field of the trajectory that is
     "nodal_price_eur_per_kwh": [0.06, 0.19, 0.17],
     "unserved_kw": [0, 0, 0],
     "spilled_kw": [0.5, 0, 0],
+    "pv_available_kw": [8.4, 1.1, 0],
     "member": ["A", "B", "C"],
 }
 

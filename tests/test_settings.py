@@ -15,6 +15,7 @@ import jaxp2p
 from jaxp2p.cli import (
     billing,
     configuring,
+    explaining,
     fairness,
     hosting,
     importing,
@@ -33,7 +34,7 @@ from jaxp2p.settings.source import Source, Window
 PACKAGE = Path(jaxp2p.__file__).parent
 GROUPS = [Source, running.Options, studying.Options, tuning.Options, Format]
 GROUPS += [inspecting.VerifyOptions, inspecting.ExportOptions, inspecting.CheckOptions, importing.Options]
-GROUPS += [billing.Options, hosting.Options, sharing.Options, fairness.Options]
+GROUPS += [billing.Options, explaining.Options, hosting.Options, sharing.Options, fairness.Options]
 GROUPS += [configuring.InitOptions]
 
 

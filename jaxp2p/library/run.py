@@ -14,8 +14,16 @@ from jaxp2p.control.catalogue import MPC_POLICIES
 from jaxp2p.control.policy import AnyPolicy
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.library.case import Case
-from jaxp2p.model.trajectory import Trajectory
-from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table, stay_table
+from jaxp2p.model.trajectory import MOST_TRADES, Trajectory
+from jaxp2p.report.frames import (
+    home_table,
+    kpi_table,
+    limit_table,
+    member_table,
+    slot_table,
+    stay_table,
+    trade_table,
+)
 from jaxp2p.report.kpis import Evaluation, evaluate
 from jaxp2p.report.results import Results, json_report, load_results, save_results
 from jaxp2p.runs import runner
@@ -136,6 +144,20 @@ class Result:
     def members(self) -> pd.DataFrame:
         """One row per member: bus, devices, and by policy the bill and what was left undone."""
         return member_table(self.case.community, self.evaluations)
+
+    def trades(self, policy: str) -> pd.DataFrame:
+        """One row per slot and trade: seller, buyer, kW, price. ValueError where single ones are not kept."""
+        trajectory = self.trajectory(policy)
+        if trajectory.trades is None:
+            raise ValueError(f"trades one by one are kept up to {MOST_TRADES:,} a slot")
+        return trade_table(self.case.community, trajectory, self.case.time)
+
+    def limits(self, policy: str) -> pd.DataFrame:
+        """One row per slot and limit of the grid that had a price; none without a network in the market."""
+        trajectory = self.trajectory(policy)
+        if trajectory.row_price is None:
+            raise ValueError(f"{policy} has no prices of limits: the market had no network")
+        return limit_table(self.case.community, trajectory, self.case.time)
 
     def stays(self, policy: str) -> pd.DataFrame:
         """One row per stay of an electric vehicle: times, energies, what was missing at departure, and why.

@@ -54,7 +54,7 @@ class Window:
     )
     duration: str | None = setting(
         None,
-        "A length such as 36h or 1d 12h (weeks w, days d, hours h, minutes min), instead of a number of days.",
+        "A length such as 36h or 1d 12h (w, d, h, min), instead of a number of days.",
         unit="DURATION",
         form=days_of,
         otherwise="by the number of days",
