@@ -28,7 +28,6 @@ OPTIONS = {
 
 NOT_ASKED = {
     "tune": {"days", "until", "duration"},  # --train-days and --test-days
-    "study": {"until", "duration"},  # --days and --from-days
     "export": {"accept", "time_zone"},  # embedded cases only
     "import": {"homes", "accept", "time_zone"},  # no case, no folder
 }

@@ -27,6 +27,7 @@ from jaxp2p.settings.modes import RULES
 from jaxp2p.settings.outputs import Report
 from jaxp2p.settings.sharing import Sharing
 from jaxp2p.settings.source import Chance, Changes, Reading, Source, Window
+from jaxp2p.settings.span import agreed
 from jaxp2p.sharing.catalogue import lines as key_lines
 
 HELP = f"""Real-time peer-to-peer energy trading with batteries on a radial feeder.
@@ -213,7 +214,11 @@ def tune(source: Source, options: tuning.Options) -> int:
     configured=STUDY,
 )
 def study(source: Source, options: studying.Options) -> int:
-    return studying.study(replace(source, days=max(options.days, options.from_days)), options)
+    if source.duration is not None:
+        options = replace(options, days=agreed(options.days, source.duration), duration=None)
+    from_days = options.from_days
+    whole = None if from_days is None else max(options.days, from_days)
+    return studying.study(replace(source, days=whole, duration=None), options)
 
 
 study.__doc__ = STUDY_HELP

@@ -88,7 +88,7 @@ def with_file(command: Configurable, values: Mapping[str, Any], typed: Mapping[s
     found = read_configuration(path, command=command.name)
     (source,) = (option.default for option in command.settings() if option.name == "name")
     given = {name: value for name, value in typed.items() if name != "name"}
-    result = merged({**values, "name": source}, found.values, given)
+    result = merged({**values, "name": source}, found.values, given, lengths=command.lengths)
     if not result["quiet"]:
         _say_changes(found, result)
     return result
@@ -119,16 +119,19 @@ def _files(values: Mapping[str, Any]) -> dict[str, Path]:
     return folder if controller is None else folder | {"controller": Path(controller)}
 
 
-def write_config(folder: Path, command: Configurable, *chosen: Any) -> None:
-    """Put every setting that decides some results beside them, and what they were made with."""
+def write_config(place: Path, command: Configurable, *chosen: Any) -> None:
+    """Put every setting that decides some results beside them, and what they were made with.
+
+    place: the folder of the results, or the file; chosen: the dataclasses that have the settings.
+    """
     from jaxp2p.report.results import CONFIG_FILE, whole_file
 
-    with whole_file(folder / CONFIG_FILE) as stream:
+    with whole_file(place / CONFIG_FILE if place.is_dir() else place) as stream:
         stream.write(resolved(command, *chosen).encode())
 
 
 def resolved(command: Configurable, *chosen: Any) -> str:
-    """The text of that file; chosen are the dataclasses that have the settings."""
+    """The text of that file."""
     from jaxp2p.data.digests import digests
 
     values: dict[str, Any] = {}

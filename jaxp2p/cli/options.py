@@ -16,7 +16,7 @@ from jaxp2p.cli.console import exit_codes, guarded
 from jaxp2p.settings.commands import Configurable
 from jaxp2p.settings.fields import REQUIRED
 from jaxp2p.settings.options import Layout, Option, filled, options_of
-from jaxp2p.settings.span import merged
+from jaxp2p.settings.span import WINDOW, merged
 
 __all__ = ["command", "options_of"]
 
@@ -69,9 +69,11 @@ def command(
             asked = _asked(given.pop(CONTEXT), options)
             read = {option.name: option.value(given[option.name]) for option in options}
             typed = {name: read[name] for name in asked}
-            values = merged(read, typed)
             if configured is not None and str(read["name"]).endswith(".toml"):
                 values = with_file(configured, read, typed)
+            else:
+                lengths = WINDOW if configured is None else configured.lengths
+                values = merged(read, typed, lengths=lengths)
             code = function(**{key: filled(group, values) for key, group in groups.items()})
             raise typer.Exit(code or 0)
 

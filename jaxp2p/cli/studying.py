@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jaxp2p.cli import places
+from jaxp2p.cli.configuring import write_config
 from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, echo_json, user_input
 from jaxp2p.cli.running import (
     UNSOLVED_SHARE,
@@ -22,6 +23,7 @@ from jaxp2p.cli.running import (
 )
 from jaxp2p.cli.source import Source, load, say_remarks
 from jaxp2p.control.catalogue import OPTIMUM, TUNED
+from jaxp2p.settings.commands import STUDY
 from jaxp2p.settings.commands import StudyOptions as Options
 from jaxp2p.settings.fields import pick
 
@@ -116,6 +118,7 @@ def study(source: Source, options: Options) -> int:
     counters: dict[str, float] = {}
     try:
         with open_study(out, chosen, resume=options.resume) as folder:
+            write_config(folder.path, STUDY, source, options)
             work = Work(chosen, devices, controller)
             _run(folder, work, options, counters, members=made.community.size)
             return _report(folder, made, options, case=case, counters=counters, begin=begin)

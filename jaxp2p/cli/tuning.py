@@ -8,9 +8,11 @@ from typing import Any
 import typer
 
 from jaxp2p.cli import places
+from jaxp2p.cli.configuring import write_config
 from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, echo_json, user_input
 from jaxp2p.cli.running import UNSOLVED_SHARE, say_impossible, unsolved_text
 from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
+from jaxp2p.settings.commands import TUNE
 from jaxp2p.settings.commands import TuneOptions as Options
 
 SHOWN = ("no_storage", "lyapunov", "community_self_consumption", "perfect_foresight")
@@ -105,7 +107,9 @@ def tune(source: Source, options: Options) -> int:
     write_controller(options.out, tuned.value, about=about, begins=begins)
     _remove(checkpoints)
     history = flat(tuned.histories)
-    written = [str(options.out)]
+    config = options.out.with_suffix(".config.toml")
+    write_config(config, TUNE, source, options)
+    written = [str(options.out), str(config)]
     if options.pictures:
         from jaxp2p.report.tuning import draw_tuning
 

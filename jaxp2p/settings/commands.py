@@ -11,6 +11,7 @@ from jaxp2p.settings.modes import Modes
 from jaxp2p.settings.options import Layout, Option, options_of
 from jaxp2p.settings.outputs import Controlled, Folder, Format, Report
 from jaxp2p.settings.source import Chance, Changes, Reading, Source, Window
+from jaxp2p.settings.span import WINDOW, Lengths
 from jaxp2p.settings.study import Scenarios
 from jaxp2p.settings.tuning import Aims, Periods, Training
 
@@ -42,6 +43,15 @@ class StudyOptions(Report, Controlled, Scenarios):
     TABLE: ClassVar = "study"
 
     from_days: float = setting(28, "Days from --start on that scenarios are made from.", unit="DAYS", least=0)
+    until: str | None = again(
+        Window,
+        "until",
+        help="The day, or the moment, at which these days are over, instead of their number.",
+        otherwise="by their number",
+    )
+    duration: str | None = again(
+        Window, "duration", help="Length of a scenario such as 36h or 1d 12h (w, d, h, min)."
+    )
     policies: str = setting(
         "all", "As in `jaxp2p run`; all of them.", unit="NAME,NAME,...", listed=True, table="policies"
     )
@@ -122,6 +132,7 @@ class Configurable:
     options: type
     layout: Layout  # of the help
     without: tuple[str, ...] = ()  # parts of a source that it has no option for
+    lengths: Lengths = WINDOW
 
     def settings(self) -> list[Option]:
         """Every option, in the order of the help."""
@@ -169,8 +180,10 @@ STUDY = Configurable(
     (
         "scenarios",
         "days",
+        "duration",
         "start",
         "from_days",
+        "until",
         "scenario_model",
         "policies",
         Trading,
@@ -186,7 +199,7 @@ STUDY = Configurable(
         Controlled,
         Report,
     ),
-    without=("until", "duration"),
+    lengths=(("days", "duration"), ("from_days", "until")),
 )
 
 HOSTING = Configurable(
