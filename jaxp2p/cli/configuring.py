@@ -14,9 +14,9 @@ from jaxp2p.cli import places
 from jaxp2p.cli.console import UsageError
 from jaxp2p.settings.commands import COMMANDS, Configurable
 from jaxp2p.settings.fields import argument, setting
-from jaxp2p.settings.reading import Configuration, Made, read_configuration
+from jaxp2p.settings.reading import Made, read_configuration, settings_by
 from jaxp2p.settings.schema_json import TITLE, schema
-from jaxp2p.settings.span import merged
+from jaxp2p.settings.source import CASE_NAMES
 from jaxp2p.settings.toml import fresh_file, resolved_file
 
 USUAL_FILE, SCHEMA_ENDING = "jaxp2p.toml", ".schema.json"
@@ -77,46 +77,18 @@ def _is_schema(file: Path) -> bool:
         return False
 
 
-def with_file(command: Configurable, values: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a command that was given a file in place of its source.
-
-    values: of all options, the file's name as that of the source; typed: those that were given.
-    """
-    path = Path(values["name"])
+def with_file(command: Configurable, path: Path, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a command that was given a file in place of its source; typed win over it."""
     if not path.is_file():
         raise UsageError(f"there is no file {path}; `jaxp2p init {path}` writes one")
     found = read_configuration(path, command=command.name)
-    (source,) = (option.default for option in command.settings() if option.name == "name")
-    given = {name: value for name, value in typed.items() if name != "name"}
-    result = merged({**values, "name": source}, found.values, given, lengths=command.lengths)
-    if not result["quiet"]:
-        _say_changes(found, result)
-    return result
+    values = settings_by(found, typed)
+    if not values["quiet"]:
+        from jaxp2p.data.digests import remarks
 
-
-def _say_changes(found: Configuration, values: Mapping[str, Any]) -> None:
-    """In what this is not what the file beside some results was made with, on stderr."""
-    made = found.made
-    if made.version is not None and made.version != __version__:
-        typer.echo(
-            f"remark: {found.path} was made by jaxp2p {made.version}, this is {__version__}: "
-            "numbers may differ",
-            err=True,
-        )
-    if made.inputs:
-        from jaxp2p.data.digests import changes, digests
-
-        for line in changes(made.inputs, digests(_files(values))):
-            typer.echo(f"remark: {found.path} was made with another input: {line}", err=True)
-
-
-def _files(values: Mapping[str, Any]) -> dict[str, Path]:
-    """The files and folders that numbers are made from, by what they are called."""
-    from jaxp2p.settings.source import CASE_NAMES
-
-    folder = {} if values["name"] in CASE_NAMES else {"": Path(values["name"])}
-    controller = values.get("controller")
-    return folder if controller is None else folder | {"controller": Path(controller)}
+        for remark in remarks(found, values):
+            typer.echo(f"remark: {remark}", err=True)
+    return values
 
 
 def write_config(place: Path, command: Configurable, *chosen: Any) -> None:
@@ -132,20 +104,18 @@ def write_config(place: Path, command: Configurable, *chosen: Any) -> None:
 
 def resolved(command: Configurable, *chosen: Any) -> str:
     """The text of that file."""
-    from jaxp2p.data.digests import digests
+    from jaxp2p.data.digests import digests, input_files
 
     values: dict[str, Any] = {}
     for group in chosen:
         values |= vars(group)
-    made = Made(version=__version__, inputs=digests(_files(values)))
-    kept = {name: _absolute(command, name, value) for name, value in values.items() if name not in PASSING}
+    made = Made(version=__version__, inputs=digests(input_files(values)))
+    kept = {name: _absolute(name, value) for name, value in values.items() if name not in PASSING}
     return resolved_file(command, kept, made)
 
 
-def _absolute(command: Configurable, name: str, value: Any) -> Any:
+def _absolute(name: str, value: Any) -> Any:
     """A file by its whole path: results may be moved."""
-    from jaxp2p.settings.source import CASE_NAMES
-
     if name == "name":
         return value if value in CASE_NAMES else os.path.abspath(value)
     return Path(os.path.abspath(value)) if isinstance(value, Path) else value

@@ -7,6 +7,7 @@ later one, and both get its value. Of what was given the command line wins over 
 from collections.abc import Callable, Iterable
 from functools import wraps
 from inspect import Parameter, Signature
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -70,7 +71,8 @@ def command(
             read = {option.name: option.value(given[option.name]) for option in options}
             typed = {name: read[name] for name in asked}
             if configured is not None and str(read["name"]).endswith(".toml"):
-                values = with_file(configured, read, typed)
+                typed.pop("name")
+                values = with_file(configured, Path(read["name"]), typed)
             else:
                 lengths = WINDOW if configured is None else configured.lengths
                 values = merged(read, typed, lengths=lengths)

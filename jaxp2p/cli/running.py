@@ -18,10 +18,9 @@ from jaxp2p.cli.console import (
     user_input,
 )
 from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
-from jaxp2p.control.catalogue import MPC_POLICIES, TUNED, usual
+from jaxp2p.control.catalogue import MPC_POLICIES, TUNED, named, usual
 from jaxp2p.settings.commands import RUN
 from jaxp2p.settings.commands import RunOptions as Options
-from jaxp2p.settings.fields import one_of
 
 if TYPE_CHECKING:
     from jaxp2p.data import Tables
@@ -56,7 +55,7 @@ def run(source: Source, options: Options) -> int:
         )
         from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 
-        names = named_policies(options.policies, usual_policies(tables), besides=tuple(MPC_POLICIES))
+        names = named(options.policies, usual_policies(tables), besides=tuple(MPC_POLICIES))
         check_tolerance(options.tolerance, options.dtype)
         with user_input():
             community, horizon = build_both(tables, options, seed=source.seed)
@@ -175,17 +174,6 @@ def history_of(community: Any, tables: "Tables", start: Any) -> Any:
 def usual_policies(tables: "Tables") -> tuple[str, ...]:
     """The policies that "all" means for these tables."""
     return usual(vehicles=tables.ev_sessions is not None and not tables.ev_sessions.empty)
-
-
-def named_policies(text: str, known: tuple[str, ...], *, besides: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Names in the usual order; "all" for every one of `known`, those `besides` only by their names."""
-    asked = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
-    if asked == ["all"]:
-        return known
-    if not asked:
-        raise UsageError("--policies: name at least one policy")
-    chosen = {one_of(name, (*known, *besides), option="--policies") for name in asked}
-    return tuple(name for name in (*known, *besides) if name in chosen)
 
 
 def _save(

@@ -15,14 +15,13 @@ from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, echo_json,
 from jaxp2p.cli.running import (
     UNSOLVED_SHARE,
     check_tolerance,
-    named_policies,
     say_impossible,
     undone_text,
     unsolved_text,
     usual_policies,
 )
 from jaxp2p.cli.source import Source, load, say_remarks
-from jaxp2p.control.catalogue import OPTIMUM, TUNED
+from jaxp2p.control.catalogue import OPTIMUM, TUNED, named
 from jaxp2p.settings.commands import STUDY
 from jaxp2p.settings.commands import StudyOptions as Options
 from jaxp2p.settings.fields import pick
@@ -87,7 +86,7 @@ def study(source: Source, options: Options) -> int:
     with user_input():
         controller = None if options.controller is None else read_content(options.controller)
     tables = load(source)
-    names = named_policies(options.policies, usual_policies(tables))
+    names = named(options.policies, usual_policies(tables))
     say_remarks(tables, quiet=options.quiet)
     settings: dict[str, Any] = pick(StudySettings, options) | {
         "source": asdict(source),

@@ -86,7 +86,8 @@ def out_of_range(chosen: Any) -> list[str]:
 def limits(name: str, value: Any, about: About) -> list[str]:
     """A sentence where a value is below or above what it can be, or no choice."""
     if about.choices and value not in about.choices:
-        return [f"{name} is {value!r}: choose from {', '.join(about.choices)}"]
+        text = f"{name} is {value!r}: choose from {', '.join(about.choices)}"
+        return [text + nearest(value, about.choices)]
     if about.form is not None and value is not None:
         try:
             about.form(value)

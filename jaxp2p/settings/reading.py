@@ -25,6 +25,7 @@ from jaxp2p.settings.commands import COMMANDS, Configurable
 from jaxp2p.settings.fields import UsageError, limits, nearest
 from jaxp2p.settings.options import Option
 from jaxp2p.settings.source import CASE_NAMES
+from jaxp2p.settings.span import merged
 
 MADE = "made"  # the table that says what the results were made with that a file lies beside
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a text"}
@@ -72,6 +73,12 @@ def read_configuration(path: Path, *, command: str | None = None) -> Configurati
         raise UsageError(f"{path} cannot be used:\n{listed}")
     made = content.get(MADE, {})
     return Configuration(path=path, command=COMMANDS[chosen], values=values, made=Made(**made))
+
+
+def settings_by(found: Configuration, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of the command by name: changes over the file, the file over the defaults."""
+    defaults = {option.name: option.default for option in found.command.settings()}
+    return merged(defaults, found.values, changes, lengths=found.command.lengths)
 
 
 Place = tuple[str, ...]

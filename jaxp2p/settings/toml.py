@@ -47,9 +47,9 @@ def resolved_file(command: Configurable, values: Mapping[str, Any], made: Made) 
     for table, options in by_table(command).items():
         rows = []
         for option in options:
-            if option.name not in values:
-                continue
-            value = values[option.name]
+            value = values.get(option.name)
+            if option.name not in values or (value is None and option.default is not None):
+                continue  # it has no part in this: another setting says the same
             left = f"# {option.key}: {_in_file(option.about.otherwise or 'not set', command)}"
             rows.append(left if value is None else f"{option.key} = {literal(_listed(option, value))}")
         if rows:
