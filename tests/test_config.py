@@ -18,6 +18,8 @@ from villages import village
 
 import jaxp2p as jp
 import jaxp2p.cli.running
+import jaxp2p.cli.studying
+import jaxp2p.cli.tuning
 from jaxp2p.cli import app
 from jaxp2p.cli.source import CASE_NAMES
 from jaxp2p.data import PRICES, load_case, write_tables
@@ -423,6 +425,47 @@ def test_a_contradiction_is_refused(given, said):
     assert done.exit_code == 2 and said in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("given", "span"),
+    [
+        ({"until": "2016-07-06", "duration": "36h"}, ("2016-07-04 12:00", 144)),
+        ({"start": "2016-07-04", "until": "2016-07-05"}, ("2016-07-04 00:00", 96)),
+        ({"duration": "6h"}, ("2016-07-04 00:00", 24)),
+        ({"days": 2, "duration": "48h", "start": "2016-07-09"}, ("2016-07-09 00:00", 192)),
+    ],
+)
+def test_a_case_has_the_same_law(given, span):
+    case = jp.build("rural1", market="pool", **given)
+    assert (f"{case.time.iloc[0]:%Y-%m-%d %H:%M}", case.slots) == span
+
+
+def test_a_case_refuses_a_contradiction():
+    with pytest.raises(ValueError, match="contradict"):
+        jp.build("rural1", days=2, duration="36h")
+
+
+def test_a_study_and_a_tuning_know_their_days_by_the_end(monkeypatch):
+    calls: list[Any] = []
+    for module, name in ((jaxp2p.cli.studying, "study"), (jaxp2p.cli.tuning, "tune")):
+        monkeypatch.setattr(module, name, lambda *got: calls.append(got) or 0)
+    end = ("--start", "2016-07-04", "--until", "2016-07-08")
+    assert call("study", "rural1", *end, "--duration", "6h").exit_code == 0
+    assert call("study", "rural1", "--from-days", 9).exit_code == 0
+    assert call("tune", "rural1", *end).exit_code == 0
+    assert call("tune", "rural1", "--train-days", 3).exit_code == 0
+    (study, scenarios), (usual, _), (tuned, options), (by_number, _) = calls
+    assert (study.days, study.until, scenarios.days) == (None, "2016-07-08", 0.25)
+    assert (tuned.days, tuned.until, options.until) == (None, "2016-07-08", "2016-07-08")
+    assert (usual.days, by_number.days) == (9, 3 + 28)
+
+
+def test_a_tuning_needs_whole_days_to_test_on():
+    given = ("--start", "2016-07-04", "--train-days", 2)
+    for end, said in (("2016-07-06", "--until: 0 days are left"), ("2016-07-07T06", "--until: 1.25 days")):
+        done = call("tune", "rural1", *given, "--until", end)
+        assert done.exit_code == 2 and said in done.stderr
+
+
 def test_a_day_that_the_clock_shortens_has_23_hours():
     tables = village(start="2016-03-26T23:00", slots=3 * 96)  # in UTC: midnight in Berlin
     tables = tables.replace(meta={**tables.meta, "time_zone": "Europe/Berlin"})
@@ -443,7 +486,7 @@ def test_the_length_of_the_command_line_takes_the_place_of_that_of_the_file():
 
 # --- results are made again -----------------------------------------------------------------------
 
-TIMED = re.compile(r"ms_per_slot|seconds")  # what a clock measured
+TIMED = re.compile(r"ms_per_slot|seconds|realtime_factor")  # what a clock measured
 
 
 def tables_of(folder: str) -> dict[str, pd.DataFrame]:
@@ -472,6 +515,8 @@ def test_a_run_is_made_again_bit_for_bit_and_in_python():
     assert (config.command, config.source.pv_scale, config.options.tolerance) == ("run", 1.3, 0.7)
     assert not config.remarks
     result = config.run()
+    result.save("third", homes=True)
+    assert Path("third/config.toml").read_text() == texts[0]
     for policy in result.policies:
         frame = result.slots(policy)
         kept = frame[first[f"slots_{policy}"].columns]

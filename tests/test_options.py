@@ -27,7 +27,7 @@ OPTIONS = {
 }
 
 NOT_ASKED = {
-    "tune": {"days", "until", "duration"},  # --train-days and --test-days
+    "tune": {"days", "duration"},  # --train-days and --test-days
     "export": {"accept", "time_zone"},  # embedded cases only
     "import": {"homes", "accept", "time_zone"},  # no case, no folder
 }

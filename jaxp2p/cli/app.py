@@ -40,6 +40,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p run rural1 --market pool --days 2   an overloaded transformer; one price for all
   jaxp2p run rural3 --pv-share 0.6 --battery-share 0.4 --price dynamic
   jaxp2p run rural1 --ev-share 0.4           electric vehicles at two homes in five
+  jaxp2p init my.toml                        every setting in a file; then: jaxp2p run my.toml
   jaxp2p export rural3 my-village            the same as CSV files, to be edited
   jaxp2p import 1-LV-urban6--2-sw my-town    a SimBench grid as such files
   jaxp2p check my-village                    is it right? what is in it?
@@ -204,7 +205,8 @@ def tune(source: Source, options: tuning.Options) -> int:
     The controller needs no forecast, and no tuning can break the limits of a battery. `jaxp2p run
     --controller FILE` and `jaxp2p study --controller FILE` run it beside the other policies.
     """
-    return tuning.tune(replace(source, days=options.train_days + options.test_days), options)
+    tested = options.test_days
+    return tuning.tune(replace(source, days=None if tested is None else options.train_days + tested), options)
 
 
 @command(

@@ -9,19 +9,15 @@ from typing import Any
 
 import typer
 
-from jaxp2p import __version__
 from jaxp2p.cli import places
 from jaxp2p.cli.console import UsageError
 from jaxp2p.settings.commands import COMMANDS, Configurable
 from jaxp2p.settings.fields import argument, setting
-from jaxp2p.settings.reading import Made, read_configuration, settings_by
+from jaxp2p.settings.reading import read_configuration, settings_by
 from jaxp2p.settings.schema_json import TITLE, schema
-from jaxp2p.settings.source import CASE_NAMES
-from jaxp2p.settings.toml import fresh_file, resolved_file
+from jaxp2p.settings.toml import fresh_file
 
 USUAL_FILE, SCHEMA_ENDING = "jaxp2p.toml", ".schema.json"
-# where results go, what becomes of older ones, what is said meanwhile: no part of what they are
-PASSING = ("out", "replace", "resume", "json", "quiet", "scheduler")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,33 +85,3 @@ def with_file(command: Configurable, path: Path, typed: Mapping[str, Any]) -> di
         for remark in remarks(found, values):
             typer.echo(f"remark: {remark}", err=True)
     return values
-
-
-def write_config(place: Path, command: Configurable, *chosen: Any) -> None:
-    """Put every setting that decides some results beside them, and what they were made with.
-
-    place: the folder of the results, or the file; chosen: the dataclasses that have the settings.
-    """
-    from jaxp2p.report.results import CONFIG_FILE, whole_file
-
-    with whole_file(place / CONFIG_FILE if place.is_dir() else place) as stream:
-        stream.write(resolved(command, *chosen).encode())
-
-
-def resolved(command: Configurable, *chosen: Any) -> str:
-    """The text of that file."""
-    from jaxp2p.data.digests import digests, input_files
-
-    values: dict[str, Any] = {}
-    for group in chosen:
-        values |= vars(group)
-    made = Made(version=__version__, inputs=digests(input_files(values)))
-    kept = {name: _absolute(name, value) for name, value in values.items() if name not in PASSING}
-    return resolved_file(command, kept, made)
-
-
-def _absolute(name: str, value: Any) -> Any:
-    """A file by its whole path: results may be moved."""
-    if name == "name":
-        return value if value in CASE_NAMES else os.path.abspath(value)
-    return Path(os.path.abspath(value)) if isinstance(value, Path) else value

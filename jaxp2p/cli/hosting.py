@@ -6,7 +6,6 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import chosen_names, save, show, verdict
-from jaxp2p.cli.configuring import write_config
 from jaxp2p.cli.console import RunProgress, UsageError, user_input
 from jaxp2p.cli.running import check_tolerance, target_folder
 from jaxp2p.cli.source import Source, load, say_remarks
@@ -35,6 +34,7 @@ def hosting(source: Source, options: Options) -> int:
         from jaxp2p.model.network import VDE_4105
 
         use_dtype(options.dtype)
+        from jaxp2p.report.config_file import write_config
         from jaxp2p.report.hosting import PICTURE, Hosted, hosting_report, hosting_text, write_hosting
         from jaxp2p.runs import hosting as runs
 

@@ -6,7 +6,6 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import chosen_names, save, show, verdict
-from jaxp2p.cli.configuring import write_config
 from jaxp2p.cli.console import RunProgress, UsageError, user_input
 from jaxp2p.cli.running import check_tolerance, target_folder
 from jaxp2p.cli.source import Source, load, say_remarks
@@ -41,6 +40,7 @@ def modes(source: Source, options: Options) -> int:
         use_dtype(options.dtype)
         from jaxp2p.control.ways import modes as ways_of
         from jaxp2p.report.canvas import bus_coordinates
+        from jaxp2p.report.config_file import write_config
         from jaxp2p.report.modes import (
             PICTURE,
             Compared,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.configuring import write_config
 from jaxp2p.cli.console import (
     LEFT_UNDONE,
     OK,
@@ -187,6 +186,7 @@ def _save(
     made: tuple[Any, Any, Any, Any],
 ) -> list[str]:
     """Write the folder and the JSON file; returns the names of the pictures."""
+    from jaxp2p.report.config_file import resolved
     from jaxp2p.report.results import PICTURES, json_report, results_folder, write_json, write_results
 
     settings = (
@@ -211,8 +211,8 @@ def _save(
             format=options.format,  # type: ignore[arg-type]
             homes=options.homes_tables,
             time_zone=tables.meta.get("time_zone"),
+            config=resolved(RUN, source, options),
         )
-        write_config(folder, RUN, source, options)
         if options.pictures:
             from jaxp2p.report.canvas import picture_data
             from jaxp2p.report.pictures import write_pictures

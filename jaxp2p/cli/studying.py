@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.configuring import write_config
 from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, echo_json, user_input
 from jaxp2p.cli.running import (
     UNSOLVED_SHARE,
@@ -76,6 +75,7 @@ def study(source: Source, options: Options) -> int:
     from jaxp2p import __version__
     from jaxp2p.data import local_time
     from jaxp2p.model.chosen import use_dtype
+    from jaxp2p.report.config_file import write_config
     from jaxp2p.studies.errors import StudyError
     from jaxp2p.studies.folder import open_study
     from jaxp2p.studies.settings import StudySettings, fingerprint

@@ -1,7 +1,7 @@
 """A file of settings in Python: what `jaxp2p run FILE.toml` does, from the same dataclasses."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from jaxp2p.library.case import Case
 from jaxp2p.library.run import Result, run
 from jaxp2p.library.tuning import load_controller
 from jaxp2p.model.chosen import build_both
+from jaxp2p.report.config_file import resolved
 from jaxp2p.runs.runner import Progress
-from jaxp2p.settings.commands import RunOptions
+from jaxp2p.settings.commands import RUN, RunOptions
 from jaxp2p.settings.fields import pick
 from jaxp2p.settings.model import Grid, Numbers, Trading
 from jaxp2p.settings.options import filled
@@ -69,7 +70,10 @@ class Config:
         return _Model(**pick(Numbers, options), **pick(Trading, options), **grid)
 
     def run(self, *, progress: Progress | None = None) -> Result:
-        """What `jaxp2p run` does, without its files. Raises ValueError for settings of another command."""
+        """What `jaxp2p run` does, without its files; a saved result has its settings beside it.
+
+        Raises ValueError for settings of another command, and what `build` and `jaxp2p.run` refuse.
+        """
         options = self.options
         if not isinstance(options, RunOptions):
             raise ValueError(f"{self.path} has settings of `jaxp2p {self.command}`, not of `jaxp2p run`")
@@ -77,7 +81,7 @@ class Config:
         stays = case.tables.ev_sessions
         known = usual(vehicles=stays is not None and not stays.empty)
         solver = scale_tolerances(choose_solver(case.community, options.solver), options.tolerance)
-        return run(
+        result = run(
             case,
             policies=named(options.policies, known, besides=tuple(MPC_POLICIES)),
             solver=solver,
@@ -87,6 +91,7 @@ class Config:
             foresight=options.foresight,
             progress=progress,
         )
+        return replace(result, config=resolved(RUN, self.source, options))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -265,11 +265,13 @@ def write_results(
     format: Literal["parquet", "csv"] = "parquet",
     homes: bool = False,
     time_zone: str | None = None,
+    config: str | None = None,
 ) -> list[Path]:
     """Write `gathered`, with its arguments, into an existing folder; returns the files.
 
     made_from: the input and the settings that decide the numbers (only results with the same take this
-    folder's place). Raises ValueError for an unknown format.
+    folder's place); config: the text of a file of settings that makes the results again. Raises ValueError
+    for an unknown format.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
@@ -283,6 +285,10 @@ def write_results(
         "made_from": None if made_from is None else dict(made_from),
         "format": format,
     }
+    if config is not None:
+        with whole_file(folder / CONFIG_FILE) as stream:
+            stream.write(config.encode())
+        files.append(folder / CONFIG_FILE)
     return [*files, write_json(folder / SUMMARY_FILE, summary)]
 
 

@@ -86,6 +86,13 @@ class TuneOptions(Report, EndValue, Grid, Trading, Aims, Training, Periods):
 
     out: Path = setting(Path("controller.json"), "The controller file.", unit="FILE")
     resume: bool = setting(True, "Continue an interrupted tuning (FILE.checkpoint).")
+    until: str | None = again(
+        Window,
+        "until",
+        help="The day at which those to test on are over, instead of their number.",
+        otherwise="by their number",
+        table="periods",
+    )
     # no options: controllers are tuned in a pool
     market: str = "pool"
     graph: str | None = None
@@ -170,7 +177,8 @@ TUNE = Configurable(
     "the value of stored energy, tuned on some weeks and tested on the next",
     TuneOptions,
     (Window, ..., "fee", Grid, EndValue, Chance, Changes, Reading, "out", "resume", Report),
-    without=("days", "until", "duration"),
+    without=("days", "duration"),
+    lengths=(("test_days", "until"),),
 )
 
 STUDY = Configurable(
