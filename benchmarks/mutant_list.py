@@ -2421,7 +2421,7 @@ CONFIGURATION = (
     ),
     _mutant(
         "lines_from_zero",
-        "settings/reading.py",
+        "settings/lines.py",
         "start=1):\n        begin",
         "start=0):\n        begin",
         f"{CONFIG}test_every_fault_is_named_with_its_line_and_the_nearest_name",
@@ -2429,7 +2429,7 @@ CONFIGURATION = (
     ),
     _mutant(
         "the_last_line_of_a_list",
-        "settings/reading.py",
+        "settings/lines.py",
         "begin = number if not statement else begin",
         "begin = number",
         f"{CONFIG}test_lines_are_found_across_all_that_toml_can_be",

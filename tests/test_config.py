@@ -28,7 +28,8 @@ from jaxp2p.data.digests import changes, digests
 from jaxp2p.report.results import load_results
 from jaxp2p.settings.commands import COMMANDS, RUN, STUDY, TUNE, Configurable
 from jaxp2p.settings.fields import UsageError, settings_of
-from jaxp2p.settings.reading import Made, lines_of, read_configuration, settings_by
+from jaxp2p.settings.lines import lines_of
+from jaxp2p.settings.reading import Made, read_configuration, settings_by
 from jaxp2p.settings.schema_json import schema
 from jaxp2p.settings.source import TARIFFS, Source
 from jaxp2p.settings.span import agreed, days_of, merged
@@ -206,8 +207,12 @@ dtyp = "float32"
         ("days = 2\n", "line 1: unknown key days; it belongs into [source]"),
         ("market = 'pool'\n", "line 1: market is a table: [market], with its keys in the lines below"),
         ("[[source]]\nname = 'rural1'\n", "line 1: source is a table"),
-        ("\ncommand = 'rum'\n", "line 2: command is 'rum'; did you mean \"run\"?"),
-        ("command = 'study'\n", "line 1: these are settings of `jaxp2p study`, not of `jaxp2p run`"),
+        (
+            "\ncommand = 'rum'\n",
+            "line 2: command is 'rum': choose from run, study, tune, hosting, modes;",
+        ),
+        ("command = ['run']\n", "line 1: command is ['run']: choose from"),
+        ("[market]\nfee = 1" + 400 * "0", "line 2: fee is 1000"),
         ("[market]\nfee = nan\n", "line 2: fee is nan: it must be finite"),
         ("[market]\npartners = true\n", "line 2: partners is true: it must be a whole number"),
         ("[source]\nduration = '36'\n", "line 2: duration: '36' is not a duration"),
@@ -326,7 +331,7 @@ def test_a_file_that_is_not_there_and_one_of_another_command_are_refused(asked):
     assert done.exit_code == 2 and "there is no file absent.toml; `jaxp2p init absent.toml`" in done.stderr
     written(fresh_file(TUNE))
     done = call("run", "my.toml")
-    assert done.exit_code == 2 and "these are settings of `jaxp2p tune`" in done.stderr
+    assert done.exit_code == 2 and "my.toml has settings of `jaxp2p tune`" in done.stderr
     assert not asked
 
 
@@ -577,6 +582,8 @@ def test_python_has_the_dataclasses_and_changes_win():
     case = config.build()
     same = jp.build(load_case("rural1"), days=0.25, market="pool", dtype="float64")
     assert (case.size, case.slots, case.community.market.kind) == (same.size, same.slots, "pool")
+    with pytest.raises(ValueError, match="unknown value 'rnu'; did you mean \"run\""):
+        jp.read_config("my.toml", command="rnu")
     with pytest.raises(ValueError, match="no setting of `jaxp2p run` is called dyas"):
         jp.read_config("my.toml", dyas=1)
 

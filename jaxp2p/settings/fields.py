@@ -117,5 +117,10 @@ def one_of(value: str, known: Iterable[str], *, option: str) -> str:
 
 def nearest(value: Any, known: Iterable[str]) -> str:
     """A question after the name that was probably meant, to be put behind a sentence; or nothing."""
-    near = difflib.get_close_matches(str(value), list(known), n=1)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    name = closest(value, known)
+    return "" if name is None else f'; did you mean "{name}"?'
+
+
+def closest(value: Any, known: Iterable[str]) -> str | None:
+    """The known name that is most like this one, if any is."""
+    return next(iter(difflib.get_close_matches(str(value), list(known), n=1)), None)

@@ -12,7 +12,7 @@
 Keys are the options of the command with _ for -, in the tables that `jaxp2p init` writes them in.
 """
 
-import math
+import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,8 @@ from types import UnionType
 from typing import Any, get_args
 
 from jaxp2p.settings.commands import COMMANDS, Configurable
-from jaxp2p.settings.fields import UsageError, limits, nearest
+from jaxp2p.settings.fields import UsageError, closest, limits, nearest, one_of
+from jaxp2p.settings.lines import Place, lines_of
 from jaxp2p.settings.options import Option
 from jaxp2p.settings.source import CASE_NAMES
 from jaxp2p.settings.span import merged
@@ -53,8 +54,8 @@ def read_configuration(path: Path, *, command: str | None = None) -> Configurati
     """Read a TOML file as the settings of a command, by default of the one that the file names, else of run.
 
     Raises:
-        UsageError: no TOML, or unknown tables and keys, wrong types, values out of range or no choice; all
-            are named, with their lines.
+        UsageError: no TOML, or settings of another command; else unknown tables and keys, wrong types, values
+            out of range or no choice: all are named, with their lines.
         OSError: the file cannot be read.
     """
     try:
@@ -62,13 +63,16 @@ def read_configuration(path: Path, *, command: str | None = None) -> Configurati
         content = tomllib.loads(text)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path} is no TOML file: {error}") from None
-    named = content.get("command")
-    chosen = command or (named if isinstance(named, str) and named in COMMANDS else "run")
+    named = content.get("command", command or "run")
+    known = isinstance(named, str) and named in COMMANDS
+    chosen = one_of(command or (named if known else "run"), COMMANDS, option="command")
+    if known and named != chosen:
+        raise UsageError(f"{path} has settings of `jaxp2p {named}`, not of `jaxp2p {chosen}`")
     values: dict[str, Any] = {}
-    faults = [*_headed(content, chosen), *_read(content, COMMANDS[chosen].settings(), path.parent, values)]
+    faults = [*_headed(content), *_read(content, COMMANDS[chosen].settings(), path.parent, values)]
     if faults:
         lines = lines_of(text)
-        found = sorted((lines.get(place, 1), f"{fault}") for place, fault in faults)
+        found = sorted((lines.get(place, 1), fault) for place, fault in faults)
         listed = "\n".join(f"  line {number}: {fault}" for number, fault in found)
         raise UsageError(f"{path} cannot be used:\n{listed}")
     made = content.get(MADE, {})
@@ -81,18 +85,15 @@ def settings_by(found: Configuration, changes: Mapping[str, Any]) -> dict[str, A
     return merged(defaults, found.values, changes, lengths=found.command.lengths)
 
 
-Place = tuple[str, ...]
 Fault = tuple[Place, str]
 
 
-def _headed(content: Mapping[str, Any], chosen: str) -> Iterator[Fault]:
+def _headed(content: Mapping[str, Any]) -> Iterator[Fault]:
     """What is wrong about what is no setting."""
-    named = content.get("command", chosen)
-    if named not in COMMANDS:
-        hint = nearest(named, COMMANDS)
-        yield ("command",), f"command is {named!r}{hint} (there are {', '.join(COMMANDS)})"
-    elif named != chosen:
-        yield ("command",), f"these are settings of `jaxp2p {named}`, not of `jaxp2p {chosen}`"
+    named = content.get("command", "run")
+    if not isinstance(named, str) or named not in COMMANDS:
+        text = f"command is {_shown(named)}: choose from {', '.join(COMMANDS)}"
+        yield ("command",), text + nearest(named, COMMANDS)
     made = content.get(MADE, {})
     if not isinstance(made, dict):
         yield (MADE,), f"{MADE} is a table: [{MADE}]"
@@ -140,11 +141,10 @@ def _meant(key: str, here: Iterable[str], home: Mapping[str, str]) -> str:
     """What an unknown key may be: one of this table, else one of another."""
     if key in home:
         return f"; it belongs into [{home[key]}]"
-    hint = nearest(key, here)
-    if hint:
+    if hint := nearest(key, here):
         return hint
-    hint = nearest(key, home)
-    return f"{hint} It belongs into [{home[hint.split(chr(34))[1]]}]" if hint else ""
+    other = closest(key, home)
+    return "" if other is None else f'; did you mean "{other}"? It belongs into [{home[other]}]'
 
 
 def value_of(option: Option, value: Any, folder: Path) -> tuple[Any, list[str]]:
@@ -161,9 +161,9 @@ def value_of(option: Option, value: Any, folder: Path) -> tuple[Any, list[str]]:
     if not right or (isinstance(value, bool) and kind is not bool):
         return None, [f"{option.key} is {_shown(value)}: it must be {KINDS[kind]}"]
     if kind is float:
-        value = float(value)
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:
             return None, [f"{option.key} is {value}: it must be finite"]
+        value = float(value)
     if kind is Path or about.files:
         return _place(option, value, folder)
     return value, limits(option.key, value, about)
@@ -199,41 +199,3 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return value.isoformat() if isinstance(value, date | datetime | time) else repr(value)
-
-
-def lines_of(text: str) -> dict[Place, int]:
-    """The line that every table and key of a TOML file begins in, by its names.
-
-    Lines are taken together until they are TOML by themselves: a header, or a key with its value.
-    """
-    found: dict[Place, int] = {}
-    table: Place = ()
-    statement, begin = "", 1
-    for number, line in enumerate(text.split("\n"), start=1):
-        begin = number if not statement else begin
-        statement += line + "\n"
-        try:
-            content = tomllib.loads(statement)
-        except tomllib.TOMLDecodeError:
-            continue  # goes on in the next line
-        header = statement.lstrip().startswith("[")
-        statement = ""
-        if not content:
-            continue  # a comment, or nothing
-        path = _names(content, deep=header)
-        table = path if header else table
-        whole = path if header else (*table, *path)
-        for depth in range(len(whole)):
-            found.setdefault(whole[: depth + 1], begin)
-    return found
-
-
-def _names(content: Any, *, deep: bool) -> Place:
-    """The names of a statement: those of a header to the end, of a key as far as they are dotted."""
-    names: Place = ()
-    while isinstance(content, dict) and len(content) == 1:
-        ((name, content),) = content.items()
-        names = (*names, name)
-        if deep and isinstance(content, list):  # [[an array of tables]]
-            content = content[0]
-    return names
