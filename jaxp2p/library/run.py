@@ -125,6 +125,7 @@ class Result:
 
     case: Case
     run: runner.Run
+    config: str | None = None  # text of the settings that it was made by, where they came from a file
 
     @cached_property
     def evaluations(self) -> dict[str, Evaluation]:
@@ -306,6 +307,7 @@ class Result:
             homes=homes,
             format=format,
             replace=replace,
+            config=self.config,
             **self._where,
         )
 

@@ -9,6 +9,7 @@
     buses, branches       with it: places, limits and ends of the feeder's parts
     buses_<policy>        with it: one row per slot and bus, the voltage in AC
     branches_<policy>     with it: one row per slot and branch, the loading in AC
+    config.toml           of a command: all settings, to run it again
 
 Tables are Parquet or CSV files. Columns carry their unit in the name.
 """
@@ -46,6 +47,7 @@ from jaxp2p.report.frames import (
 from jaxp2p.report.kpis import Evaluation
 
 SUMMARY_FILE = "summary.json"
+CONFIG_FILE = "config.toml"  # the settings that `jaxp2p run` and others make the results again with
 PICTURES = "pictures"  # folder beside the tables
 PAGE = "report.html"  # made of them later, and gone with them
 FORMATS = ("parquet", "csv")
@@ -269,11 +271,13 @@ def write_results(
     homes: bool = False,
     time_zone: str | None = None,
     coordinates: np.ndarray | None = None,
+    config: str | None = None,
 ) -> list[Path]:
     """Write `gathered`, with its arguments, into an existing folder; returns the files.
 
     made_from: the input and the settings that decide the numbers (only results with the same take this
-    folder's place). Raises ValueError for an unknown format.
+    folder's place); config: the text of a file of settings that makes the results again. Raises ValueError
+    for an unknown format.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
@@ -286,6 +290,10 @@ def write_results(
         "made_from": None if made_from is None else dict(made_from),
         "format": format,
     }
+    if config is not None:
+        with whole_file(folder / CONFIG_FILE) as stream:
+            stream.write(config.encode())
+        files.append(folder / CONFIG_FILE)
     return [*files, write_json(folder / SUMMARY_FILE, summary)]
 
 
@@ -446,7 +454,7 @@ def _foreign(folder: Path) -> list[str]:
     if summary is None:
         return present
     own = {f"{name}.{summary['format']}" for name in summary["tables"]}
-    own |= {SUMMARY_FILE, PICTURES, PAGE, *summary.get("files", ())}
+    own |= {SUMMARY_FILE, CONFIG_FILE, PICTURES, PAGE, *summary.get("files", ())}
     return [name for name in present if name not in own]
 
 
