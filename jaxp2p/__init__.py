@@ -54,6 +54,7 @@ _HOME = {
     "clear_pool": "slot.clearing",
     "diagnose": "slot.diagnosis",
     "evaluate": "report.kpis",
+    "explain": "library.explain",
     "fairness_of": "library.fairness",
     "hosting": "library.hosting",
     "load": "library.run",

@@ -64,7 +64,8 @@ def test_help_is_quick_and_light():
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "cases", "export", "check", "verify", "compare", "share", "fairness", "bill"]
+    "command",
+    ["run", "cases", "export", "check", "verify", "compare", "share", "fairness", "bill", "explain"],
 )
 def test_help_of_commands(command):
     done = call(command, "--help")

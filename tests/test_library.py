@@ -214,6 +214,11 @@ def test_xarray_has_every_series_with_its_unit(case, result):
     np.testing.assert_array_equal(data["charge"].sel(policy="counting"), counting)
     assert list(data["member"].values) == list(case.members)
     np.testing.assert_array_equal(data["time"], case.time.to_numpy())
+    assert data["charge_below"].attrs["units"] == "EUR/kWh" and "loss_price" not in data
+    rows = data["row_price"]
+    assert rows.dims == ("policy", "time", "limit") and list(rows["limit"].values) == list(
+        result.run.row_names
+    )
 
 
 def test_pictures_by_name(result):

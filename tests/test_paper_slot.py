@@ -129,6 +129,12 @@ def test_every_field_that_is_written_down_of_a_slot():
         "dual_res": 0.0023,
         "rounds": 2,
         "row_price": np.asarray(DISPATCH.row_price),
+        "fee": [0.00375, 0.00125, 0.0025],  # a quarter hour of 0.01 per kWh traded
+        # 0.8 (0.2 - 0.02) and 0.9 (0.1 - 0.04); (0.2 + 0.02) / 0.5 and (0.1 + 0.04) / 0.8
+        "charge_below": [0.144, 0.054, 0],
+        "discharge_above": [0.44, 0.175, 0],
+        "trades": [[1.5, -0.5, -1]],
+        "trade_price": [[0.15, 0.15, 0.15]],
     }
     priced = replace(problem(), loss_price=row(0.02, 0, -0.03))
     lost = record(priced, RESULT, Stored(row(4.6, 1.875, 0)))

@@ -3,10 +3,12 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import clarabel
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import jaxp2p as jp
 from jaxp2p.data import load_case
@@ -14,6 +16,7 @@ from jaxp2p.model.network import Base
 from jaxp2p.simulation.row_prices import columns, price_parts, reactive_price
 from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.newton.method import Newton
+from jaxp2p.slot.qp import to_qp
 from jaxp2p.slot.status import Status
 
 
@@ -112,3 +115,45 @@ def test_by_hand():
     np.testing.assert_allclose(parts.voltage, [0.05, 0.1], rtol=1e-6)
     np.testing.assert_allclose(parts.branch, [-0.2, -0.2], rtol=1e-6)
     assert columns(community, base, None) == {}
+
+
+def duals_of(program):
+    """x, and (rows,) the price of every two-sided row, above 0 at an upper limit, by Clarabel."""
+    given = program.boxed()
+    bounded = [np.isfinite(given.upper), np.isfinite(given.lower)]
+    rows = sp.vstack([given.A[bounded[0]], -given.A[bounded[1]]], format="csc")
+    bound = np.concatenate([given.upper[bounded[0]], -given.lower[bounded[1]]])
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
+    cone = [clarabel.NonnegativeConeT(len(bound))]
+    upper = sp.triu(given.P, format="csc")
+    solution = clarabel.DefaultSolver(upper, given.q, rows, bound, cone, settings).solve()
+    price, z, split = np.zeros(len(given.upper)), np.array(solution.z), bounded[0].sum()
+    price[bounded[0]] += z[:split]
+    price[bounded[1]] -= z[split:]
+    return np.array(solution.x), price
+
+
+@pytest.mark.parametrize(("number", "stored", "tight"), [(40, 0.6, False), (53, 1.0, True), (80, 0.6, False)])
+def test_prices_are_the_duals_of_an_independent_solver(number, stored, tight):
+    """Clarabel on the slot as a QP; in the second the transformer is full, and plants are curtailed in part:
+
+    the price at their buses is 0, and no other dual of the limit fits.
+    """
+    tables = load_case("rural1", pv_scale=2.0)
+    case = jp.build(tables, days=1, start="2016-07-05", market="pool", secure=False, dtype="float64")
+    problem = case.slot(number, energy=stored * case.community.prosumers.battery.energy_max)
+    solver = Newton(eps_gap=1e-10)
+    outcome = solvers.solve(problem, solver, solvers.init(problem, solver))
+    d = solvers.executed(problem, outcome).dispatch
+    program = to_qp(problem)
+    x, price = duals_of(program)
+    rows = price[program.rows["network_upper"]] + price[program.rows["network_lower"]]
+    np.testing.assert_allclose(rows, d.row_price, atol=1e-4)
+    assert (float(jnp.abs(d.row_price).max()) > 0.05) == tight
+    # who deals with the utility or trades has one price, whoever is idle any between
+    busy = np.abs(x[program.blocks["injection"]]) > 1e-3
+    found, ours = price[program.rows["balance"]], np.asarray(d.market_price)
+    off = np.minimum(np.abs(found - ours), np.abs(found + ours))
+    assert off[busy].max() < 1e-4 and busy.sum() > 10

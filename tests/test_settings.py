@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import jaxp2p
 from jaxp2p.cli import (
     billing,
+    explaining,
     fairness,
     hosting,
     importing,
@@ -32,7 +33,7 @@ from jaxp2p.settings.source import Source, Window
 PACKAGE = Path(jaxp2p.__file__).parent
 GROUPS = [Source, running.Options, studying.Options, tuning.Options, outputs.Format]
 GROUPS += [inspecting.VerifyOptions, inspecting.ExportOptions, inspecting.CheckOptions, importing.Options]
-GROUPS += [billing.Options, hosting.Options, sharing.Options, fairness.Options]
+GROUPS += [billing.Options, explaining.Options, hosting.Options, sharing.Options, fairness.Options]
 
 
 @dataclass(frozen=True, kw_only=True)

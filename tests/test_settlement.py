@@ -207,6 +207,15 @@ def test_bills_of_a_run_are_its_costs(runs, market):
     assert account.rent.min() > -1e-6 and account.rent.max() > 0.01
     bills = Bills.of(returned(account))
     assert bills.faults() == [] and bills.received()["members"] == 0
+    # trade by trade, seen from the seller
+    trades, hours = run.trades("lyapunov"), float(run.case.horizon.slot_hours)
+    worth = hours * trades["kw"] * trades["price_eur_per_kwh"]
+    received = worth.groupby(trades["seller"]).sum().reindex(account.members).fillna(0)
+    np.testing.assert_allclose(received, account.received.sum(0), atol=1e-4)
+    paid = worth.groupby(trades["buyer"]).sum().reindex(account.members).fillna(0)
+    np.testing.assert_allclose(paid, account.paid.sum(0), atol=1e-4)
+    names = set(trades["seller"]) | set(trades["buyer"])
+    assert names - set(account.members) == ({"pool"} if market == "pool" else set())
 
 
 @pytest.mark.slow
@@ -261,6 +270,32 @@ def test_nobody_is_worse_off_in_the_pool_than_alone():
         assert int(status) == 0 and float(none) == 0
         assert float(jnp.max(together - alone)) < 1e-6
     assert traded > 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", [True, False], ids=["network", "free"])
+def test_money_is_conserved_in_five_thousand_slots_of_a_market(network):
+    """53 days of rural1 with its grid, which is tight at noon, and without: to the cent, for every member."""
+    market = {"market": "pool", "network": network}
+    case = jp.build(jp.load_case("rural1", pv_scale=2.0), start="2016-06-01", days=53, **market)
+    run = jp.run(case, policies=("lyapunov",), lower_bound=False, foresight="off")
+    homes, slots = run.homes("lyapunov"), run.slots("lyapunov")
+    account = account_of_tables(homes, slots, "Europe/Berlin")
+    assert len(account.time) == 53 * 96 and (account.rent.max() > 0.1) == network
+    # by slot: what all pay is what utility and market get
+    utility = account.price_buy * account.bought.sum(1) - account.price_sell * account.sold.sum(1)
+    np.testing.assert_allclose(
+        account.due.sum(1), utility + account.fees.sum(1) + account.losses.sum(1), atol=1e-6
+    )
+    for billed in (account, returned(account)):
+        bills = Bills.of(billed)
+        assert bills.faults() == [] and int(bills.total.sum()) == sum(bills.received().values())
+        assert bills.received()["members"] == 0 and len(bills.days) == 54  # UTC from 02:00 on
+    trades = run.trades("lyapunov")
+    sold = trades[trades["buyer"] == "pool"]
+    assert 0.25 * (sold["kw"] * sold["price_eur_per_kwh"]).sum() == pytest.approx(
+        account.received.sum(), rel=1e-5
+    )
 
 
 def preview():

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jaxp2p import __version__
-from jaxp2p.cli import billing, importing, inspecting, running, studying, tuning
+from jaxp2p.cli import billing, explaining, importing, inspecting, running, studying, tuning
 from jaxp2p.cli import fairness as judging
 from jaxp2p.cli import hosting as carrying
 from jaxp2p.cli import modes as beside
@@ -20,6 +20,7 @@ from jaxp2p.control.ways import WAYS, way_lines
 from jaxp2p.control.ways import modes as modes_of
 from jaxp2p.scenarios.catalogue import EFFECTS_HELP
 from jaxp2p.settings.billing import Billing
+from jaxp2p.settings.explain import Moment
 from jaxp2p.settings.fairness import Fairness
 from jaxp2p.settings.hosting import Hosting
 from jaxp2p.settings.model import EndValue, Grid, Numbers, SlotSolver, Trading, Worth
@@ -46,6 +47,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p modes rural1 --pv-scale 2.5         what the limits of the grid do
   jaxp2p bill my-run                         what members pay, to the cent, and by other rules
   jaxp2p share meters.csv                    what sharing keys of the law allot, beside the market
+  jaxp2p explain my-run --member ID --at TIME    why its battery did what it did
   jaxp2p fairness my-results                 who gets what of the benefit of a run
   jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
 
@@ -321,7 +323,7 @@ share.__doc__ = SHARE_HELP
     app,
     exits=(0, 2, 4, 130),
     short="Bills of a run to the cent: preview, corrections, final, credits.",
-    layout=("source", Billing, "time_zone", "corrections", "final", "excel", "out"),
+    layout=("source", Billing, "time_zone", "corrections", "final", "excel", "out", "replace"),
 )
 def bill(options: billing.Options) -> int:
     return billing.bill(options)
@@ -349,6 +351,22 @@ def fairness(options: judging.Options) -> int:
     jaxp2p fairness my-results --against no_trade --error 0.005 --out my-split
     """
     return judging.fairness(options)
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
+    short="Why a member's battery did what it did at a time.",
+    layout=("folder", Moment, "picture", "json"),
+)
+def explain(options: explaining.Options) -> int:
+    """Say what a member's devices did in a slot and why: stored value, local price, limits in use, money.
+
+    \b
+    jaxp2p run rural1 --per-home --out my-run
+    jaxp2p explain my-run --member "LV1.101 Load 8" --at "2016-07-05 13:15" --picture why.png
+    """
+    return explaining.explain(options)
 
 
 @command(app, exits=(0, 130))

@@ -33,6 +33,7 @@ class Options(Billing):
     out: Path | None = again(
         RunOptions, "out", otherwise="jaxp2p-results/SOURCE-bills; the folder itself where SOURCE is one"
     )
+    replace: bool = again(RunOptions, "replace")
     json: str | None = again(RunOptions, "json")
     quiet: bool = again(RunOptions, "quiet")
 
@@ -65,7 +66,7 @@ def bill(options: Options) -> int:
         if options.final:
             run = run.final()
         out = options.out or (Path(options.source) if kept else places.beside(options.source, "bills"))
-        run.save(out, excel=options.excel)
+        run.save(out, excel=options.excel, replace=options.replace)
     report = lambda: _report(run)
     if options.json == "-":
         echo_json(json_text(report()))

@@ -107,18 +107,18 @@ class BillingRun:
         """The bills as they are sent, which nothing changes any more."""
         return replace(self, billing=self.billing.final())
 
-    def save(self, path: str | Path, *, excel: bool = False) -> Path:
+    def save(self, path: str | Path, *, excel: bool = False, replace: bool = False) -> Path:
         """Write all tables into a folder, which is complete or as it was.
 
-        Final bills at that place are only replaced by themselves with more credits; raises FileExistsError
-        for others.
+        Other results at that place are only replaced where they were made from the same, or with `replace`;
+        final bills only by themselves with more credits. Raises FileExistsError for others.
         """
         folder = Path(path)
         if is_billing(folder):
             old = read_billing(folder)
             if old.step is Step.FINAL and not _continues(old, self.billing):
                 raise FileExistsError(f"{folder} holds final bills, which nothing replaces")
-        with results_folder(folder) as fresh:
+        with results_folder(folder, None if replace else self.billing.facts) as fresh:
             write_billing(fresh, self.billing, by=self.by, excel=excel)
         return folder
 

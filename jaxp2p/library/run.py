@@ -14,9 +14,18 @@ from jaxp2p.control.catalogue import MPC_POLICIES
 from jaxp2p.control.policy import AnyPolicy
 from jaxp2p.control.tuned import TunedValue
 from jaxp2p.library.case import Case
-from jaxp2p.model.trajectory import Trajectory
-from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table, stay_table
+from jaxp2p.model.trajectory import MOST_TRADES, Trajectory
+from jaxp2p.report.frames import (
+    home_table,
+    kpi_table,
+    limit_table,
+    member_table,
+    slot_table,
+    stay_table,
+    trade_table,
+)
 from jaxp2p.report.kpis import Evaluation, evaluate
+from jaxp2p.report.minutes import LOAD_SPREAD, PV_SPREAD, minute_table
 from jaxp2p.report.results import Results, json_report, load_results, save_results
 from jaxp2p.runs import runner
 from jaxp2p.slot import solvers
@@ -36,6 +45,12 @@ MEMBER_SERIES = dict.fromkeys((*POWERS, "unserved"), "kW") | {
     "payment": "EUR",
     "market_price": "EUR/kWh",
     "nodal_price": "EUR/kWh",
+}
+FURTHER_SERIES = {  # those that every policy of a run has
+    "loss_price": "EUR/kWh",
+    "charge_below": "EUR/kWh",
+    "discharge_above": "EUR/kWh",
+    "fee": "EUR",
 }
 VEHICLE_SERIES = {  # (T, K, N), where there are electric vehicles
     "vehicle_charge": "kW",
@@ -137,6 +152,35 @@ class Result:
         """One row per member: bus, devices, and by policy the bill and what was left undone."""
         return member_table(self.case.community, self.evaluations)
 
+    def by_minutes(
+        self, *, seed: int = 0, load_spread: float = LOAD_SPREAD, pv_spread: float = PV_SPREAD
+    ) -> pd.DataFrame:
+        """Cost and capture of every policy where meters are read every minute; `report.minutes` says how."""
+        case = self.case
+        return minute_table(
+            case.community,
+            case.horizon,
+            self.run.trajectories,
+            self.evaluations,
+            seed=seed,
+            load_spread=load_spread,
+            pv_spread=pv_spread,
+        )
+
+    def trades(self, policy: str) -> pd.DataFrame:
+        """One row per slot and trade: seller, buyer, kW, price. ValueError where single ones are not kept."""
+        trajectory = self.trajectory(policy)
+        if trajectory.trades is None:
+            raise ValueError(f"trades one by one are kept up to {MOST_TRADES:,} a slot")
+        return trade_table(self.case.community, trajectory, self.case.time)
+
+    def limits(self, policy: str) -> pd.DataFrame:
+        """One row per slot and limit of the grid that had a price; none without a network in the market."""
+        trajectory = self.trajectory(policy)
+        if trajectory.row_price is None:
+            raise ValueError(f"{policy} has no prices of limits: the market had no network")
+        return limit_table(self.case.community, trajectory, self.case.time)
+
     def stays(self, policy: str) -> pd.DataFrame:
         """One row per stay of an electric vehicle: times, energies, what was missing at departure, and why.
 
@@ -160,7 +204,8 @@ class Result:
     def to_xarray(self) -> "xarray.Dataset":
         """Series of every policy, slot and member with their units; needs `pip install "jaxp2p[xarray]"`.
 
-        Those of vehicles have a dimension more, the seats of a member.
+        `to_netcdf` of what is returned writes it into a file. Those of vehicles have a dimension more, the
+        seats of a member.
         """
         try:
             import xarray
@@ -168,10 +213,17 @@ class Result:
             raise ModuleNotFoundError('to_xarray needs xarray: pip install "jaxp2p[xarray]"') from error
         import numpy as np
 
-        stack = lambda name: np.stack([getattr(t, name) for t in self.run.trajectories.values()])
+        trajectories = self.run.trajectories.values()
+        stack = lambda name: np.stack([getattr(t, name) for t in trajectories])
+        known = lambda name: all(getattr(t, name) is not None for t in trajectories)
         dims: tuple[str, ...] = ("policy", "time", "member")
         series = {name: (dims, stack(name), {"units": unit}) for name, unit in MEMBER_SERIES.items()}
         series |= {name: (dims[:2], stack(name), {"units": unit}) for name, unit in SLOT_SERIES.items()}
+        more = {name: unit for name, unit in FURTHER_SERIES.items() if known(name)}
+        series |= {name: (dims, stack(name), {"units": unit}) for name, unit in more.items()}
+        if known("row_price"):
+            limits = stack("row_price"), {"units": "EUR/kWh"}
+            series["row_price"] = (("policy", "time", "limit"), *limits)
         if self.case.community.prosumers.vehicles is not None:
             seats = (*dims[:2], "seat", dims[2])
             series |= {name: (seats, stack(name), {"units": unit}) for name, unit in VEHICLE_SERIES.items()}
@@ -180,7 +232,31 @@ class Result:
             "time": self.case.time.to_numpy(),
             "member": list(self.case.members),
         }
+        if "row_price" in series:
+            where["limit"] = list(self.run.row_names)
         return xarray.Dataset(series, coords=where, attrs={"case": self.case.name})
+
+    def to_pandapower(self, net: Any, policy: str, at: str | pd.Timestamp) -> list[str]:
+        """Fill res_bus, res_line and res_trafo of the net that the case is from, with the AC flow at a time.
+
+        Returns what stays empty, in words: what import joined or left out. Raises ValueError for a time or a
+        policy that is not in the run, and for another net.
+        """
+        from jaxp2p.model.network import on_host
+        from jaxp2p.report.pandapower import write_back
+        from jaxp2p.simulation.flows import power_flow_of
+
+        case, trajectory = self.case, self.trajectory(policy)
+        times = pd.DatetimeIndex(case.time)
+        number = int(times.searchsorted(pd.Timestamp(at), side="right")) - 1
+        step = pd.Timedelta(hours=float(case.horizon.slot_hours))
+        if number < 0 or pd.Timestamp(at) >= times[number] + step:
+            raise ValueError(f"{at} is not in the run: {times[0]} to {times[-1] + step}")
+        slot = case.horizon.slice(number, number + 1)
+        one = on_host((trajectory.injection[number : number + 1], trajectory.pv_used[number : number + 1]))
+        flows = power_flow_of(on_host(case.community), on_host(slot.grid_base), *one)
+        flow = flows._replace(**{name: x[0] for name, x in flows._asdict().items() if x is not None})
+        return write_back(net, case.community.network, flow, case.name)
 
     def save(
         self,

@@ -46,6 +46,8 @@ class Trajectory(NamedTuple):
     fee: Array | None = None  # (T, N) EUR of what is traded, part of f_i; None: a trajectory made by hand
     trades: Array | None = None  # (T, K, N) with every partner, sold > 0; None: more than MOST_TRADES
     trade_price: Array | None = None  # (T, K, N)
+    charge_below: Array | None = None  # (T, N) EUR/kWh, nodal price below which the battery was to charge
+    discharge_above: Array | None = None  # (T, N) EUR/kWh, the price above which it was to discharge
     vehicle_energy: Array | None = None  # (T, K, N) at the end of the slot, 0 where nothing is plugged in
 
 

@@ -89,6 +89,7 @@ def write_billing(folder: Path, billing: Billing, *, by: str, excel: bool = Fals
         "kind": MARK,
         "billing": str(billing.step),
         **billing.facts,
+        "made_from": dict(billing.facts),
         "by": by,
         "members": list(bills.members),
         "days": [f"{day:%Y-%m-%d}" for day in bills.days],
@@ -146,7 +147,6 @@ def read_billing(folder: str | os.PathLike[str]) -> Billing:
         table["member"].map({name: n for n, name in enumerate(members)}).to_numpy(int),
     )
     cents[places], energy[places] = table["cents"], table["wh"]
-    kept = ("case", "policy", "rule", "congestion", "source")
     return Billing(
         bills=Bills(members=members, days=days, cents=cents, energy=energy),
         step=step,
@@ -154,7 +154,7 @@ def read_billing(folder: str | os.PathLike[str]) -> Billing:
         credits=tuple(
             read_amounts(path / CREDIT_FILE.format(n)) for n in range(1, int(summary["credits"]) + 1)
         ),
-        facts={name: summary.get(name) for name in kept},
+        facts=summary["made_from"],
     )
 
 

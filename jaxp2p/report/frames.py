@@ -17,6 +17,10 @@ from jaxp2p.simulation.accounting import losses_by_member, paid_to_peers, unserv
 from jaxp2p.simulation.grid import GridState
 from jaxp2p.slot.status import Status
 
+LEAST_PRICE = 1e-6  # EUR/kWh, of a limit in use
+RELIEF_PU = 0.01  # p.u.
+LEAST_KW = 1e-6  # of a trade
+
 
 def kpi_table(evaluations: Mapping[str, Evaluation]) -> pd.DataFrame:
     """One row per policy; the counts by status become the columns `slots_<status>`."""
@@ -160,6 +164,10 @@ def home_table(
     for name, unit in units.items():
         columns[f"{name}_{unit}"] = np.asarray(getattr(trajectory, name)).ravel()
     columns |= {name: values.ravel() for name, values in _accounts(horizon, trajectory, grid).items()}
+    columns["pv_available_kw"] = np.asarray(horizon.pv).ravel()
+    for name in ("charge_below", "discharge_above"):
+        if (price := getattr(trajectory, name)) is not None:
+            columns[f"{name}_eur_per_kwh"] = np.asarray(price).ravel()
     if trajectory.loss_price is not None:
         columns["loss_price_eur_per_kwh"] = np.asarray(trajectory.loss_price).ravel()
     of_rows = row_prices.columns(community, horizon.grid_base, trajectory.row_price, grid.support)
@@ -168,6 +176,55 @@ def home_table(
         columns[name] = power.ravel()
     columns |= _vehicle_columns(trajectory, lambda x: np.asarray(x).sum(1).ravel())
     return pd.DataFrame(columns)
+
+
+def limit_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
+    """A row per slot and limit of the grid that had a price: what easing it would have saved.
+
+    relief_eur_per_h: of 1 kW of a branch's rating, or of 0.01 p.u. of a voltage limit, while it binds.
+    """
+    feeder, network = community.feeder, community.network
+    columns = ("time", "limit", "side", "price_eur_per_kwh", "relief", "relief_eur_per_h")
+    price = np.asarray(present(trajectory.row_price), float)
+    volts, scale = len(np.asarray(feeder.voltage_bus)), np.asarray(feeder.scale, float)
+    slot, row = np.nonzero(np.abs(price) > LEAST_PRICE)
+    found, names = price[slot, row], np.array(feeder.names(network), object)
+    of_voltage = row < volts
+    # squared voltages near 1 p.u. move by twice as much as voltages
+    amount = np.where(of_voltage, 2 * RELIEF_PU, 1.0) / scale[row]
+    values = (
+        time.to_numpy()[slot],
+        names[row],
+        np.where(found > 0, "upper", "lower"),
+        np.abs(found),
+        np.where(of_voltage, f"{RELIEF_PU} p.u.", "1 kW"),
+        np.abs(found) * amount,
+    )
+    return pd.DataFrame(dict(zip(columns, values, strict=True)))
+
+
+def trade_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
+    """A row per slot and trade: who sold how many kW to whom, at which price. Of single trades only.
+
+    In the pool a seller's partner is the pool, and so is a buyer's.
+    """
+    trades, price = (np.asarray(present(x), float) for x in (trajectory.trades, trajectory.trade_price))
+    names, pooled = np.array(community.prosumers.ids, object), community.market.pooled
+    # every bilateral trade stands twice, seen from both sides
+    slot, place, home = np.nonzero(np.abs(trades) > LEAST_KW if pooled else trades > LEAST_KW)
+    sold = trades[slot, place, home]
+    partner = np.full(len(home), "pool", object)
+    if not pooled:
+        partner = names[np.asarray(community.market.partner)[place, home]]
+    order = np.lexsort((place, home, slot))
+    columns = {
+        "time": time.to_numpy()[slot],
+        "seller": np.where(sold > 0, names[home], partner),
+        "buyer": np.where(sold > 0, partner, names[home]),
+        "kw": np.abs(sold),
+        "price_eur_per_kwh": price[slot, place, home],
+    }
+    return pd.DataFrame({name: values[order] for name, values in columns.items()})
 
 
 def _accounts(horizon: Horizon, trajectory: Trajectory, grid: GridState) -> dict[str, np.ndarray]:

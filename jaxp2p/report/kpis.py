@@ -21,7 +21,7 @@ import numpy as np
 from jaxp2p.control.catalogue import OPTIMUM, REFERENCE, TRADE_ONLY
 from jaxp2p.fairness.measures import measures
 from jaxp2p.model.match import require_match
-from jaxp2p.model.network import FlowStatus, Network, ac_violated, on_host
+from jaxp2p.model.network import AC_LOADING, FlowStatus, Network, ac_violated, on_host
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.stays import Stays, energy_before, stays_of
@@ -128,20 +128,26 @@ def evaluate(community: Community, horizon: Horizon, run: Any) -> dict[str, Eval
 def compare(
     kpis: Mapping[str, Mapping[str, Any]], perfect_foresight_eur: float | None = None
 ) -> dict[str, dict[str, Any]]:
-    """The figures of every policy with `saving_eur` and `capture` added.
+    """The figures of every policy with `saving_eur`, `welfare_gain_eur`, `regret_eur` and `capture` added.
 
     capture = (cost(no storage) - cost) / (cost(no storage) - cost(perfect foresight)): what the control of
     the batteries is worth, trade being in both, and of the vehicles, which charge at once where there is no
-    storage. None where storage cannot save anything worth the name. Costs
-    are totals; perfect_foresight_eur stands for a perfect foresight that is not among the policies.
+    storage. None where storage cannot save anything worth the name. regret_eur: cost above perfect foresight.
+    welfare_gain_eur: the saving with what losses of the network cost. Costs are totals;
+    perfect_foresight_eur stands for a perfect foresight that is not among the policies.
     """
     total = {name: values["total_cost_eur"] for name, values in kpis.items()}
     idle = total.get(TRADE_ONLY)
-    possible = possible_saving(idle, total.get(OPTIMUM, perfect_foresight_eur))
+    best = total.get(OPTIMUM, perfect_foresight_eur)
+    possible = possible_saving(idle, best)
+    known = REFERENCE in kpis and all("losses_eur" in values for values in kpis.values())
+    with_losses = (lambda name: total[name] + kpis[name]["losses_eur"]) if known else None
     return {
         name: {
             **values,
             "saving_eur": total[REFERENCE] - total[name] if REFERENCE in total else None,
+            "welfare_gain_eur": None if with_losses is None else with_losses(REFERENCE) - with_losses(name),
+            "regret_eur": None if best is None else total[name] - best,
             "capture": None if possible is None or idle is None else (idle - total[name]) / possible,
         }
         for name, values in kpis.items()
@@ -194,6 +200,7 @@ def _energy(run: _Run, spent: Costs, stays: Stays | None) -> dict[str, Any]:
     exchange = (run.buy - run.sell).sum(1)  # (T,) kW at the connection of the community
     imported = np.maximum(exchange, 0)
     traded = run.kwh(run.trade_volume) / 2  # both sides count it
+    ramps = np.abs(np.diff(exchange))
     served = load - short
     if stays is not None:
         served += float(stays.charged.sum() - stays.discharged.sum())
@@ -210,6 +217,8 @@ def _energy(run: _Run, spent: Costs, stays: Stays | None) -> dict[str, Any]:
         "peak_import_kw": float(imported.max()),
         "peak_export_kw": float(np.maximum(-exchange, 0).max()),
         "peak_to_average": _ratio(float(imported.max()), float(imported.mean())),
+        "ramp_max_kw": float(ramps.max(initial=0)),  # between two slots
+        "ramp_mean_kw": float(ramps.mean()) if ramps.size else 0.0,
         "unserved_kwh": short,
         "spilled_kwh": spilled,
     }
@@ -297,9 +306,11 @@ def _in_ac(run: _Run, grid: GridState, spent: Costs) -> dict[str, Any]:
         "ac_voltage_min_pu": float(volts.min()),
         "ac_voltage_max_pu": float(volts.max()),
         "ac_voltage_violation_pu": float(beyond.max()),
+        "ac_voltage_violation_puh": float(network.beyond(volts).sum() * run.hours),  # over all buses
         "ac_line_loading_max": line,
         "ac_transformer_loading_max": transformer,
         "ac_loading_violation_pct": 100 * float(over.max()),
+        "ac_overload_hours": float((over > AC_LOADING).sum() * run.hours),
         "ac_slots_violated": int((ac_violated(beyond, over) | ~solved).sum()),
         "ac_slots_unsolved": int((~solved).sum()),
         "ac_losses_kwh": float(grid.ac_losses.sum() * run.hours),
@@ -368,5 +379,33 @@ def _solver(run: _Run, seconds: float | None, iterative: bool) -> dict[str, Any]
         "iterations_median": float(np.median(iterations)) if iterative else None,
         "iterations_p95": float(np.percentile(iterations, 95)) if iterative else None,
         "iterations_max": int(iterations.max()) if iterative else None,
+        "prim_res_max_kw": float(run.prim_res.max()) if iterative else None,
+        "dual_res_max_eur_per_kwh": float(run.dual_res.max()) if iterative else None,
         "ms_per_slot": None if seconds is None else 1000 * seconds / run.slots,
+        # how many times faster than the clock
+        "realtime_factor": None if not seconds else 3600 * run.hours * run.slots / seconds,
+        **_messages(run, float(iterations.mean()) if iterative else None),
+    }
+
+
+def _messages(run: _Run, iterations: float | None) -> dict[str, Any]:
+    """What the members would send and receive if each solved its own part of every slot at home.
+
+    In an iteration of the pool a member sends power and slope and receives a price. In the bilateral market
+    it sends trade and price along each of its open trades; where the grid has limits, also power to the
+    grid's operator, who returns a price.
+    """
+    if iterations is None:
+        return dict.fromkeys(("messages_per_slot", "kib_per_slot"))
+    market, size = run.community.market, run.community.size
+    if market.pooled:
+        messages, numbers = 2 * size, 3 * size
+    else:
+        trades = int((np.asarray(market.limit) > 0).sum())
+        to_grid = 2 * size if run.community.feeder.rows else 0
+        messages, numbers = trades + to_grid, 2 * trades + to_grid
+    width = np.asarray(run.horizon.load).dtype.itemsize
+    return {
+        "messages_per_slot": iterations * messages,
+        "kib_per_slot": iterations * numbers * width / 1024,
     }

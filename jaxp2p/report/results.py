@@ -30,7 +30,15 @@ import pandas as pd
 from jaxp2p import __version__
 from jaxp2p.data.csv_files import EXACT
 from jaxp2p.model.types import Community, Horizon
-from jaxp2p.report.frames import home_table, kpi_table, member_table, slot_table, stay_table
+from jaxp2p.report.frames import (
+    home_table,
+    kpi_table,
+    limit_table,
+    member_table,
+    slot_table,
+    stay_table,
+    trade_table,
+)
 from jaxp2p.report.kpis import Evaluation
 
 SUMMARY_FILE = "summary.json"
@@ -300,6 +308,10 @@ def gathered(
         if (stays := evaluations[name].stays) is not None:
             tables[f"stays_{name}"] = stay_table(community, stays, time)
         if homes:
+            if trajectory.row_price is not None:
+                tables[f"limits_{name}"] = limit_table(community, trajectory, time)
+            if trajectory.trades is not None:
+                tables[f"trades_{name}"] = trade_table(community, trajectory, time)
             tables[f"homes_{name}"] = home_table(community, horizon, trajectory, evaluations[name].grid, time)
     market = community.market
     fees = np.unique(np.asarray(market.fee, float)[np.asarray(market.limit) > 0])
@@ -381,7 +393,7 @@ def write_table(frame: pd.DataFrame, file: Path) -> Path:
 
 
 # never numbers: 0012 and 12 are two members
-TEXT = ("policy", "member", "bus", "status", "binding_row", "vehicle_id", "prosumer_id")
+TEXT = ("policy", "member", "seller", "buyer", "bus", "status", "binding_row", "vehicle_id", "prosumer_id")
 TIMES = ("time", "arrival", "departure")
 
 

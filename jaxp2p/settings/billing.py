@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from jaxp2p.settings.fields import setting
+from jaxp2p.settings.fields import again, setting
+from jaxp2p.settings.sharing import Sharing
 
 RULES = ("market", "mid_market", "supply_demand", "uniform_price", "equal_benefit")
 CONGESTION = ("none", "returned")
@@ -29,6 +30,4 @@ class Billing:
     by: str = setting(
         "month", "Period of the bills: day, month, all.", unit="NAME", choices=PERIODS, words="billing period"
     )
-    policy: str | None = setting(
-        None, "Policy of a run.", unit="NAME", otherwise="lyapunov, else the first that the run has"
-    )
+    policy: str | None = again(Sharing, "policy")

@@ -13,6 +13,7 @@ from jax import Array
 from jaxp2p._pytree import present
 from jaxp2p.control.policy import AnyPolicy, Penalties, Slot, plugged_in, slot_problem
 from jaxp2p.model.devices import Plugged
+from jaxp2p.model.devices.battery import charge_price, sell_stored_price
 from jaxp2p.model.network import Base
 from jaxp2p.model.trajectory import MOST_TRADES, Trajectory
 from jaxp2p.model.types import Community
@@ -128,5 +129,7 @@ def record(
         row_price=d.row_price if d.row_price.shape[-1] else None,
         fee=slot_execution.fees(problem, d),
         trades=d.trades if single else None,
+        charge_below=charge_price(problem, problem.value),
+        discharge_above=sell_stored_price(problem, problem.value),
         trade_price=jnp.broadcast_to(d.trade_price, d.trades.shape) if single else None,
     )

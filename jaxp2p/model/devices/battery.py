@@ -214,6 +214,13 @@ def charge_price(battery: Any, value: Values) -> Values:
     return battery.charge_efficiency * (value - battery.wear_cost)
 
 
+def sell_stored_price(battery: Any, value: Values) -> Values:
+    """EUR/kWh above which it pays to discharge while a stored kWh is worth `value`, of either sign."""
+    xp = namespace(value, battery.discharge_efficiency)
+    weight = xp.where(value < 0, battery.charge_efficiency, 1 / battery.discharge_efficiency)
+    return discharge_price(battery, value, weight)
+
+
 def charge_value(battery: Any, price: Values) -> Values:
     """EUR per kWh in the cells, what one bought at a nodal price costs: the inverse of `charge_price`."""
     return price / battery.charge_efficiency + battery.wear_cost
