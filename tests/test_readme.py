@@ -1,4 +1,4 @@
-"""The README's Python example runs, its links lead somewhere, and its figures stand in the pages, with a command."""
+"""The README's example runs, its links lead somewhere, its figures stand in the pages, with a command."""
 
 import re
 from pathlib import Path

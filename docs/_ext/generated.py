@@ -27,8 +27,8 @@ from jaxp2p.slot.status import Status
 THEMES = {
     "Cases: tables to a community": """load_case read_tables write_tables window Tables InputError build Case
         build_community build_horizon""",
-    "Runs": """run Result load simulate clear evaluate load_results certificate perfect_foresight best_lower_bound
-        verify""",
+    "Runs": """run Result explain load simulate clear evaluate load_results certificate perfect_foresight
+        best_lower_bound verify""",
     "Policies": "POLICIES OwnPolicy Decision Limits Policy lyapunov lyapunov_parameters make_policies mpc",
     "Tuning": "tune Tuned TunedValue load_controller read_controller write_controller",
     "Studies": "study parse_model ScenarioModel materialise scenario_key",
@@ -44,9 +44,8 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A table of Markdown."""
     heads = list(heads)
     lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(
-        f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in lines
-    )
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
 
 def _upper(text: str) -> str:
@@ -88,8 +87,8 @@ def column_page() -> str:
     """Tables of input, column by column."""
     parts = [
         "# Tables and columns",
-        "A case is a folder with one CSV or Parquet file per table. Meter data for sharing keys are tables of "
-        "their own. `jaxp2p check --columns` prints the same.",
+        "A case is a folder with one CSV or Parquet file per table. Meter data for sharing keys are tables "
+        "of their own. `jaxp2p check --columns` prints the same.",
     ]
     for title, tables in (("Tables of a case", SCHEMA), ("Meter data and shares", METERS)):
         parts.append(f"## {title}")
@@ -102,11 +101,11 @@ def figure_page() -> str:
     """Key figures with unit and formula."""
     parts = [
         "# Key figures",
-        "One row per policy in `kpis.csv`, `Result.kpis()` and `summary.json`. Sums are over slots and members, "
-        "dt is the slot length in h, b and s are the buy and sell price, v_T is the worth of energy stored at "
-        "the end, f_i is what a member's slot costs without payments among peers ([slot](../concepts/slot.md)). "
-        "Positive money is cost. Figures of the grid are of all buses and branches, whether or not the market "
-        "keeps their limits.",
+        "One row per policy in the table `kpis` of results and in `Result.kpis()`. Sums are over slots and "
+        "members, dt is the slot length in h, b and s are the buy and sell price, v_T is the worth of energy "
+        "stored at the end, f_i is what a member's slot costs without payments among peers "
+        "([slot](../concepts/slot.md)). Positive money is cost. Figures of the grid are of all buses and "
+        "branches, whether or not the market keeps their limits.",
     ]
     for group in dict.fromkeys(figure.group for figure in FIGURES):
         rows = [
@@ -142,7 +141,7 @@ def name_page() -> str:
             "## Prices among peers, of `jaxp2p bill`",
             table(("rule", "what it is"), ((f"`{rule.name}`", rule.words) for rule in RULES.values())),
             "## Sharing keys, of `jaxp2p share`",
-            "Presets are arithmetic only: no promise that they conform to a law. Sources as read in November 2026.",
+            "Presets are arithmetic only: no promise that they conform to a law. Sources: as read in 2026.",
             table(("key", "what it does", "needs", "source"), (_key(entry) for entry in KEYS)),
             "## Effects of scenarios, of `jaxp2p study`",
             table(("effect", "parameter", "default", "unit", "range", "meaning"), effects),
@@ -164,9 +163,9 @@ def python_page() -> str:
         raise ValueError(f"THEMES of docs/_ext/generated.py: missing, unknown or twice: {sorted(odd)}")
     parts = [
         "# Python",
-        "All of `import jaxp2p as jp`, from the docstrings. N is members, T slots, B buses, L branches, K trade "
-        "slots or seats for vehicles per member. Powers are in kW, energies in kWh, voltages in p.u., money in "
-        "EUR, prices in EUR/kWh.",
+        "All of `import jaxp2p as jp`, from the docstrings. N is members, T slots, B buses, L branches, K "
+        "trade slots or seats for vehicles per member. Powers are in kW, energies in kWh, voltages in p.u., "
+        "money in EUR, prices in EUR/kWh.",
     ]
     for theme, names in THEMES.items():
         parts.append(f"## {theme}")

@@ -1,7 +1,7 @@
 """Every key figure of a run, once: its name, its unit, its formula in words.
 
-`report.kpis` computes them; the documentation lists them from here, and `tests/test_kpi_catalogue.py` holds the
-two together. Sums are over slots t and members i; dt is the slot length in h; other symbols are those of
+`report.kpis` computes them; the documentation lists them from here, and `tests/test_kpi_catalogue.py` holds
+the two together. Sums are over slots t and members i; dt is the slot length in h; other symbols are those of
 `model.trajectory.Trajectory`. No arrays: a help text can read it.
 """
 
@@ -48,6 +48,13 @@ FIGURES = (
             "without that policy in the run",
         ),
         (
+            "welfare_gain_eur",
+            "EUR",
+            "saving_eur with losses_eur counted on both sides",
+            "without no_storage_no_trade in the run",
+        ),
+        ("regret_eur", "EUR", "total_cost_eur - total of perfect foresight", "without perfect foresight"),
+        (
             "capture",
             "",
             "(total of no_storage - total) / (total of no_storage - total of perfect foresight)",
@@ -73,6 +80,8 @@ FIGURES = (
         ("peak_import_kw", "kW", "max over t of max(sum over members of buy - sell, 0)"),
         ("peak_export_kw", "kW", "max over t of max(sum over members of sell - buy, 0)"),
         ("peak_to_average", "", "peak_import_kw / mean import of the community", "without import"),
+        ("ramp_max_kw", "kW", "max over t of |exchange of the community - exchange a slot before|"),
+        ("ramp_mean_kw", "kW", "the mean of the same"),
         ("unserved_kwh", "kWh", "dt sum of load beyond a connection limit, not delivered"),
         ("spilled_kwh", "kWh", "dt sum of generation beyond a connection limit, taken by nobody"),
     ),
@@ -118,6 +127,11 @@ FIGURES = (
         ("ac_voltage_min_pu", "p.u.", "lowest voltage of all buses and slots"),
         ("ac_voltage_max_pu", "p.u.", "highest voltage of all buses and slots"),
         ("ac_voltage_violation_pu", "p.u.", "max of the voltage outside its limits"),
+        (
+            "ac_voltage_violation_puh",
+            "p.u. h",
+            "dt sum over buses and slots of the voltage outside its limits",
+        ),
         ("ac_line_loading_max", "", "max over lines and slots of |S| / rating", "without rated lines"),
         (
             "ac_transformer_loading_max",
@@ -126,6 +140,11 @@ FIGURES = (
             "without rated transformers",
         ),
         ("ac_loading_violation_pct", "%", "max over branches of 100 (loading - 1), at least 0"),
+        (
+            "ac_overload_hours",
+            "h",
+            "dt times the number of slots with a loading above 1.001",
+        ),
         (
             "ac_slots_violated",
             "",
@@ -173,7 +192,24 @@ FIGURES = (
         ("iterations_median", "", "median over slots of the solver's iterations", "perfect foresight"),
         ("iterations_p95", "", "the same, 95 % quantile", "perfect foresight"),
         ("iterations_max", "", "the same, most of all", "perfect foresight"),
+        ("prim_res_max_kw", "kW", "largest primal residual of a slot", "perfect foresight"),
+        ("dual_res_max_eur_per_kwh", "EUR/kWh", "largest dual residual of a slot", "perfect foresight"),
         ("ms_per_slot", "ms", "run time / slots, compilation left out", "where it was not measured"),
+        ("realtime_factor", "", "length of the days / run time", "where it was not measured"),
+        (
+            "messages_per_slot",
+            "",
+            "mean iterations times messages of one: 2 per member in the pool, one per end of an open trade "
+            "and 2 per member with a grid in the bilateral market",
+            "perfect foresight",
+        ),
+        (
+            "kib_per_slot",
+            "KiB",
+            "mean iterations times numbers of one (3 per member in the pool, 2 per message along a trade) "
+            "times their bytes / 1024",
+            "perfect foresight",
+        ),
     ),
 )
 
