@@ -221,6 +221,19 @@ def test_xarray_has_every_series_with_its_unit(case, result):
     )
 
 
+def test_a_netcdf_file_and_other_libraries_take_what_there_is(case, result, tmp_path):
+    """A file that any netCDF reader opens, and arrays that are handed on without a copy."""
+    xarray = pytest.importorskip("xarray")
+    data = result.to_xarray()
+    data.to_netcdf(tmp_path / "run.nc")
+    with xarray.open_dataset(tmp_path / "run.nc") as back:
+        np.testing.assert_array_equal(back["charge"], data["charge"])
+        assert list(back["member"].values) == list(case.members) and back["charge"].attrs["units"] == "kW"
+    for array in (result.trajectory("counting").charge, case.horizon.load):
+        shared = np.from_dlpack(array)
+        np.testing.assert_array_equal(shared, np.asarray(array))
+
+
 def test_pictures_by_name(result):
     assert result.plot("cumulative_cost").axes
     with pytest.raises(ValueError, match="choose from cumulative_cost"):

@@ -124,6 +124,12 @@ def test_the_rules_side_by_side():
     assert table.loc["equal_benefit", "saved_eur"] == pytest.approx(2 * 1.4)
 
 
+def test_what_devices_cost_is_told_and_not_billed():
+    bills = Bills.of(month(own=np.full((4, 3), 0.02)))
+    assert list(bills.summary("all")["own_eur"]) == [Decimal("0.08")] * 3
+    assert bills.total.tolist() == Bills.of(month()).total.tolist() and "nobody" not in bills.received()
+
+
 def random_account(seed, slots, members, tight):
     rng = np.random.default_rng(seed)
     net = rng.normal(size=(slots, members)) * 10.0 ** rng.integers(-2, 2, (slots, 1))
@@ -214,6 +220,16 @@ def test_bills_of_a_run_are_its_costs(runs, market):
     np.testing.assert_allclose(received, account.received.sum(0), atol=1e-4)
     paid = worth.groupby(trades["buyer"]).sum().reindex(account.members).fillna(0)
     np.testing.assert_allclose(paid, account.paid.sum(0), atol=1e-4)
+    # the local price by parts, of which the first is the price of the trades
+    prices = run.prices("lyapunov").set_index("time")
+    parts = ["energy", "fee", "losses", "voltage", "branch", "rest"]
+    signs = np.array([1, 1, -1, -1, -1, 1])
+    whole = (prices[[f"{part}_eur_per_kwh" for part in parts]].to_numpy() * signs).sum(1)
+    np.testing.assert_allclose(whole, prices["nodal_eur_per_kwh"], atol=1e-6)
+    mean = worth.groupby(trades["time"]).sum() / (hours * trades["kw"].groupby(trades["time"]).sum())
+    energy = prices["energy_eur_per_kwh"].groupby(level=0).mean()
+    np.testing.assert_allclose(energy.loc[mean.index], mean, atol=1e-6)
+    assert prices["branch_eur_per_kwh"].max() > 0.05 and prices["rest_eur_per_kwh"].abs().max() < 0.02
     names = set(trades["seller"]) | set(trades["buyer"])
     assert names - set(account.members) == ({"pool"} if market == "pool" else set())
 

@@ -20,6 +20,7 @@ from jaxp2p.report.frames import (
     kpi_table,
     limit_table,
     member_table,
+    price_table,
     slot_table,
     stay_table,
     trade_table,
@@ -173,6 +174,13 @@ class Result:
         if trajectory.trades is None:
             raise ValueError(f"trades one by one are kept up to {MOST_TRADES:,} a slot")
         return trade_table(self.case.community, trajectory, self.case.time)
+
+    def prices(self, policy: str) -> pd.DataFrame:
+        """One row per slot and member: its local price by parts; energy, fee, losses, voltage, branch."""
+        trajectory = self.trajectory(policy)
+        if trajectory.trades is None:
+            raise ValueError(f"trades one by one are kept up to {MOST_TRADES:,} a slot")
+        return price_table(self.case.community, trajectory, self.case.time)
 
     def limits(self, policy: str) -> pd.DataFrame:
         """One row per slot and limit of the grid that had a price; none without a network in the market."""

@@ -141,7 +141,6 @@ def home_table(
     Where the market has a network: what its rows take off the market price, of which with `loss_price` the
     nodal price is left, and what a kvar is worth (`simulation.row_prices`).
     """
-    slots, size = np.asarray(trajectory.injection).shape
     units = {
         "load": "kw",
         "pv_used": "kw",
@@ -158,8 +157,7 @@ def home_table(
         "nodal_price": "eur_per_kwh",
     }
     columns: dict[str, Any] = {
-        "time": np.repeat(time.to_numpy(), size),
-        "member": np.tile(np.array(community.prosumers.ids, dtype=object), slots),
+        **_slots_and_members(community, time),
     }
     for name, unit in units.items():
         columns[f"{name}_{unit}"] = np.asarray(getattr(trajectory, name)).ravel()
@@ -176,6 +174,12 @@ def home_table(
         columns[name] = power.ravel()
     columns |= _vehicle_columns(trajectory, lambda x: np.asarray(x).sum(1).ravel())
     return pd.DataFrame(columns)
+
+
+def _slots_and_members(community: Community, time: pd.Series) -> dict[str, np.ndarray]:
+    """The keys of a table with a row per slot and member, in this order."""
+    names, slots = np.array(community.prosumers.ids, dtype=object), len(time)
+    return {"time": np.repeat(time.to_numpy(), len(names)), "member": np.tile(names, slots)}
 
 
 def limit_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
@@ -225,6 +229,43 @@ def trade_table(community: Community, trajectory: Trajectory, time: pd.Series) -
         "price_eur_per_kwh": price[slot, place, home],
     }
     return pd.DataFrame({name: values[order] for name, values in columns.items()})
+
+
+def price_table(community: Community, trajectory: Trajectory, time: pd.Series) -> pd.DataFrame:
+    """A row per slot and member: of what its local price is made, in EUR/kWh.
+
+        nodal = energy + fee - losses - voltage - branch + rest
+
+    energy is the mean price of the slot's trades, the same for all; fee what a member's market price is away
+    from it, by which side it trades on and along which edges; losses, voltage and branch what prices of
+    losses and limits take off (`simulation.row_prices`); rest what a device that rests on a jump, or is kept
+    from jumping, is away from them.
+    """
+    market, nodal = np.asarray(trajectory.market_price, float), np.asarray(trajectory.nodal_price, float)
+    volume = np.abs(np.asarray(present(trajectory.trades), float))
+    worth = (volume * np.asarray(present(trajectory.trade_price), float)).sum((1, 2))
+    traded = volume.sum((1, 2))
+    some = traded > LEAST_KW
+    energy = np.where(some, worth / np.where(some, traded, 1), market.mean(1))[:, None]
+    parts = dict.fromkeys(("losses", "voltage", "branch"), np.zeros_like(market))
+    if trajectory.loss_price is not None:
+        parts["losses"] = np.asarray(trajectory.loss_price, float)
+    if trajectory.row_price is not None:
+        parts |= row_prices.parts_of_slots(community, trajectory.row_price)
+    off = sum(parts.values(), np.zeros_like(market))
+    columns = {
+        "nodal": nodal,
+        "energy": energy + 0 * market,
+        "fee": market - energy,
+        **parts,
+        "rest": nodal - (market - off),
+    }
+    return pd.DataFrame(
+        {
+            **_slots_and_members(community, time),
+            **{f"{name}_eur_per_kwh": values.ravel() for name, values in columns.items()},
+        }
+    )
 
 
 def _accounts(horizon: Horizon, trajectory: Trajectory, grid: GridState) -> dict[str, np.ndarray]:

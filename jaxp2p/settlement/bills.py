@@ -15,7 +15,7 @@ import pandas as pd
 
 from jaxp2p.data.apportion import apportioned
 from jaxp2p.settlement.account import Account
-from jaxp2p.settlement.lines import BY_NAME, LINES, OPPOSITE, Payee
+from jaxp2p.settlement.lines import BILLED, BY_NAME, LINES, OPPOSITE, Payee
 
 CENT, WH = 0.01, 0.001
 
@@ -56,7 +56,7 @@ class Bills:
     @property
     def total(self) -> np.ndarray:
         """(N,) cents that every member pays in all."""
-        return self.cents.sum((0, 1))
+        return self.cents[BILLED].sum((0, 1))
 
     def received(self) -> dict[str, int]:
         """Cents that utility and market receive, and members among each other (0), in all."""
@@ -64,6 +64,7 @@ class Bills:
         return {
             str(payee): int(sum(s for s, line in zip(sums, LINES, strict=True) if line.payee is payee))
             for payee in Payee
+            if payee is not Payee.NOBODY
         }
 
     def faults(self) -> list[str]:
@@ -114,7 +115,7 @@ class Bills:
         )
         wide = wide.reindex(columns=[line.name for line in LINES]).fillna(0).astype("int64")
         out = wide.apply(lambda column: column.map(euros)).add_suffix("_eur")
-        out["total_eur"] = wide.sum(axis=1).map(euros)
+        out["total_eur"] = wide.loc[:, BILLED].sum(axis=1).map(euros)
         return out.reset_index()
 
     def statement(self) -> pd.DataFrame:

@@ -17,6 +17,7 @@ class Payee(StrEnum):
     UTILITY = "utility"
     MARKET = "market"
     MEMBERS = "members"  # among each other: sums to 0
+    NOBODY = "nobody"  # a cost that a member has with itself: told, and not billed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,16 @@ LINES = (
         kwh=_exchanged,
         eur=lambda a: a.congestion,
     ),
+    Line(
+        name="own",
+        words="own devices, not billed",
+        formula="wear of storage + curtailed PV + moved load, at their prices; paid to nobody",
+        payee=Payee.NOBODY,
+        kwh=lambda a: np.zeros_like(a.own),
+        eur=lambda a: a.own,
+    ),
 )
+BILLED = np.array([line.payee is not Payee.NOBODY for line in LINES])
 BY_NAME = {line.name: line for line in LINES}
 # pairs of lines among members whose sums cancel
 OPPOSITE = {"peers_sold": "peers_bought"}

@@ -58,6 +58,12 @@ def _off(community: Community, row_price: Array) -> Array:
     return feeder.at_homes(feeder.bus_price(row_price), community.size)
 
 
+def parts_of_slots(community: Community, row_price: Array) -> dict[str, np.ndarray]:
+    """`price_parts` of row prices (T, R): "voltage" and "branch", (T, N) each, on the host."""
+    parts = jax.jit(jax.vmap(lambda price: price_parts(community, price)))(jnp.asarray(row_price))
+    return {name: np.asarray(values, float) for name, values in parts._asdict().items()}
+
+
 def columns(
     community: Community, base: Base, row_price: Array | None, support: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
