@@ -164,3 +164,114 @@ def test_what_rules_of_reactive_power_do_is_that_of_the_stored_lines():
         if off(row[column], stored[community, row["rule"]][figure])
     ]
     assert wrong == []
+
+
+def stored(name: str) -> list[dict]:
+    """The lines of a benchmark."""
+    text = (ROOT / "benchmarks" / "results" / name).read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_what_tuning_keeps_is_that_of_the_stored_lines():
+    policies = {
+        "tuned once": "tuned",
+        "tuned every week": "tuned_rolling",
+        "the same, with published prices": "tuned_rolling_published",
+        "MPC, forecast as yesterday": "mpc_persistence",
+        "MPC, load and PV known": "mpc_perfect_power",
+        "MPC, prices known": "mpc_persistence_published",
+    }
+    prices = {"time of use, noisy": "tou_noise", "dynamic": "dynamic"}
+    lines = stored("bench_tuning_cpu.jsonl")
+    found = {
+        (line["price"], line["policy"], line["season"]): 100 * line["capture"]
+        for line in lines
+        if line["case"] == "rural3"
+    }
+    rows = table("| price | policy | winter |")
+    assert len(rows) == 10
+    wrong = [
+        (row["price"], row["policy"], season)
+        for row in rows
+        for season in ("winter", "spring", "summer", "autumn")
+        if off(row[season], found[prices[row["price"]], policies[row["policy"]], season])
+    ]
+    assert wrong == []
+    tuned = [line["capture"] for line in lines if line["policy"] == "tuned_rolling"]
+    plans = [line["capture"] for line in lines if line["policy"] == "mpc_persistence"]
+    published = {
+        (line["case"], line["season"]): line["capture"]
+        for line in lines
+        if "tuned_rolling_p" in line["policy"]
+    }
+    best = [
+        published.get((line["case"], line["season"]), line["capture"])
+        if line["price"] == "dynamic"
+        else line["capture"]
+        for line in lines
+        if line["policy"] == "tuned_rolling"
+    ]
+    said = re.search(
+        r"mean is (\d+) %, with published prices where there are any (\d+) %, and\s+the worst (\d+) %", PAGE
+    )
+    assert said is not None and len(tuned) == 16
+    assert [round(100 * x) for x in (sum(tuned) / 16, sum(best) / 16, min(tuned))] == [
+        int(x) for x in said.groups()
+    ]
+    assert all(ours > plan for ours, plan in zip(tuned, plans, strict=True))
+
+
+def test_the_times_of_a_slot_are_those_of_the_stored_lines():
+    found = {
+        (line["market"], line["n"]): line
+        for line in stored("bench_slot_cpu.jsonl")
+        if line.get("summary") and line["mode"] == "warm"
+    }
+    rows = table("| market, homes | ours, ms (slots passed) |")
+    assert len(rows) == 5
+    for row in rows:
+        market, _, homes = row["market, homes"].partition(", ")
+        line = found[market, int(number(homes))]
+        ours, passed, of = re.findall(r"[\d.,]+", row["ours, ms (slots passed)"])
+        assert (int(passed), int(of)) == (line["ours_passed"], line["of"])
+        assert not off(ours, line["ours_cpu_ms"])
+        assert not off(row["ratio"], line["ratio"])
+        rival, time = row["best rival, ms"].split()
+        assert line["best_rival"].startswith(rival.lower())
+        assert abs(number(time) / line["best_rival_cpu_ms"] - 1) < 1e-3 + ROUNDED / number(time)
+
+
+def test_the_rates_of_a_study_are_those_of_the_stored_lines():
+    lines = stored("bench_study_cpu.jsonl")
+    rows = table("| case | ours | PIQP, updated in place |")
+    assert len(rows) == 4
+    for row in rows:
+        market, homes = re.findall(r"(\w+), (\d+) homes", row["case"])[0]
+        of_case = [line for line in lines if (line.get("market"), line.get("n")) == (market, int(homes))]
+        rates = {line["solver"]: line["per_core_second"] for line in of_case if "per_core_second" in line}
+        (ratio,) = [line["ratio_per_core_second"] for line in of_case if line.get("summary")]
+        ours = max(rate for solver, rate in rates.items() if solver.startswith("jaxp2p"))
+        assert not off(row["ours"], ours)
+        assert not off(row["PIQP, updated in place"], rates["piqp"])
+        assert not off(row["ratio"], ratio)
+
+
+def test_vehicles_keep_what_the_stored_lines_say():
+    found = {line["policy"]: 100 * line["capture"] for line in stored("bench_vehicles_cpu.jsonl")}
+    text = " ".join(PAGE.split("## Electric vehicles")[1].split("##")[0].split())
+    said = re.search(
+        r"tuned controller keeps (\d+) %, `lyapunov` (\d+) %, charging on surplus (\d+) %, at once (\d+) %, "
+        r"MPC by persistence (\d+) %",
+        text,
+    )
+    assert said is not None
+    names = ("tuned", "lyapunov", "charge_on_surplus", "charge_at_once", "mpc_persistence")
+    assert [round(found[name]) for name in names] == [int(x) for x in said.groups()]
+
+
+def test_the_largest_community_takes_the_time_that_is_said():
+    lines = [line for line in stored("bench_large_cpu.jsonl") if line["members"] == 100_000]
+    lines = [line for line in lines if line["slots"] == 8 and "reactive" not in line]
+    times = [line["ms_per_slot"] for line in lines if line["stage"] == "clear"]
+    assert times and round(max(times), -2) == 200
+    assert "in AC in 0.2 s" in PAGE
