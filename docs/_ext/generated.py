@@ -3,9 +3,9 @@
 Each is a text of Markdown by its file name below `docs/generated`, which is not kept under version control.
 """
 
-import os
 import re
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from jaxp2p.settlement.rules import RULES
 from jaxp2p.sharing.catalogue import CATALOGUE as KEYS
 from jaxp2p.slot.status import Status
 
+WIDTH = 100  # of help texts
 THEMES = {
     "Cases: tables to a community": """load_case read_tables write_tables window Tables InputError build Case
         build_community build_horizon""",
@@ -55,10 +56,8 @@ def _upper(text: str) -> str:
 def command_page() -> str:
     """What `--help` says, of the program and of every command."""
     group = typer.main.get_command(command_line)
-    os.environ["COLUMNS"] = "110"
-    said = lambda *names: (
-        CliRunner().invoke(command_line, [*names, "--help"], prog_name="jaxp2p").output.strip()
-    )
+    ask = partial(CliRunner().invoke, command_line, prog_name="jaxp2p", terminal_width=WIDTH)
+    said = lambda *names: ask([*names, "--help"]).output.strip()
     parts = ["# Command line", "What `--help` prints, written anew with every build of these pages."]
     parts += ["## jaxp2p", f"```text\n{said()}\n```"]
     for name in group.commands:
