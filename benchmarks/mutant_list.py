@@ -2409,6 +2409,106 @@ SETTLEMENT = (
     ),
 )
 
+CONFIG = "tests/test_config.py::"
+CONFIGURATION = (
+    _mutant(
+        "the_file_wins",
+        "settings/reading.py",
+        "merged(defaults, found.values, changes, lengths",
+        "merged(defaults, changes, found.values, lengths",
+        f"{CONFIG}test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults",
+        "options do not win over the file",
+    ),
+    _mutant(
+        "lines_from_zero",
+        "settings/lines.py",
+        "start=1):\n        begin",
+        "start=0):\n        begin",
+        f"{CONFIG}test_every_fault_is_named_with_its_line_and_the_nearest_name",
+        "a fault is said to be a line above",
+    ),
+    _mutant(
+        "the_last_line_of_a_list",
+        "settings/lines.py",
+        "begin = number if not statement else begin",
+        "begin = number",
+        f"{CONFIG}test_lines_are_found_across_all_that_toml_can_be",
+        "a key with a list is said to be where the list ends",
+    ),
+    _mutant(
+        "paths_from_here",
+        "settings/reading.py",
+        "path = folder / value",
+        "path = Path(value)",
+        f"{CONFIG}test_paths_are_relative_to_the_file",
+        "paths are relative to the working folder",
+    ),
+    _mutant(
+        "true_is_one",
+        "settings/reading.py",
+        "or (isinstance(value, bool) and kind is not bool)",
+        "",
+        f"{CONFIG}test_what_is_wrong_is_said",
+        "true is taken as a number",
+    ),
+    _mutant(
+        "a_default_beside_an_end",
+        "settings/span.py",
+        "{**defaults, **unsaid, **found}",
+        "{**defaults, **found}",
+        f"{CONFIG}test_the_length_of_the_command_line_takes_the_place_of_that_of_the_file",
+        "the default number of days contradicts an end that was given",
+    ),
+    _mutant(
+        "two_lengths",
+        "settings/span.py",
+        "if days is not None and abs(timedelta(days=days - found)) > SLACK:",
+        "if False:",
+        f"{CONFIG}test_a_contradiction_is_refused",
+        "a duration silently wins over a number of days",
+    ),
+    _mutant(
+        "a_day_of_the_clock",
+        "data/cases.py",
+        'between(_moment("start", start, zone), end, days)',
+        "between(pd.Timestamp(start), pd.Timestamp(until), days)",
+        f"{CONFIG}test_a_day_that_the_clock_shortens_has_23_hours",
+        "the day on which the clock is set forward has 24 hours",
+    ),
+    _mutant(
+        "rounded_settings",
+        "settings/toml.py",
+        "return repr(value)",
+        'return f"{value:g}"',
+        f"{CONFIG}test_what_is_written_beside_results_is_read_as_it_was",
+        "results are made again with rounded settings",
+    ),
+    _mutant(
+        "a_changed_file",
+        "data/digests.py",
+        "before[name] != now[name]",
+        "before[name] == now[name]",
+        f"{CONFIG}test_changes_of_files",
+        "a changed input is not said",
+    ),
+    _mutant(
+        "any_key",
+        "settings/schema_json.py",
+        '"additionalProperties": False',
+        '"additionalProperties": True',
+        f"{CONFIG}test_the_schema_takes_what_init_writes_and_refuses_what_is_misspelt",
+        "editors take misspelt keys",
+    ),
+    _mutant(
+        "no_upper_limit",
+        "settings/schema_json.py",
+        '"maximum": option.about.most',
+        '"maximum": None',
+        f"{CONFIG}test_the_schema_and_the_reader_refuse_the_same_values",
+        "editors take what is too large",
+    ),
+)
+
 MUTANTS: tuple[Mutant, ...] = (
     *FIGURES,
     *TABLES,
@@ -2427,4 +2527,5 @@ MUTANTS: tuple[Mutant, ...] = (
     *SHARING,
     *FAIRNESS,
     *SETTLEMENT,
+    *CONFIGURATION,
 )

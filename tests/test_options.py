@@ -27,7 +27,7 @@ OPTIONS = {
 }
 
 NOT_ASKED = {
-    "tune": {"days"},  # --train-days and --test-days
+    "tune": {"days", "duration"},  # --train-days and --test-days
     "export": {"accept", "time_zone"},  # embedded cases only
     "import": {"homes", "accept", "time_zone"},  # no case, no folder
 }
@@ -122,8 +122,12 @@ def _uses(node: Node) -> set[Node]:
     return used - {None}
 
 
+# what reads files of settings knows those of all commands; each command names its own to it
+ALL_SETTINGS = Node("jaxp2p.settings.commands", "COMMANDS")
+
+
 def _reached(start: Node) -> set[Node]:
-    seen, queue = {start}, [start]
+    seen, queue = {start, ALL_SETTINGS}, [start]
     while queue:
         new = _uses(queue.pop()) - seen
         seen |= new

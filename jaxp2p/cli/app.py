@@ -7,26 +7,27 @@ from typing import Annotated
 import typer
 
 from jaxp2p import __version__
-from jaxp2p.cli import billing, explaining, importing, inspecting, running, studying, tuning
+from jaxp2p.cli import billing, configuring, explaining, importing, inspecting, running, studying, tuning
 from jaxp2p.cli import fairness as judging
 from jaxp2p.cli import hosting as carrying
 from jaxp2p.cli import modes as beside
 from jaxp2p.cli import sharing as allotting
 from jaxp2p.cli.console import drop_output, exit_codes, lenient_streams
 from jaxp2p.cli.options import command
-from jaxp2p.cli.outputs import Controlled, Report
 from jaxp2p.control.catalogue import ALWAYS, BY_NAME, WITH_A_VEHICLE, lines
 from jaxp2p.control.ways import WAYS, way_lines
 from jaxp2p.control.ways import modes as modes_of
 from jaxp2p.scenarios.catalogue import EFFECTS_HELP
 from jaxp2p.settings.billing import Billing
+from jaxp2p.settings.commands import HOSTING, MODES, RUN, STUDY, TUNE
 from jaxp2p.settings.explain import Moment
 from jaxp2p.settings.fairness import Fairness
-from jaxp2p.settings.hosting import Hosting
-from jaxp2p.settings.model import EndValue, Grid, Numbers, SlotSolver, Trading, Worth
-from jaxp2p.settings.modes import RULES, Modes
+from jaxp2p.settings.model import Grid, SlotSolver, Trading
+from jaxp2p.settings.modes import RULES
+from jaxp2p.settings.outputs import Report
 from jaxp2p.settings.sharing import Sharing
 from jaxp2p.settings.source import Chance, Changes, Reading, Source, Window
+from jaxp2p.settings.span import agreed
 from jaxp2p.sharing.catalogue import lines as key_lines
 
 HELP = f"""Real-time peer-to-peer energy trading with batteries on a radial feeder.
@@ -39,6 +40,7 @@ Lyapunov control and consensus ADMM, and set beside simple policies and perfect 
   jaxp2p run rural1 --market pool --days 2   an overloaded transformer; one price for all
   jaxp2p run rural3 --pv-share 0.6 --battery-share 0.4 --price dynamic
   jaxp2p run rural1 --ev-share 0.4           electric vehicles at two homes in five
+  jaxp2p init my.toml                        every setting in a file; then: jaxp2p run my.toml
   jaxp2p export rural3 my-village            the same as CSV files, to be edited
   jaxp2p import 1-LV-urban6--2-sw my-town    a SimBench grid as such files
   jaxp2p check my-village                    is it right? what is in it?
@@ -182,24 +184,7 @@ common.__doc__ = HELP
     app,
     exits=(0, 2, 3, 4, 5, 130),
     short="Clear some days with every policy; table, files, pictures.",
-    layout=(
-        Window,
-        Trading,
-        "policies",
-        Grid,
-        SlotSolver,
-        Numbers,
-        Chance,
-        Changes,
-        Reading,
-        "out",
-        "replace",
-        "format",
-        Worth,
-        ...,
-        Controlled,
-        Report,
-    ),
+    configured=RUN,
 )
 def run(source: Source, options: running.Options) -> int:
     return running.run(source, options)
@@ -212,8 +197,7 @@ run.__doc__ = RUN_HELP
     app,
     exits=(0, 2, 3, 4, 130),
     short="Tune the value of stored energy on some weeks, test it on the next.",
-    layout=(Window, ..., "fee", Grid, EndValue, Chance, Changes, Reading, "out", "resume", Report),
-    without=("days",),
+    configured=TUNE,
 )
 def tune(source: Source, options: tuning.Options) -> int:
     """Tune the value of stored energy by gradient on some weeks of a pool, test it on the weeks that follow.
@@ -221,36 +205,22 @@ def tune(source: Source, options: tuning.Options) -> int:
     The controller needs no forecast, and no tuning can break the limits of a battery. `jaxp2p run
     --controller FILE` and `jaxp2p study --controller FILE` run it beside the other policies.
     """
-    return tuning.tune(replace(source, days=options.train_days + options.test_days), options)
+    tested = options.test_days
+    return tuning.tune(replace(source, days=None if tested is None else options.train_days + tested), options)
 
 
 @command(
     app,
     exits=(0, 2, 3, 4, 5, 130),
     short="Thousands of scenarios of some days; distributions, restartable.",
-    layout=(
-        "scenarios",
-        "days",
-        "start",
-        "from_days",
-        "scenario_model",
-        "policies",
-        Trading,
-        Grid,
-        Worth,
-        Chance,
-        ...,
-        Numbers,
-        Changes,
-        Reading,
-        "out",
-        "resume",
-        Controlled,
-        Report,
-    ),
+    configured=STUDY,
 )
 def study(source: Source, options: studying.Options) -> int:
-    return studying.study(replace(source, days=max(options.days, options.from_days)), options)
+    if source.duration is not None:
+        options = replace(options, days=agreed(options.days, source.duration), duration=None)
+    from_days = options.from_days
+    whole = None if from_days is None else max(options.days, from_days)
+    return studying.study(replace(source, days=whole, duration=None), options)
 
 
 study.__doc__ = STUDY_HELP
@@ -260,19 +230,7 @@ study.__doc__ = STUDY_HELP
     app,
     exits=(0, 2, 3, 4, 130),
     short="The largest PV that the grid carries, by ways of operating.",
-    layout=(
-        Window,
-        Hosting,
-        "ways",
-        Trading,
-        SlotSolver,
-        Numbers,
-        Chance,
-        Changes,
-        Reading,
-        "out",
-        "replace",
-    ),
+    configured=HOSTING,
 )
 def hosting(source: Source, options: carrying.Options) -> int:
     return carrying.hosting(source, options)
@@ -285,19 +243,7 @@ hosting.__doc__ = HOSTING_HELP
     app,
     exits=(0, 2, 3, 4, 130),
     short="What limits of the grid do: left out, kept linear, kept in AC.",
-    layout=(
-        Window,
-        Modes,
-        "losses",
-        Trading,
-        SlotSolver,
-        Numbers,
-        Chance,
-        Changes,
-        Reading,
-        "out",
-        "replace",
-    ),
+    configured=MODES,
 )
 def modes(source: Source, options: beside.Options) -> int:
     return beside.modes(source, options)
@@ -351,6 +297,24 @@ def fairness(options: judging.Options) -> int:
     jaxp2p fairness my-results --against no_trade --error 0.005 --out my-split
     """
     return judging.fairness(options)
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
+    short="Write a file of settings to edit and to run.",
+)
+def init(options: configuring.InitOptions) -> None:
+    """Write a file with every setting of a command, its help, choices, limits and default.
+
+    \b
+    jaxp2p init my.toml
+    jaxp2p run my.toml
+    jaxp2p run my.toml --market pool --days 2     options win over the file
+    jaxp2p init my-study.toml --for study
+    jaxp2p run my-results/config.toml             results again: every folder of them has its file
+    """
+    configuring.init(options)
 
 
 @command(

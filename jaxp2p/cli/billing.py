@@ -8,8 +8,8 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.console import OK, UsageError, echo_json, user_input
-from jaxp2p.cli.running import Options as RunOptions
 from jaxp2p.settings.billing import Billing
+from jaxp2p.settings.commands import RunOptions
 from jaxp2p.settings.fields import REQUIRED, again, argument, setting
 from jaxp2p.settings.source import Reading
 

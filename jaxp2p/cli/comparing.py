@@ -25,12 +25,18 @@ def save(
     *,
     write: Callable[[Path], Any],
     report: Callable[[], Mapping[str, Any]],
+    config: Callable[[Path], Any] | None = None,
 ) -> None:
-    """The folder of results, made as `record` says, and the short summary where it is asked for."""
+    """The folder of results, made as `record` says, and the short summary where it is asked for.
+
+    config writes the settings that they are made with, where there is such a file.
+    """
     from jaxp2p.report.results import results_folder
 
     with results_folder(out, None if options.replace else record) as folder:
         write(folder)
+        if config is not None:
+            config(folder)
     give_json(options, report)
 
 

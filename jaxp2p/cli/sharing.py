@@ -10,9 +10,9 @@ import typer
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import save, show
 from jaxp2p.cli.console import OK, user_input
-from jaxp2p.cli.outputs import Format, Report
-from jaxp2p.cli.running import Options as RunOptions
+from jaxp2p.settings.commands import RunOptions
 from jaxp2p.settings.fields import REQUIRED, again, argument
+from jaxp2p.settings.outputs import Format, Report
 from jaxp2p.settings.sharing import Sharing
 from jaxp2p.settings.source import Reading
 

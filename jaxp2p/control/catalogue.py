@@ -7,6 +7,8 @@ an `OwnPolicy` and stands nowhere. No arrays: `control.policy.made` makes a poli
 
 from dataclasses import dataclass
 
+from jaxp2p.settings.fields import UsageError, one_of
+
 # when a run has a policy: unasked, where somebody has a vehicle, by its name, with a controller file
 ALWAYS, WITH_A_VEHICLE, BY_NAME, WITH_A_CONTROLLER = "always", "vehicles", "by name", "controller"
 
@@ -147,6 +149,17 @@ COLOURS = {entry.name: entry.colour for entry in CATALOGUE}
 def usual(*, vehicles: bool) -> tuple[str, ...]:
     """The policies that a run without names has, where somebody has a vehicle or nobody."""
     return WITH_VEHICLES if vehicles else POLICIES
+
+
+def named(text: str, known: tuple[str, ...], *, besides: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Names in the usual order; "all" for every one of `known`, those `besides` only by their names."""
+    asked = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
+    if asked == ["all"]:
+        return known
+    if not asked:
+        raise UsageError("--policies: name at least one policy")
+    chosen = {one_of(name, (*known, *besides), option="--policies") for name in asked}
+    return tuple(name for name in (*known, *besides) if name in chosen)
 
 
 def lines(*there: str) -> str:

@@ -123,6 +123,7 @@ class Result:
 
     case: Case
     run: runner.Run
+    config: str | None = None  # text of the settings that it was made by, where they came from a file
 
     @cached_property
     def evaluations(self) -> dict[str, Evaluation]:
@@ -292,6 +293,7 @@ class Result:
             time_zone=case.tables.meta.get("time_zone"),
             format=format,
             replace=replace,
+            config=self.config,
         )
 
     def plot(self, picture: str = "cumulative_cost") -> "Figure":

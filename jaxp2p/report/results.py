@@ -6,6 +6,7 @@
     slots_<policy>        one row per slot: powers and energies of the community, prices, grid, solver
     stays_<policy>        where there are electric vehicles, one row per stay
     homes_<policy>        on request, one row per slot and member
+    config.toml           of a command: all settings, to run it again
 
 Tables are Parquet or CSV files. Columns carry their unit in the name.
 """
@@ -42,6 +43,7 @@ from jaxp2p.report.frames import (
 from jaxp2p.report.kpis import Evaluation
 
 SUMMARY_FILE = "summary.json"
+CONFIG_FILE = "config.toml"  # the settings that `jaxp2p run` and others make the results again with
 PICTURES = "pictures"  # folder beside the tables
 FORMATS = ("parquet", "csv")
 MARK = "jaxp2p-results"  # value of "kind" in the summary: a folder that may be replaced
@@ -263,11 +265,13 @@ def write_results(
     format: Literal["parquet", "csv"] = "parquet",
     homes: bool = False,
     time_zone: str | None = None,
+    config: str | None = None,
 ) -> list[Path]:
     """Write `gathered`, with its arguments, into an existing folder; returns the files.
 
     made_from: the input and the settings that decide the numbers (only results with the same take this
-    folder's place). Raises ValueError for an unknown format.
+    folder's place); config: the text of a file of settings that makes the results again. Raises ValueError
+    for an unknown format.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}: choose from {', '.join(FORMATS)}")
@@ -281,6 +285,10 @@ def write_results(
         "made_from": None if made_from is None else dict(made_from),
         "format": format,
     }
+    if config is not None:
+        with whole_file(folder / CONFIG_FILE) as stream:
+            stream.write(config.encode())
+        files.append(folder / CONFIG_FILE)
     return [*files, write_json(folder / SUMMARY_FILE, summary)]
 
 
@@ -432,7 +440,7 @@ def _foreign(folder: Path) -> list[str]:
     if summary is None:
         return present
     own = {f"{name}.{summary['format']}" for name in summary["tables"]}
-    own |= {SUMMARY_FILE, PICTURES, *summary.get("files", ())}
+    own |= {SUMMARY_FILE, CONFIG_FILE, PICTURES, *summary.get("files", ())}
     return [name for name in present if name not in own]
 
 
