@@ -20,6 +20,8 @@ from jaxp2p.control.ways import WAYS
 from jaxp2p.data.schema import METERS, PURPOSE, SCHEMA, Column
 from jaxp2p.report.kpi_catalogue import FIGURES
 from jaxp2p.scenarios.catalogue import EFFECTS
+from jaxp2p.settings.commands import COMMANDS
+from jaxp2p.settings.toml import fresh_file
 from jaxp2p.settlement.rules import RULES
 from jaxp2p.sharing.catalogue import CATALOGUE as KEYS
 from jaxp2p.slot.status import Status
@@ -28,6 +30,7 @@ WIDTH = 100  # of help texts
 THEMES = {
     "Cases: tables to a community": """load_case read_tables write_tables window Tables InputError build Case
         build_community build_horizon""",
+    "Settings in a file": "read_config Config",
     "Runs": """run Result explain load simulate clear evaluate load_results certificate perfect_foresight
         best_lower_bound verify""",
     "Policies": "POLICIES OwnPolicy Decision Limits Policy lyapunov lyapunov_parameters make_policies mpc",
@@ -64,6 +67,23 @@ def command_page() -> str:
         parts += [f"## jaxp2p {name}", f"```text\n{said(name)}\n```"]
     codes = [(f"`{code}`", " ".join(words.split())) for code, words in EXIT_CODES.items()]
     return "\n\n".join([*parts, "## Exit codes", table(("code", "when"), codes)])
+
+
+def configuration_page() -> str:
+    """The files that `jaxp2p init` writes."""
+    parts = [
+        "# Configuration files",
+        "What `jaxp2p init FILE.toml` writes, with every setting, its unit, its limits and its default; "
+        "`--for COMMAND` says whose settings. How to use one is in the "
+        "[cookbook](../cookbook/repeat.md).",
+    ]
+    for command in COMMANDS.values():
+        name = f"{command.name}.schema.json"
+        parts += [
+            f"## jaxp2p {command.name}",
+            f"```toml\n{fresh_file(command, schema=f'./{name}').strip()}\n```",
+        ]
+    return "\n\n".join(parts)
 
 
 def _columns(columns: Iterable[Column]) -> str:
@@ -182,6 +202,7 @@ def python_page() -> str:
 
 PAGES = {
     "command_line": command_page,
+    "configuration": configuration_page,
     "columns": column_page,
     "figures": figure_page,
     "names": name_page,
