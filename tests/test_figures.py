@@ -248,7 +248,11 @@ def test_the_rates_of_a_study_are_those_of_the_stored_lines():
     for row in rows:
         market, homes = re.findall(r"(\w+), (\d+) homes", row["case"])[0]
         of_case = [line for line in lines if (line.get("market"), line.get("n")) == (market, int(homes))]
-        rates = {line["solver"]: line["per_core_second"] for line in of_case if "per_core_second" in line}
+        rates = {
+            line["solver"]: line["per_core_second"]
+            for line in of_case
+            if "solver" in line and "per_core_second" in line
+        }
         (ratio,) = [line["ratio_per_core_second"] for line in of_case if line.get("summary")]
         ours = max(rate for solver, rate in rates.items() if solver.startswith("jaxp2p"))
         assert not off(row["ours"], ours)
