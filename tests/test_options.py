@@ -179,12 +179,3 @@ def test_this_search_finds_what_it_is_for():
         assert any("--dtype" in line for line in _wrong("verify"))
     finally:
         OPTIONS["verify"].add("--dtype")
-
-
-def test_every_option_in_the_readme_is_one_of_its_command():
-    readme = (PACKAGE.parent / "README.md").read_text()
-    lines = re.findall(r"^ *(?:pip install \. && )?jaxp2p ([a-z]+)((?:.*\\\n)*.*)", readme, flags=re.M)
-    assert len(lines) > 8
-    for command, rest in lines:
-        missing = set(OPTION.findall(rest.split("#")[0])) - OPTIONS[command]
-        assert not missing, f"jaxp2p {command}{rest}"

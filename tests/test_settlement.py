@@ -315,6 +315,7 @@ def test_nobody_is_worse_off_in_the_pool_than_alone():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("network", [True, False], ids=["network", "free"])
 def test_money_is_conserved_in_five_thousand_slots_of_a_market(network):
     """53 days of rural1 with its grid, which is tight at noon, and without: to the cent, for every member."""
