@@ -321,6 +321,32 @@ def test_settings_that_differ_are_side_by_side(village):
     assert page.count("<article") == 2
 
 
+def test_settings_are_those_of_the_run_and_name_no_folder(village):
+    made, page = village
+    assert "Settings of the run" not in page  # nobody gave any
+    record = {
+        "input": "/home/somebody/my village",
+        "fee": None,
+        "days": 7.0,
+        "network": True,
+        "end_value": 0.25,
+    }
+    summary = made.summary | {"made_from": record, "seed": 3, "settings": {"synthetic": ["prices", "cars"]}}
+    page = page_of(replace(made, summary=summary))
+    (table,) = re.findall(r"<caption>Settings of the run</caption>(.*?)</table>", page, flags=re.S)
+    rows_ = re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td>', table)
+    assert dict(rows_) == {
+        "input": "my village",
+        "fee": "not set",
+        "days": "7",
+        "network": "yes",
+        "end value": "0.25",
+        "synthetic": "prices, cars",
+        "seed": "3",
+    }
+    assert "/home" not in page
+
+
 def test_policies_of_anybody_have_names_and_colours():
     made = results("rural1", days=0.25, policies=("mine", "lyapunov"))
     looks = content(page_of(made))["policies"]
@@ -354,6 +380,16 @@ def test_the_command_writes_runs_and_studies(village, tmp_path):
     assert done.exit_code == 0, done.output
     parts = content((tmp_path / "both.html").read_text(encoding="utf-8"))["parts"]
     assert [(part["name"], part["kind"]) for part in parts] == [("run", "run"), ("study", "study")]
+
+
+def test_a_study_names_no_folder(tmp_path):
+    source = fake_study.SOURCE | {"name": "/home/somebody/my village"}
+    chosen = fake_study.settings(source=source)
+    with open_study(tmp_path / "study", chosen) as folder:
+        run_chunks(folder, fake_study.FakeWork(settings=chosen, traces=False))
+    page = jaxp2p.html_report(tmp_path / "study.html", tmp_path / "study").read_text(encoding="utf-8")
+    assert "<h1>my village, 34 scenarios of 7 days, pool market</h1>" in page
+    assert "/home" not in page
 
 
 def test_a_study_has_its_quantiles(tmp_path):

@@ -1,5 +1,7 @@
 """A study on disk as a report shows it."""
 
+from pathlib import PurePath
+
 from jaxp2p.report.html.studies import StudyPart
 from jaxp2p.report.study import StudyPictureData
 from jaxp2p.studies.errors import StudyError
@@ -20,7 +22,8 @@ def study_part(folder: StudyFolder) -> StudyPart:
     slots = 0 if traces is None else int(traces["slot"].max()) + 1
     done = sum(settings.span(number)[1] for number in folder.done())
     span = "1 day" if settings.days == 1 else f"{settings.days:g} days"
-    case = str(settings.source.get("name", "study"))
+    given = str(settings.source.get("name", "study"))
+    case = PurePath(given).name  # a report goes to people whom folders of this machine do not concern
     return StudyPart(
         headline=statistics.headline(),
         data=StudyPictureData(
@@ -39,5 +42,5 @@ def study_part(folder: StudyFolder) -> StudyPart:
             ("market", settings.market),
             ("version", f"jaxp2p {settings.version}, {settings.dtype}"),
         ],
-        settings=settings.in_words(),
+        settings=[(name, case if value == given else value) for name, value in settings.in_words()],
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from types import SimpleNamespace
 from typing import Any
 
@@ -214,10 +215,18 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 
 def run_settings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The input and every setting that decides the numbers, by name; those that nobody gave say so."""
-    settings = summary.get("made_from") or summary.get("settings") or {}
-    made_up = (summary.get("settings") or {}).get("synthetic")
-    rows = dict(settings) | {"seed": summary.get("seed")} | ({"synthetic": made_up} if made_up else {})
+    """The input and every setting that decides the numbers, by name; those that nobody gave say so.
+
+    Of files the names alone: a page goes to people whom folders of this machine do not concern.
+    """
+    settings = summary.get("settings") or {}
+    rows = dict(summary.get("made_from") or settings)
+    rows |= {name: settings[name] for name in ("synthetic",) if settings.get(name)}
+    if summary.get("seed") is not None:
+        rows["seed"] = summary["seed"]
+    for name in ("input", "controller"):
+        if rows.get(name):
+            rows[name] = PurePath(rows[name]).name
     return [(str(name).replace("_", " "), _shown(value)) for name, value in rows.items()]
 
 
