@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 import jaxp2p
 from jaxp2p.cli import app
 from jaxp2p.data import load_case
+from jaxp2p.report.files import write_json, write_table
 from jaxp2p.report.html import LIMIT_MB, packing
 from jaxp2p.report.html.fairness import curve
 from jaxp2p.report.html.page import Part, html_page
 from jaxp2p.report.html.quantities import COMMUNITY, MEMBER, highest, last, lowest, mean, nearest_to_a_limit
 from jaxp2p.report.html.views import limits_in_use
-from jaxp2p.report.results import write_json, write_table
 from jaxp2p.studies.folder import open_study
 from jaxp2p.studies.schedule import run_chunks
 
@@ -431,7 +431,7 @@ def test_folders_that_are_no_results_are_refused(village, tmp_path):
 
 
 def test_a_report_in_the_folder_does_not_keep_results_from_being_replaced(village, tmp_path):
-    from jaxp2p.report.results import check_target
+    from jaxp2p.report.folders import check_target
 
     run = stored(tmp_path / "run", village[0])
     assert call("report", run).exit_code == 0

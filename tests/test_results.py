@@ -14,18 +14,17 @@ from fake_runs import fake_run
 from jaxp2p.data import load_case, window
 from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.report import results
+from jaxp2p.report.files import json_text, write_json
+from jaxp2p.report.folders import check_target
 from jaxp2p.report.kpis import evaluate
 from jaxp2p.report.layout import bus_coordinates
 from jaxp2p.report.results import (
     JSON_FIGURES,
-    check_target,
     compare_results,
     gathered,
     json_report,
-    json_text,
     load_results,
     save_results,
-    write_json,
 )
 
 

@@ -55,7 +55,7 @@ def init(options: InitOptions) -> None:
     places.check_file(target, option="--schema")
     if target.exists() and not _is_schema(target):
         raise FileExistsError(f"{target} is there already, and no schema of jaxp2p")
-    from jaxp2p.report.results import whole_file, write_json
+    from jaxp2p.report.files import whole_file, write_json
 
     write_json(target, schema(chosen))
     typer.echo(f"written: {target}, for editors")

@@ -42,7 +42,8 @@ def fairness(options: Options) -> int:
             judge_results,
             write_fairness,
         )
-        from jaxp2p.report.results import check_target, load_results
+        from jaxp2p.report.folders import check_target
+        from jaxp2p.report.results import load_results
 
         if options.out is not None:
             check_target(options.out, None if options.replace else record)

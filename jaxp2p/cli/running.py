@@ -120,7 +120,7 @@ def target_folder(
 
     `time` has the starts of the slots by the clock on the wall; suffix: of the usual name.
     """
-    from jaxp2p.report.results import check_target
+    from jaxp2p.report.folders import check_target
 
     if options.out is not None:
         check_target(options.out, None if options.replace else record)
@@ -187,8 +187,10 @@ def _save(
 ) -> list[str]:
     """Write the folder and the JSON file; returns the names of the pictures."""
     from jaxp2p.report.config_file import resolved
+    from jaxp2p.report.files import write_json
+    from jaxp2p.report.folders import PICTURES, results_folder
     from jaxp2p.report.layout import bus_coordinates
-    from jaxp2p.report.results import PICTURES, json_report, results_folder, write_json, write_results
+    from jaxp2p.report.results import json_report, write_results
 
     settings = (
         asdict(source)
@@ -224,7 +226,7 @@ def _save(
     if options.json is not None:
         report = json_report(*made, case=case)
         if options.json == "-":
-            from jaxp2p.report.results import json_text
+            from jaxp2p.report.files import json_text
 
             echo_json(json_text(report))
         else:

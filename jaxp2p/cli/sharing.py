@@ -89,7 +89,7 @@ def _record(options: Options) -> dict[str, Any]:
 
 def _target(options: Options, record: dict[str, Any]) -> tuple[Path, str | None]:
     """The folder for the results, and a remark where it is not the usual one; refuses what must not be."""
-    from jaxp2p.report.results import check_target
+    from jaxp2p.report.folders import check_target
 
     if options.out is not None:
         check_target(options.out, None if options.replace else record)

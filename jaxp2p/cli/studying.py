@@ -237,7 +237,7 @@ def _report(
     import textwrap
 
     from jaxp2p.report.canvas import plain
-    from jaxp2p.report.results import json_text, whole_file, write_json
+    from jaxp2p.report.files import json_text, whole_file, write_json
     from jaxp2p.report.study import StudyPictureData, write_study_pictures
     from jaxp2p.report.study_tables import study_legend, study_notes, study_table
     from jaxp2p.studies.statistics import study_statistics

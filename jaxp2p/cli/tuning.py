@@ -222,7 +222,7 @@ def _report(
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()},
     }
     if options.json is not None:
-        from jaxp2p.report.results import json_text, write_json
+        from jaxp2p.report.files import json_text, write_json
 
         if options.json == "-":
             echo_json(json_text(report))

@@ -20,7 +20,8 @@ from jaxp2p.report.fairness import (
     write_fairness,
 )
 from jaxp2p.report.fairness_picture import fairness_picture
-from jaxp2p.report.results import Results, results_folder
+from jaxp2p.report.folders import results_folder
+from jaxp2p.report.results import Results
 from jaxp2p.settings.fairness import Fairness
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import Any
 
 from jaxp2p import __version__
 from jaxp2p.data.digests import digests, input_files
-from jaxp2p.report.results import CONFIG_FILE, whole_file
+from jaxp2p.report.files import whole_file
+from jaxp2p.report.folders import CONFIG_FILE
 from jaxp2p.settings.commands import Configurable
 from jaxp2p.settings.reading import Made
 from jaxp2p.settings.source import CASE_NAMES

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from jaxp2p.report.files import whole_file
+from jaxp2p.report.folders import SUMMARY_FILE
 from jaxp2p.report.html import LIMIT_MB
 from jaxp2p.report.html.page import Part, html_page
 from jaxp2p.report.html.studies import StudyPart
-from jaxp2p.report.results import SUMMARY_FILE, Results, load_results, whole_file
+from jaxp2p.report.results import Results, load_results
 from jaxp2p.studies.folder import STUDY_FILE, read_study
 from jaxp2p.studies.part import study_part
 
