@@ -221,12 +221,13 @@ def measured(buses: int, flows: int) -> dict:
     alone = jnp.asarray(load[:500], jnp.float32)
     active = jax.device_put(np.asarray(load, np.float32), NamedSharding(mesh, P("flows")))
     reactive = 0.3 * active
+    everywhere = jax.device_put(network, NamedSharding(mesh, P()))
     single = jax.jit(lambda g, p, q: jax.lax.scan(lambda c, x: (c, _volts(power_flow(g, *x))), 0, (p, q))[1])
     model, ids = rivals.grid_model(pi, shunt, 1.0)
     update = {"sym_load": rivals.load_update(ids, [load * (1 + 0.3j)])}
     tasks = {
-        "voltages": lambda: jax.block_until_ready(volts(network, active, reactive)),
-        "all": lambda: jax.block_until_ready(whole(network, active, reactive)),
+        "voltages": lambda: jax.block_until_ready(volts(everywhere, active, reactive)),
+        "all": lambda: jax.block_until_ready(whole(everywhere, active, reactive)),
         "single": lambda: jax.block_until_ready(single(network, alone, 0.3 * alone)),
         "pgm_iterative_current": lambda: rivals.grid_model_batch(model, update, "iterative_current"),
         "pgm_newton_raphson": lambda: rivals.grid_model_batch(model, update, "newton_raphson"),

@@ -28,7 +28,7 @@ from mutant_list import MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "results" / "mutants.jsonl"
-COPIED = ("jaxp2p", "tests", "benchmarks", "pyproject.toml", "README.md")
+COPIED = ("jaxp2p", "tests", "benchmarks", "docs", "pyproject.toml", "README.md", "CONTRIBUTING.md")
 SECONDS = 240  # for the tests of one mutant; who hangs is noticed too
 FAILED, NOTHING_RUN = 1, (4, 5)  # exit codes of pytest: 4 no such test, 5 none collected
 

@@ -18,7 +18,7 @@ from jaxp2p.control.policy import BATTERIES, CONTROLLED, made
 from jaxp2p.planning.forecasts import FORECASTS
 from jaxp2p.runs.runner import make_policies
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
+RECIPE = (Path(__file__).parents[1] / "docs" / "cookbook" / "control.md").read_text()
 ONLINE = [entry for entry in CATALOGUE if entry.batteries]
 
 
@@ -74,9 +74,9 @@ def test_a_new_entry_is_a_policy(case):
     assert (float(policy.trade), int(policy.rule), float(policy.storage)) == (0, 1, 1)
 
 
-def test_the_readme_says_how_vehicles_charge_under_every_policy():
+def test_the_cookbook_says_how_vehicles_charge_under_every_policy():
     """Policies that charge alike share a row of its table."""
-    text = README.split("| policy | vehicles |")[1].split("\n\n")[0]
+    text = RECIPE.split("| policy | vehicles |")[1].split("\n\n")[0]
     rows = [line.split("|")[1].strip().split(", ") for line in text.strip().splitlines()[1:]]
     named = [name for row in rows for name in row]
     assert sorted(named) == sorted(ENTRIES)

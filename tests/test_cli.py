@@ -363,6 +363,7 @@ def test_compare(asked):
     assert done.exit_code == 0
     assert "slots: 48 | 96" in done.stdout
     assert "cost_eur" in done.stdout
+    assert not {"ms_per_slot", "realtime_factor"} & set(done.stdout.split())  # times of the machine
 
 
 @pytest.mark.slow

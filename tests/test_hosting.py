@@ -435,6 +435,7 @@ def test_the_command_writes_tables_a_picture_and_a_summary(elsewhere):
     (folder,) = (elsewhere / "jaxp2p-results").iterdir()
     assert folder.name.endswith("-none-0.0416667d-hosting")
     assert sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()) == [
+        "config.toml",
         "hosting.csv",
         "hosting_scales.csv",
         "pictures/hosting.png",

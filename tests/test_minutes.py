@@ -24,12 +24,12 @@ def test_factors_keep_every_slot_and_spread_as_they_should():
 
 
 def test_two_homes_in_a_slot_of_two_minutes(monkeypatch):
-    """A feeds in 2 kW of sun, B draws 2 kW: nothing is bought. With 1 and 3 kW of load, a kW goes each way.
+    """A feeds in 2 kW of sun, B draws 2 kW: nothing is bought. By minutes A has 3 and 1 kW, B draws 1 and 3.
 
-    Minute 1: B draws 1, A's second kW is sold at 0.1; minute 2: B draws 3, a kW is bought at 0.3. At a fee of
-    0.02: by the slot 2 x 0.02 EUR/h, by minutes the mean of 0.02 - 0.1 and 2 x 0.02 + 0.3.
+    Minute 1: a kW is traded, 2 are sold at 0.1; minute 2: a kW is traded, 2 are bought at 0.3. At a fee of
+    0.02: by the slot 2 x 0.02 EUR/h, by minutes the mean of 0.02 - 0.2 and 0.02 + 0.6.
     """
-    drawn = iter([np.array([[[1.0, 0.5], [1.0, 1.5]]]), np.ones((1, 2, 1))])
+    drawn = iter([np.array([[[1.0, 0.5], [1.0, 1.5]]]), np.array([[[1.5], [0.5]]])])
     monkeypatch.setattr(minutes, "factors", lambda *_: next(drawn))
     row = lambda a, b: np.array([[a, b]], float)
     done = SimpleNamespace(injection=row(2, -2), pv_used=row(2, 0), load=row(0, 2))
@@ -40,7 +40,7 @@ def test_two_homes_in_a_slot_of_two_minutes(monkeypatch):
     )
     kpis = SimpleNamespace(kpis={"total_cost_eur": 5.0, "capture": None})
     table = minute_table(community, horizon, {"p": done}, {"p": kpis})
-    added = ((0.02 - 0.1) + (0.04 + 0.3)) / 2 - 0.04
+    added = ((0.02 - 0.2) + (0.02 + 0.6)) / 2 - 0.04
     assert table.loc[0, "minutes_add_eur"] == pytest.approx(added / 30)
     assert table.loc[0, "minute_cost_eur"] == pytest.approx(5 + added / 30)
 

@@ -177,6 +177,7 @@ def test_the_command_writes_tables_a_picture_and_a_summary(elsewhere, result):
     (folder,) = (elsewhere / "jaxp2p-results").iterdir()
     assert folder.name.endswith("-none-0.0416667d-modes")
     assert sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file()) == [
+        "config.toml",
         f"{MODE_TABLE}.csv",
         f"{SLOT_TABLE}.csv",
         "pictures/modes.png",

@@ -362,6 +362,8 @@ def test_every_table_and_number_of_a_results_folder(evaluations, tmp_path, forma
         "trade_fee_eur_per_kwh": 0.01,
         "settings": {"market": "pool"},
         "perfect_foresight_is_bound": False,
+        "foresight_left_out": "",
+        "limits_in_market": 4,
         "certificate": "nothing is proved on paper",
         "compile_seconds": 3.0,
         "seconds": RUN.seconds,

@@ -13,8 +13,8 @@ from jaxp2p.control.catalogue import COLOURS, MPC_POLICIES, TUNED, WITH_VEHICLES
 from jaxp2p.data import load_case, window
 from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.report.canvas import PictureData
-from jaxp2p.report.grid import branch_ends, bus_places, tree_layout
 from jaxp2p.report.kpis import evaluate
+from jaxp2p.report.layout import branch_ends, bus_places, tree_layout
 from jaxp2p.report.money import running_cost
 from jaxp2p.report.pictures import PICTURES, write_pictures
 from jaxp2p.report.tables import notes, text_tables
@@ -153,7 +153,7 @@ def test_the_slack_bus_never_hides_another(full):
     _, data = full
     upper, lower = branch_ends(data.community.network)
     assert len(np.unique(data.coordinates, axis=0)) < len(data.coordinates)
-    places, mapped = bus_places(data.community.network, data.coordinates, upper, lower)
+    places, mapped = bus_places(data.coordinates, upper, lower, data.community.network.buses)
     assert mapped
     assert len(np.unique(places, axis=0)) == len(places)
     np.testing.assert_array_equal(places[1:], data.coordinates[1:])

@@ -14,16 +14,17 @@ from fake_runs import fake_run
 from jaxp2p.data import load_case, window
 from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.report import results
+from jaxp2p.report.files import json_text, write_json
+from jaxp2p.report.folders import check_target
 from jaxp2p.report.kpis import evaluate
+from jaxp2p.report.layout import bus_coordinates
 from jaxp2p.report.results import (
     JSON_FIGURES,
-    check_target,
     compare_results,
+    gathered,
     json_report,
-    json_text,
     load_results,
     save_results,
-    write_json,
 )
 
 
@@ -55,9 +56,9 @@ def test_round_trip(made, tmp_path, format):
     assert back.summary["case"] == "rural1"
     assert back.summary["settings"] == {"days": 0.5}
     assert back.summary["start"] == str(time.iloc[0])
-    assert set(back.tables) == {"kpis", "members"} | {
+    assert set(back.tables) == {"kpis", "members", "buses", "branches"} | {
         f"{k}_{n}"
-        for k in ("slots", "homes", "limits", "trades")
+        for k in ("slots", "homes", "buses", "branches", "limits", "trades")
         for n in evaluations
         if made_limits(k, run, n)
     }
@@ -77,6 +78,41 @@ def test_round_trip(made, tmp_path, format):
         assert len(homes) == horizon.slots * community.size
         second = homes[homes["member"] == community.prosumers.ids[1]]
         np.testing.assert_allclose(second["energy_kwh"], run.trajectories[name].energy[:, 1], rtol=1e-14)
+
+
+def test_the_feeder_slot_by_slot(tmp_path):
+    tables = window(load_case("rural1"), days=0.25)
+    community = build_community(tables)
+    horizon = build_horizon(community, tables)
+    run = fake_run(community, horizon)
+    evaluations, places = evaluate(community, horizon, run), bus_coordinates(tables, community)
+    where = {"time": tables.profiles["time"], "case": "rural1"}
+    made = gathered(community, horizon, run, evaluations, **where, homes=True, coordinates=places)
+    assert not {"buses", "branches"} & set(gathered(community, horizon, run, evaluations, **where).tables)
+    buses = made.tables["buses"].set_index("bus")
+    given = tables.buses.set_index("bus_id").loc[buses.index]
+    columns = {"x": "x", "y": "y", "voltage_min_pu": "v_min_pu", "voltage_max_pu": "v_max_pu"}
+    for column, name in columns.items():
+        np.testing.assert_allclose(buses[column], given[name], rtol=1e-6, err_msg=column)
+    branches, lines = made.tables["branches"], tables.lines
+    assert list(branches["branch"]) == list(lines["line_id"])
+    assert list(branches["kind"]) == list(lines["kind"])
+    np.testing.assert_allclose(branches["rating_kva"], lines["s_max_kva"], rtol=1e-6)
+    ends = zip(branches["from_bus"], branches["to_bus"], strict=True)
+    assert [set(pair) for pair in ends] == [
+        set(pair) for pair in zip(lines["from_bus"], lines["to_bus"], strict=True)
+    ]
+    slack = set(branches["from_bus"]) - set(branches["to_bus"])
+    assert slack == {buses.index[0]}  # from_bus is the end above
+    grid = evaluations["lyapunov"].grid
+    volts = made.tables["buses_lyapunov"]
+    assert volts["ac_voltage_pu"].dtype == np.float32
+    at = (volts["time"] == tables.profiles["time"].iloc[3]) & (volts["bus"] == buses.index[5])
+    assert volts.loc[at, "ac_voltage_pu"].item() == pytest.approx(grid.ac_voltage[3, 5], rel=1e-6)
+    loads = made.tables["branches_lyapunov"]
+    at = (loads["time"] == tables.profiles["time"].iloc[2]) & (loads["branch"] == branches["branch"][4])
+    assert loads.loc[at, "ac_loading"].item() == pytest.approx(grid.ac_loading[2, 4], rel=1e-6)
+    assert len(volts) == len(loads) + horizon.slots == horizon.slots * len(buses)
 
 
 def test_nothing_but_the_folder_is_left(made, tmp_path):

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 import jaxp2p
 from jaxp2p.cli import (
     billing,
+    configuring,
     explaining,
     fairness,
     hosting,
     importing,
     inspecting,
-    outputs,
     running,
     sharing,
     studying,
@@ -28,12 +28,14 @@ from jaxp2p.cli import (
 from jaxp2p.cli.options import command, options_of
 from jaxp2p.settings.fields import REQUIRED, argument, one_of, pick, setting, settings_of
 from jaxp2p.settings.model import Trading
+from jaxp2p.settings.outputs import Format
 from jaxp2p.settings.source import Source, Window
 
 PACKAGE = Path(jaxp2p.__file__).parent
-GROUPS = [Source, running.Options, studying.Options, tuning.Options, outputs.Format]
+GROUPS = [Source, running.Options, studying.Options, tuning.Options, Format]
 GROUPS += [inspecting.VerifyOptions, inspecting.ExportOptions, inspecting.CheckOptions, importing.Options]
 GROUPS += [billing.Options, explaining.Options, hosting.Options, sharing.Options, fairness.Options]
+GROUPS += [configuring.InitOptions]
 
 
 @dataclass(frozen=True, kw_only=True)

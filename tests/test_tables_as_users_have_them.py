@@ -21,6 +21,7 @@ from jaxp2p.data import (
 from jaxp2p.data.parallel import together
 from jaxp2p.model.build import build_community, build_horizon
 from jaxp2p.model.limits import impossible_limits, summary
+from jaxp2p.report.files import read_table
 from jaxp2p.simulation.grid import grid_state
 
 
@@ -55,11 +56,10 @@ def test_names_are_text_whatever_they_look_like(format, tmp_path):
 
 
 def test_results_keep_names_as_text(tmp_path):
-    from jaxp2p.report.results import _read_table
 
     file = tmp_path / "members.csv"
     file.write_text("member,bus,load_kwh\n0012,01,1.5\n12,1,2.5\nNA,1e5,\n")
-    frame = _read_table(file)
+    frame = read_table(file)
     assert frame["member"].tolist() == ["0012", "12", "NA"]
     assert frame["bus"].tolist() == ["01", "1", "1e5"]
     assert math.isnan(frame["load_kwh"].iloc[2])

@@ -1,4 +1,4 @@
-"""The pass rule of every comparison (model.md, section 7), on the point that a solver returns.
+"""The pass rule of every comparison (docs/concepts/certificate.md), on the point that a solver returns.
 
 Written in numpy and float64, apart from the package, so that the solver does not grade itself.
 """

@@ -7,147 +7,33 @@ from typing import Annotated
 import typer
 
 from jaxp2p import __version__
-from jaxp2p.cli import billing, explaining, importing, inspecting, running, studying, tuning
+from jaxp2p.cli import (
+    billing,
+    configuring,
+    explaining,
+    importing,
+    inspecting,
+    reporting,
+    running,
+    studying,
+    tuning,
+)
 from jaxp2p.cli import fairness as judging
 from jaxp2p.cli import hosting as carrying
 from jaxp2p.cli import modes as beside
 from jaxp2p.cli import sharing as allotting
-from jaxp2p.cli.console import drop_output, exit_codes, lenient_streams
+from jaxp2p.cli.console import drop_output, lenient_streams
+from jaxp2p.cli.help_texts import BILL_HELP, HELP, HOSTING_HELP, MODES_HELP, RUN_HELP, SHARE_HELP, STUDY_HELP
 from jaxp2p.cli.options import command
-from jaxp2p.cli.outputs import Controlled, Report
-from jaxp2p.control.catalogue import ALWAYS, BY_NAME, WITH_A_VEHICLE, lines
-from jaxp2p.control.ways import WAYS, way_lines
-from jaxp2p.control.ways import modes as modes_of
-from jaxp2p.scenarios.catalogue import EFFECTS_HELP
 from jaxp2p.settings.billing import Billing
+from jaxp2p.settings.commands import HOSTING, MODES, RUN, STUDY, TUNE
 from jaxp2p.settings.explain import Moment
 from jaxp2p.settings.fairness import Fairness
-from jaxp2p.settings.hosting import Hosting
-from jaxp2p.settings.model import EndValue, Grid, Numbers, SlotSolver, Trading, Worth
-from jaxp2p.settings.modes import RULES, Modes
+from jaxp2p.settings.model import Grid, SlotSolver, Trading
+from jaxp2p.settings.outputs import Report
 from jaxp2p.settings.sharing import Sharing
 from jaxp2p.settings.source import Chance, Changes, Reading, Source, Window
-from jaxp2p.sharing.catalogue import lines as key_lines
-
-HELP = f"""Real-time peer-to-peer energy trading with batteries on a radial feeder.
-
-A community of homes with PV and batteries is cleared slot by slot, within the limits of its grid, by
-Lyapunov control and consensus ADMM, and set beside simple policies and perfect foresight.
-
-\b
-  jaxp2p run                                 one summer week of a real village, all policies
-  jaxp2p run rural1 --market pool --days 2   an overloaded transformer; one price for all
-  jaxp2p run rural3 --pv-share 0.6 --battery-share 0.4 --price dynamic
-  jaxp2p run rural1 --ev-share 0.4           electric vehicles at two homes in five
-  jaxp2p export rural3 my-village            the same as CSV files, to be edited
-  jaxp2p import 1-LV-urban6--2-sw my-town    a SimBench grid as such files
-  jaxp2p check my-village                    is it right? what is in it?
-  jaxp2p run my-village --json result.json
-  jaxp2p hosting rural3                      how much PV the grid carries
-  jaxp2p modes rural1 --pv-scale 2.5         what the limits of the grid do
-  jaxp2p bill my-run                         what members pay, to the cent, and by other rules
-  jaxp2p share meters.csv                    what sharing keys of the law allot, beside the market
-  jaxp2p explain my-run --member ID --at TIME    why its battery did what it did
-  jaxp2p fairness my-results                 who gets what of the benefit of a run
-  jaxp2p study rural3 --scenarios 1000 --days 1 --policies lyapunov,no_storage,no_storage_no_trade
-
-Powers are in kW, energies in kWh, voltages in p.u., money in EUR, prices in EUR/kWh.
-
-{exit_codes()}
-"""
-
-RUN_HELP = f"""Clear the chosen days with every policy; print a table, save tables and pictures.
-
-\b
-Policies, all under the same market and the same grid:
-{lines(ALWAYS, WITH_A_VEHICLE)}
-Those that charge vehicles by a rule are there where somebody has one.
-By name only (a plan of the next 24 h per slot: minutes per week):
-{lines(BY_NAME)}
-"""
-
-STUDY_HELP = f"""Run many scenarios of some days under every policy: how cost, saving and violations spread.
-
-Scenarios are drawn from the data by a model. Finished chunks are kept in the folder: after an interruption
-the same command continues, and with more --scenarios adds to them.
-
-\b
-{EFFECTS_HELP}
-"""
-
-HOSTING_HELP = f"""Find the largest factor on all PV at which no slot violates the limits of the grid in AC.
-
-A factor passes when, in the AC power flow of every slot, no voltage is more than 1e-4 p.u. and no loading
-more than 0.1 % beyond its limit, and no more of the available PV energy is curtailed than --curtail allows.
-
-\b
-Ways of operating the community, each with a capacity of its own:
-{way_lines(WAYS)}
-"""
-
-MODES_HELP = f"""Run one policy with limits of the grid left out of the market, kept linear, and kept in AC.
-
-Every dispatch is judged by its AC power flow: a table, and the feeder side by side at the worst slot of all.
-
-\b
-Modes:
-{way_lines(modes_of("lyapunov", RULES))}
-Those named after a rule of reactive power are run where --reactive names it; the others have none.
-
-\b
-  jaxp2p modes rural1 --pv-scale 2.5 --market pool
-  jaxp2p modes rural1 --pv-scale 2.5 --market pool --days 1 --reactive volt_var,market
-
-\b
-Policies:
-{lines(ALWAYS, WITH_A_VEHICLE)}
-"""
-
-SHARE_HELP = f"""Allot what members feed in by sharing keys of the law, and set that beside the market.
-
-SOURCE is the folder of a run that was saved with its homes (jaxp2p run --per-home), or meter data: a file
-with the columns time, member, consumption_kwh and generation_kwh, a row per interval and member; or a folder
-with such a file, meters.csv, or with consumption.csv and generation.csv: time, and a column of kWh for every
-member. prices.csv (time, buy_eur_per_kwh, sell_eur_per_kwh) may stand beside them. Parquet files do as well.
-
-\b
-Keys:
-{key_lines(presets=False)}
-
-\b
-Rules of countries; arithmetic only, no promise of conformity:
-{key_lines(presets=True)}
-
-\b
---shares FILE.csv has one of these tables:
-  member, share              for fixed and static keys; shares sum to 1
-  hour, member, share        for hourly keys: by the hour of the day, 0 to 23
-  time, member, share        for hourly keys: by interval, or by the hour that begins then
-  member, level              for priority, the lowest first; also as a column beside shares
-  producer, member, share    for pairs, with time in front where they change; 1 at most for a producer
-
-\b
-  jaxp2p run rural3 --per-home --out my-run
-  jaxp2p share my-run --fee 0.02
-  jaxp2p share meters.csv --time-zone Europe/Vienna --buy 0.30 --sell 0.08 --key austria_dynamic
-  jaxp2p share meters.csv --key austria_static --key fixed_then_pro_rata --shares shares.csv
-"""
-
-BILL_HELP = """Bill the members of a run: a preview, corrections of it, final bills, credit notes.
-
-SOURCE is the folder of a run that was saved with its homes (jaxp2p run --per-home): then bills are previewed
-in a folder of their own. Or it is such a folder: then its bills are corrected, made final or credited. Final
-bills are never changed; corrections of them are notes that are added.
-
-Every line has its kWh, its EUR and its formula (bill_lines.csv); what members pay is to the cent what utility
-and market receive (statement.csv). Rules of what peers pay each other are compared.
-
-\b
-  jaxp2p run rural1 --per-home --out my-run
-  jaxp2p bill my-run --out my-bills --excel
-  jaxp2p bill my-bills --corrections corrections.csv
-  jaxp2p bill my-bills --final
-"""
+from jaxp2p.settings.span import agreed
 
 app = typer.Typer(
     name="jaxp2p",
@@ -182,24 +68,7 @@ common.__doc__ = HELP
     app,
     exits=(0, 2, 3, 4, 5, 130),
     short="Clear some days with every policy; table, files, pictures.",
-    layout=(
-        Window,
-        Trading,
-        "policies",
-        Grid,
-        SlotSolver,
-        Numbers,
-        Chance,
-        Changes,
-        Reading,
-        "out",
-        "replace",
-        "format",
-        Worth,
-        ...,
-        Controlled,
-        Report,
-    ),
+    configured=RUN,
 )
 def run(source: Source, options: running.Options) -> int:
     return running.run(source, options)
@@ -212,8 +81,7 @@ run.__doc__ = RUN_HELP
     app,
     exits=(0, 2, 3, 4, 130),
     short="Tune the value of stored energy on some weeks, test it on the next.",
-    layout=(Window, ..., "fee", Grid, EndValue, Chance, Changes, Reading, "out", "resume", Report),
-    without=("days",),
+    configured=TUNE,
 )
 def tune(source: Source, options: tuning.Options) -> int:
     """Tune the value of stored energy by gradient on some weeks of a pool, test it on the weeks that follow.
@@ -221,36 +89,22 @@ def tune(source: Source, options: tuning.Options) -> int:
     The controller needs no forecast, and no tuning can break the limits of a battery. `jaxp2p run
     --controller FILE` and `jaxp2p study --controller FILE` run it beside the other policies.
     """
-    return tuning.tune(replace(source, days=options.train_days + options.test_days), options)
+    tested = options.test_days
+    return tuning.tune(replace(source, days=None if tested is None else options.train_days + tested), options)
 
 
 @command(
     app,
     exits=(0, 2, 3, 4, 5, 130),
     short="Thousands of scenarios of some days; distributions, restartable.",
-    layout=(
-        "scenarios",
-        "days",
-        "start",
-        "from_days",
-        "scenario_model",
-        "policies",
-        Trading,
-        Grid,
-        Worth,
-        Chance,
-        ...,
-        Numbers,
-        Changes,
-        Reading,
-        "out",
-        "resume",
-        Controlled,
-        Report,
-    ),
+    configured=STUDY,
 )
 def study(source: Source, options: studying.Options) -> int:
-    return studying.study(replace(source, days=max(options.days, options.from_days)), options)
+    if source.duration is not None:
+        options = replace(options, days=agreed(options.days, source.duration), duration=None)
+    from_days = options.from_days
+    whole = None if from_days is None else max(options.days, from_days)
+    return studying.study(replace(source, days=whole, duration=None), options)
 
 
 study.__doc__ = STUDY_HELP
@@ -260,19 +114,7 @@ study.__doc__ = STUDY_HELP
     app,
     exits=(0, 2, 3, 4, 130),
     short="The largest PV that the grid carries, by ways of operating.",
-    layout=(
-        Window,
-        Hosting,
-        "ways",
-        Trading,
-        SlotSolver,
-        Numbers,
-        Chance,
-        Changes,
-        Reading,
-        "out",
-        "replace",
-    ),
+    configured=HOSTING,
 )
 def hosting(source: Source, options: carrying.Options) -> int:
     return carrying.hosting(source, options)
@@ -285,19 +127,7 @@ hosting.__doc__ = HOSTING_HELP
     app,
     exits=(0, 2, 3, 4, 130),
     short="What limits of the grid do: left out, kept linear, kept in AC.",
-    layout=(
-        Window,
-        Modes,
-        "losses",
-        Trading,
-        SlotSolver,
-        Numbers,
-        Chance,
-        Changes,
-        Reading,
-        "out",
-        "replace",
-    ),
+    configured=MODES,
 )
 def modes(source: Source, options: beside.Options) -> int:
     return beside.modes(source, options)
@@ -356,6 +186,24 @@ def fairness(options: judging.Options) -> int:
 @command(
     app,
     exits=(0, 2, 4, 130),
+    short="Write a file of settings to edit and to run.",
+)
+def init(options: configuring.InitOptions) -> None:
+    """Write a file with every setting of a command, its help, choices, limits and default.
+
+    \b
+    jaxp2p init my.toml
+    jaxp2p run my.toml
+    jaxp2p run my.toml --market pool --days 2     options win over the file
+    jaxp2p init my-study.toml --for study
+    jaxp2p run my-results/config.toml             results again: every folder of them has its file
+    """
+    configuring.init(options)
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
     short="Why a member's battery did what it did at a time.",
     layout=("folder", Moment, "picture", "json"),
 )
@@ -367,6 +215,26 @@ def explain(options: explaining.Options) -> int:
     jaxp2p explain my-run --member "LV1.101 Load 8" --at "2016-07-05 13:15" --picture why.png
     """
     return explaining.explain(options)
+
+
+@command(
+    app,
+    exits=(0, 2, 4, 130),
+    short="One HTML file to look at, of a run, a study or several.",
+)
+def report(options: reporting.Options) -> None:
+    """Write one HTML file of runs and studies: it opens in any browser, from disk, without a network.
+
+    Summary, money, energy, storage, prices, the feeder over time, members, fairness, solver, settings; the
+    policy, the day, a member, a bus and a branch are chosen in the page. What single members, buses and
+    branches do is in it where the run was written with `jaxp2p run --per-home`.
+
+    \b
+    jaxp2p run --per-home --out week
+    jaxp2p report week
+    jaxp2p report week other-week --out both.html
+    """
+    reporting.report(options)
 
 
 @command(app, exits=(0, 130))

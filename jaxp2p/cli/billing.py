@@ -8,8 +8,8 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.console import OK, UsageError, echo_json, user_input
-from jaxp2p.cli.running import Options as RunOptions
 from jaxp2p.settings.billing import Billing
+from jaxp2p.settings.commands import RunOptions
 from jaxp2p.settings.fields import REQUIRED, again, argument, setting
 from jaxp2p.settings.source import Reading
 
@@ -45,7 +45,7 @@ def bill(options: Options) -> int:
         places.check_folder(options.out, option="--out")
     from jaxp2p.library.bills import bill as bills_of
     from jaxp2p.report.bills import is_billing
-    from jaxp2p.report.results import json_text, write_json
+    from jaxp2p.report.files import json_text, write_json
 
     kept = is_billing(options.source)
     if kept and (changed := _changed(options)):

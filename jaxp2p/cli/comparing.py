@@ -25,18 +25,24 @@ def save(
     *,
     write: Callable[[Path], Any],
     report: Callable[[], Mapping[str, Any]],
+    config: Callable[[Path], Any] | None = None,
 ) -> None:
-    """The folder of results, made as `record` says, and the short summary where it is asked for."""
-    from jaxp2p.report.results import results_folder
+    """The folder of results, made as `record` says, and the short summary where it is asked for.
+
+    config writes the settings that they are made with, where there is such a file.
+    """
+    from jaxp2p.report.folders import results_folder
 
     with results_folder(out, None if options.replace else record) as folder:
         write(folder)
+        if config is not None:
+            config(folder)
     give_json(options, report)
 
 
 def give_json(options: Any, report: Callable[[], Mapping[str, Any]]) -> None:
     """The short summary where it is asked for."""
-    from jaxp2p.report.results import json_text, write_json
+    from jaxp2p.report.files import json_text, write_json
 
     if options.json == "-":
         echo_json(json_text(report()))
@@ -46,7 +52,7 @@ def give_json(options: Any, report: Callable[[], Mapping[str, Any]]) -> None:
 
 def show(out: Path, options: Any, title: str, text: str, picture: str) -> None:
     """What is printed at the end."""
-    from jaxp2p.report.results import PICTURES
+    from jaxp2p.report.folders import PICTURES
 
     typer.echo(f"{title}\n\n{text}\n")
     drawn = f" and {PICTURES}/{picture}.png" if options.pictures else ""

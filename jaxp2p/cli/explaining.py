@@ -8,9 +8,9 @@ import typer
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import give_json
 from jaxp2p.cli.console import OK, user_input
-from jaxp2p.cli.outputs import Report
 from jaxp2p.settings.explain import Moment
 from jaxp2p.settings.fields import REQUIRED, again, argument, setting
+from jaxp2p.settings.outputs import Report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ import typer
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import give_json, save, show
 from jaxp2p.cli.console import OK, RunProgress, user_input
-from jaxp2p.cli.outputs import Report
-from jaxp2p.cli.running import Options as RunOptions
+from jaxp2p.settings.commands import RunOptions
 from jaxp2p.settings.fairness import Fairness
 from jaxp2p.settings.fields import REQUIRED, again, argument, pick
+from jaxp2p.settings.outputs import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,8 @@ def fairness(options: Options) -> int:
             judge_results,
             write_fairness,
         )
-        from jaxp2p.report.results import check_target, load_results
+        from jaxp2p.report.folders import check_target
+        from jaxp2p.report.results import load_results
 
         if options.out is not None:
             check_target(options.out, None if options.replace else record)

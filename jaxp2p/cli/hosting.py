@@ -1,33 +1,19 @@
 """The work behind `jaxp2p hosting`: how much PV the grid carries, by ways of operating."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import chosen_names, save, show, verdict
 from jaxp2p.cli.console import RunProgress, UsageError, user_input
-from jaxp2p.cli.outputs import Report
-from jaxp2p.cli.running import Options as RunOptions
 from jaxp2p.cli.running import check_tolerance, target_folder
 from jaxp2p.cli.source import Source, load, say_remarks
-from jaxp2p.settings.fields import again, pick, setting
+from jaxp2p.settings.commands import HOSTING
+from jaxp2p.settings.commands import HostingOptions as Options
+from jaxp2p.settings.fields import pick
 from jaxp2p.settings.hosting import Hosting
-from jaxp2p.settings.model import Grid, Numbers, SlotSolver, Trading
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(Report, Numbers, SlotSolver, Trading, Hosting):
-    """Everything `jaxp2p hosting` can be told besides the source."""
-
-    ways: str = setting("all", "Ways of operating; their names are above.", unit="NAME,NAME,...")
-    out: Path | None = again(
-        RunOptions,
-        "out",
-        otherwise="jaxp2p-results/INPUT-DATE-MARKET-DAYS-hosting, with a number where that holds others",
-    )
-    replace: bool = again(RunOptions, "replace")
+from jaxp2p.settings.model import Grid, Numbers, Trading
 
 
 def hosting(source: Source, options: Options) -> int:
@@ -48,6 +34,7 @@ def hosting(source: Source, options: Options) -> int:
         from jaxp2p.model.network import VDE_4105
 
         use_dtype(options.dtype)
+        from jaxp2p.report.config_file import write_config
         from jaxp2p.report.hosting import PICTURE, Hosted, hosting_report, hosting_text, write_hosting
         from jaxp2p.runs import hosting as runs
 
@@ -84,6 +71,7 @@ def hosting(source: Source, options: Options) -> int:
         record,
         write=lambda folder: write_hosting(folder, hosted, made_from=record, pictures=options.pictures),
         report=lambda: hosting_report(hosted),
+        config=lambda folder: write_config(folder, HOSTING, source, options),
     )
     if not options.quiet and options.json != "-":
         title = f"{hosted.title}, {hosted.community.size} members"

@@ -273,7 +273,8 @@ def compare(options: CompareOptions) -> None:
     if not options.everything and len(frame):
         size = frame["difference"].abs().fillna(float("inf"))
         scale = frame["a"].map(lambda x: abs(x) if isinstance(x, float) else 0.0)
-        frame = frame[(size > 1e-3 * scale) & (size > 1e-9) & (frame["figure"] != "ms_per_slot")]
+        timed = frame["figure"].isin(("ms_per_slot", "realtime_factor"))
+        frame = frame[(size > 1e-3 * scale) & (size > 1e-9) & ~timed]
     if frame.empty:
         typer.echo("no differences" if options.everything else "no differences beyond 0.1 %")
         return

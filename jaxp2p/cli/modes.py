@@ -1,33 +1,19 @@
 """The work behind `jaxp2p modes`: one policy with limits of the grid left out, kept linear, kept in AC."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import chosen_names, save, show, verdict
 from jaxp2p.cli.console import RunProgress, UsageError, user_input
-from jaxp2p.cli.outputs import Report
-from jaxp2p.cli.running import Options as RunOptions
 from jaxp2p.cli.running import check_tolerance, target_folder
 from jaxp2p.cli.source import Source, load, say_remarks
-from jaxp2p.settings.fields import again, one_of, pick
-from jaxp2p.settings.model import Grid, Numbers, SlotSolver, Trading
-from jaxp2p.settings.modes import RULES, Modes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(Report, Numbers, SlotSolver, Trading, Modes):
-    """Everything `jaxp2p modes` can be told besides the source."""
-
-    losses: str = again(Grid, "losses")
-    out: Path | None = again(
-        RunOptions,
-        "out",
-        otherwise="jaxp2p-results/INPUT-DATE-MARKET-DAYS-modes, with a number where that holds others",
-    )
-    replace: bool = again(RunOptions, "replace")
+from jaxp2p.settings.commands import MODES
+from jaxp2p.settings.commands import ModesOptions as Options
+from jaxp2p.settings.fields import one_of, pick
+from jaxp2p.settings.model import Grid, Numbers, Trading
+from jaxp2p.settings.modes import RULES
 
 
 def modes(source: Source, options: Options) -> int:
@@ -53,7 +39,8 @@ def modes(source: Source, options: Options) -> int:
 
         use_dtype(options.dtype)
         from jaxp2p.control.ways import modes as ways_of
-        from jaxp2p.report.canvas import bus_coordinates
+        from jaxp2p.report.config_file import write_config
+        from jaxp2p.report.layout import bus_coordinates
         from jaxp2p.report.modes import (
             PICTURE,
             Compared,
@@ -100,6 +87,7 @@ def modes(source: Source, options: Options) -> int:
             record,
             write=lambda folder: write_modes(folder, compared, made_from=record, pictures=options.pictures),
             report=lambda: modes_report(compared),
+            config=lambda folder: write_config(folder, MODES, source, options),
         )
     if not options.quiet and options.json != "-":
         title = f"{compared.title}, {compared.community.size} members"

@@ -1,39 +1,11 @@
-"""Settings of what a command leaves behind, which several commands share."""
+"""Settings of what `jaxp2p export` and `jaxp2p import` leave behind."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxp2p.settings.fields import again, argument, setting
+from jaxp2p.settings.fields import again, argument
+from jaxp2p.settings.outputs import FORMATS, Format
 from jaxp2p.settings.source import Window
-
-FORMATS = ("parquet", "csv")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What is said of the result, besides its files."""
-
-    json: str | None = setting(
-        None, "Write a short summary as JSON into a folder that is there; - for standard output.", unit="FILE"
-    )
-    pictures: bool = setting(True, "Draw pictures.")
-    quiet: bool = setting(False, "No progress and no table.", spelling=("--quiet", "-q"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Controlled:
-    """A policy from a file."""
-
-    controller: Path | None = setting(
-        None, "A tuned controller (`jaxp2p tune`), run beside the policies.", unit="FILE"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Format:
-    """Format of the tables of results."""
-
-    format: str = setting("parquet", "Format of the tables: parquet or csv.", unit="NAME", choices=FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,9 +54,9 @@ def made_from(source: "Source", options: Any) -> dict[str, Any]:
 def free_folder(wanted: Path, record: Mapping[str, Any]) -> tuple[Path, str | None]:
     """`wanted`, or the first of `wanted`-2, -3, ... that holds no results made from something else.
 
-    Also a remark where it is not the first. Raises as `results.check_target` for anything that is no result.
+    Also a remark where it is not the first. Raises as `folders.check_target` for anything that is no result.
     """
-    from jaxp2p.report.results import check_target, differences
+    from jaxp2p.report.folders import check_target, differences
 
     for number in range(1, 1000):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")

@@ -1,6 +1,6 @@
 """The work behind `jaxp2p run`: clear the days with every policy, print, save."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,41 +16,16 @@ from jaxp2p.cli.console import (
     echo_json,
     user_input,
 )
-from jaxp2p.cli.outputs import Controlled, Format, Report
 from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
-from jaxp2p.control.catalogue import MPC_POLICIES, TUNED, usual
-from jaxp2p.settings.fields import one_of, setting
-from jaxp2p.settings.model import FORESIGHT, Grid, Numbers, SlotSolver, Trading, Worth
+from jaxp2p.control.catalogue import MPC_POLICIES, TUNED, named, usual
+from jaxp2p.settings.commands import RUN
+from jaxp2p.settings.commands import RunOptions as Options
 
 if TYPE_CHECKING:
     from jaxp2p.data import Tables
 
 SMALLEST_FACTOR = {"float32": 0.1, "float64": 1e-6}  # below it rounding keeps the residuals up
 UNSOLVED_SHARE = 0.01  # of a policy's slots that may stop at the iteration limit
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(Report, Controlled, Worth, Format, Numbers, SlotSolver, Grid, Trading):
-    """Everything `jaxp2p run` can be told besides the source."""
-
-    policies: str = setting("all", "Policies to run; their names are in the table.", unit="NAME,NAME,...")
-    out: Path | None = setting(
-        None,
-        "Folder for the results. Older ones made from the same input with the same options are "
-        "replaced, anything else is left alone.",
-        unit="DIR",
-        otherwise="jaxp2p-results/INPUT-DATE-MARKET-DAYS, with a number where that holds other results",
-    )
-    replace: bool = setting(False, "Replace older results in --out whatever they were made from.")
-    homes_tables: bool = setting(
-        False, "Also save every home in every slot (large).", spelling=("--per-home",)
-    )
-    foresight: str = setting(
-        "auto",
-        "Perfect foresight; auto: not where it would take more than a minute and ten times all else.",
-        unit="auto|on|off",
-        choices=FORESIGHT,
-    )
 
 
 def run(source: Source, options: Options) -> int:
@@ -79,7 +54,7 @@ def run(source: Source, options: Options) -> int:
         )
         from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 
-        names = named_policies(options.policies, usual_policies(tables), besides=tuple(MPC_POLICIES))
+        names = named(options.policies, usual_policies(tables), besides=tuple(MPC_POLICIES))
         check_tolerance(options.tolerance, options.dtype)
         with user_input():
             community, horizon = build_both(tables, options, seed=source.seed)
@@ -145,7 +120,7 @@ def target_folder(
 
     `time` has the starts of the slots by the clock on the wall; suffix: of the usual name.
     """
-    from jaxp2p.report.results import check_target
+    from jaxp2p.report.folders import check_target
 
     if options.out is not None:
         check_target(options.out, None if options.replace else record)
@@ -200,17 +175,6 @@ def usual_policies(tables: "Tables") -> tuple[str, ...]:
     return usual(vehicles=tables.ev_sessions is not None and not tables.ev_sessions.empty)
 
 
-def named_policies(text: str, known: tuple[str, ...], *, besides: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Names in the usual order; "all" for every one of `known`, those `besides` only by their names."""
-    asked = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
-    if asked == ["all"]:
-        return known
-    if not asked:
-        raise UsageError("--policies: name at least one policy")
-    chosen = {one_of(name, (*known, *besides), option="--policies") for name in asked}
-    return tuple(name for name in (*known, *besides) if name in chosen)
-
-
 def _save(
     out: Path,
     source: Source,
@@ -222,7 +186,11 @@ def _save(
     made: tuple[Any, Any, Any, Any],
 ) -> list[str]:
     """Write the folder and the JSON file; returns the names of the pictures."""
-    from jaxp2p.report.results import PICTURES, json_report, results_folder, write_json, write_results
+    from jaxp2p.report.config_file import resolved
+    from jaxp2p.report.files import write_json
+    from jaxp2p.report.folders import PICTURES, results_folder
+    from jaxp2p.report.layout import bus_coordinates
+    from jaxp2p.report.results import json_report, write_results
 
     settings = (
         asdict(source)
@@ -246,6 +214,8 @@ def _save(
             format=options.format,  # type: ignore[arg-type]
             homes=options.homes_tables,
             time_zone=tables.meta.get("time_zone"),
+            coordinates=bus_coordinates(tables, made[0]),
+            config=resolved(RUN, source, options),
         )
         if options.pictures:
             from jaxp2p.report.canvas import picture_data
@@ -256,7 +226,7 @@ def _save(
     if options.json is not None:
         report = json_report(*made, case=case)
         if options.json == "-":
-            from jaxp2p.report.results import json_text
+            from jaxp2p.report.files import json_text
 
             echo_json(json_text(report))
         else:

@@ -10,9 +10,9 @@ import typer
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import save, show
 from jaxp2p.cli.console import OK, user_input
-from jaxp2p.cli.outputs import Format, Report
-from jaxp2p.cli.running import Options as RunOptions
+from jaxp2p.settings.commands import RunOptions
 from jaxp2p.settings.fields import REQUIRED, again, argument
+from jaxp2p.settings.outputs import Format, Report
 from jaxp2p.settings.sharing import Sharing
 from jaxp2p.settings.source import Reading
 
@@ -89,7 +89,7 @@ def _record(options: Options) -> dict[str, Any]:
 
 def _target(options: Options, record: dict[str, Any]) -> tuple[Path, str | None]:
     """The folder for the results, and a remark where it is not the usual one; refuses what must not be."""
-    from jaxp2p.report.results import check_target
+    from jaxp2p.report.folders import check_target
 
     if options.out is not None:
         check_target(options.out, None if options.replace else record)

@@ -40,7 +40,7 @@ def choose_days(tables: "Tables", source: Source) -> "Tables":
 
 def require_days(source: Source) -> None:
     """Refuse a first day of no window: without days all of them are meant."""
-    if source.start is not None and source.days is None:
+    if source.start is not None and source.days is None and not (source.until or source.duration):
         raise UsageError("--start needs --days")
 
 

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,20 +11,19 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, echo_json, user_input
-from jaxp2p.cli.outputs import Controlled, Report
 from jaxp2p.cli.running import (
     UNSOLVED_SHARE,
     check_tolerance,
-    named_policies,
     say_impossible,
     undone_text,
     unsolved_text,
     usual_policies,
 )
 from jaxp2p.cli.source import Source, load, say_remarks
-from jaxp2p.control.catalogue import OPTIMUM, TUNED
-from jaxp2p.settings.fields import pick, setting
-from jaxp2p.settings.study import Scenarios
+from jaxp2p.control.catalogue import OPTIMUM, TUNED, named
+from jaxp2p.settings.commands import STUDY
+from jaxp2p.settings.commands import StudyOptions as Options
+from jaxp2p.settings.fields import pick
 
 if TYPE_CHECKING:
     from jaxp2p.studies.folder import StudyFolder
@@ -36,30 +35,6 @@ if TYPE_CHECKING:
 FORESIGHT_SAMPLE, FORESIGHT_SECONDS = 8, 600.0  # scenarios, and what "auto" lets them take together
 CHUNK = 512  # scenarios: a file of its own, and what a restart may lose
 TEMPORARIES = 4  # times a lane's own bytes, what one step of it needs at most
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(Report, Controlled, Scenarios):
-    """Everything `jaxp2p study` can be told besides the source."""
-
-    from_days: float = setting(28, "Days from --start on that scenarios are made from.", unit="DAYS", least=0)
-    policies: str = setting("all", "As in `jaxp2p run`; all of them.", unit="NAME,NAME,...")
-    chunk: int | None = setting(None, "Scenarios per file.", least=1, otherwise="from --memory")
-    devices: int | None = setting(None, "Devices to use.", least=1, otherwise="all; on a CPU its cores")
-    memory: float = setting(2.0, "Memory for a chunk.", unit="GIB", least=0)
-    foresight: str = setting(
-        "auto",
-        "How many get perfect foresight, the first ones; on: 8; auto: 8, or as many as take about "
-        "10 min; off: none.",
-        unit="SCENARIOS|auto|on|off",
-    )
-    scheduler: str | None = setting(
-        None, "Dask scheduler, such as tcp://host:8786, or local:WORKERS.", unit="ADDRESS"
-    )
-    out: Path | None = setting(
-        None, "Folder of the study.", unit="DIR", otherwise="jaxp2p-studies/INPUT-DATE-MARKET-DAYS"
-    )
-    resume: bool = setting(True, "Continue a study that is in the folder, or refuse.")
 
 
 def foresight_sample(text: str) -> int:
@@ -100,6 +75,7 @@ def study(source: Source, options: Options) -> int:
     from jaxp2p import __version__
     from jaxp2p.data import local_time
     from jaxp2p.model.chosen import use_dtype
+    from jaxp2p.report.config_file import write_config
     from jaxp2p.studies.errors import StudyError
     from jaxp2p.studies.folder import open_study
     from jaxp2p.studies.settings import StudySettings, fingerprint
@@ -110,7 +86,7 @@ def study(source: Source, options: Options) -> int:
     with user_input():
         controller = None if options.controller is None else read_content(options.controller)
     tables = load(source)
-    names = named_policies(options.policies, usual_policies(tables))
+    names = named(options.policies, usual_policies(tables))
     say_remarks(tables, quiet=options.quiet)
     settings: dict[str, Any] = pick(StudySettings, options) | {
         "source": asdict(source),
@@ -141,6 +117,7 @@ def study(source: Source, options: Options) -> int:
     counters: dict[str, float] = {}
     try:
         with open_study(out, chosen, resume=options.resume) as folder:
+            write_config(folder.path, STUDY, source, options)
             work = Work(chosen, devices, controller)
             _run(folder, work, options, counters, members=made.community.size)
             return _report(folder, made, options, case=case, counters=counters, begin=begin)
@@ -260,7 +237,7 @@ def _report(
     import textwrap
 
     from jaxp2p.report.canvas import plain
-    from jaxp2p.report.results import json_text, whole_file, write_json
+    from jaxp2p.report.files import json_text, whole_file, write_json
     from jaxp2p.report.study import StudyPictureData, write_study_pictures
     from jaxp2p.report.study_tables import study_legend, study_notes, study_table
     from jaxp2p.studies.statistics import study_statistics

@@ -1,35 +1,23 @@
 """The work behind `jaxp2p tune`: tune on some weeks, test on the next, write the controller."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, echo_json, user_input
-from jaxp2p.cli.outputs import Report
+from jaxp2p.cli.console import OK, UNSOLVED, RunProgress, UsageError, echo_json, user_input
 from jaxp2p.cli.running import UNSOLVED_SHARE, say_impossible, unsolved_text
 from jaxp2p.cli.source import Source, choose_days, load_whole, say_remarks
-from jaxp2p.settings.fields import setting
-from jaxp2p.settings.model import EndValue, Grid, Trading
-from jaxp2p.settings.tuning import Aims, Periods, Training
+from jaxp2p.settings.commands import TUNE
+from jaxp2p.settings.commands import TuneOptions as Options
+
+if TYPE_CHECKING:
+    from jaxp2p.data import Tables
 
 SHOWN = ("no_storage", "lyapunov", "community_self_consumption", "perfect_foresight")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options(Report, EndValue, Grid, Trading, Aims, Training, Periods):
-    """Everything `jaxp2p tune` can be told besides the source."""
-
-    out: Path = setting(Path("controller.json"), "The controller file.", unit="FILE")
-    resume: bool = setting(True, "Continue an interrupted tuning (FILE.checkpoint).")
-    # no options: controllers are tuned in a pool
-    market: str = "pool"
-    graph: str | None = None
-    partners: int = 0
-    dtype: str = "float32"
 
 
 def tune(source: Source, options: Options) -> int:
@@ -42,9 +30,12 @@ def tune(source: Source, options: Options) -> int:
         progress.say("reading the community")
         whole = load_whole(source)
         tables = choose_days(whole, source)
+        if options.until is not None:
+            options = replace(options, test_days=_tested(tables, options))
         from jaxp2p.control.tuned import stage
         from jaxp2p.data import window
         from jaxp2p.model.chosen import build_both, first_slot_of_week
+        from jaxp2p.report.config_file import write_config
         from jaxp2p.runs.runner import check_end_value, run, suggest_terminal_price
         from jaxp2p.scenarios.parse import parse_model
         from jaxp2p.tuning.controller_file import write_controller
@@ -121,7 +112,9 @@ def tune(source: Source, options: Options) -> int:
     write_controller(options.out, tuned.value, about=about, begins=begins)
     _remove(checkpoints)
     history = flat(tuned.histories)
-    written = [str(options.out)]
+    config = options.out.with_suffix(".config.toml")
+    write_config(config, TUNE, source, options)
+    written = [str(options.out), str(config)]
     if options.pictures:
         from jaxp2p.report.tuning import draw_tuning
 
@@ -133,6 +126,20 @@ def tune(source: Source, options: Options) -> int:
     seconds = time.perf_counter() - begin
     _report(options, source, capture, costs, worth, seconds, history, written)
     return _verdict([before["train"], trained, before["test"], after])
+
+
+def _tested(tables: "Tables", options: Options) -> int:
+    """Days to test on, where --until says when they are over; raises UsageError where none is left."""
+    from jaxp2p.data.validation import slot_hours
+
+    time = tables.profiles["time"]
+    days = len(time) * slot_hours(time) / 24 - options.train_days
+    if round(days) < 1 or abs(round(days) - days) > 1e-6:  # slots of some lengths are no exact fractions
+        raise UsageError(
+            f"--until: {days:g} days are left to test on, after {options.train_days} to tune on; whole days "
+            "are needed"
+        )
+    return round(days)
 
 
 def _plan(options: Options, first: Any) -> tuple[Any, Any]:
@@ -215,7 +222,7 @@ def _report(
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()},
     }
     if options.json is not None:
-        from jaxp2p.report.results import json_text, write_json
+        from jaxp2p.report.files import json_text, write_json
 
         if options.json == "-":
             echo_json(json_text(report))

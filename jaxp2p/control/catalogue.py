@@ -5,7 +5,10 @@ in `control.rules` (batteries) or `control.charging` (vehicles) where it has one
 an `OwnPolicy` and stands nowhere. No arrays: `control.policy.made` makes a policy of an entry.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from jaxp2p.settings.fields import UsageError, one_of
 
 # when a run has a policy: unasked, where somebody has a vehicle, by its name, with a controller file
 ALWAYS, WITH_A_VEHICLE, BY_NAME, WITH_A_CONTROLLER = "always", "vehicles", "by name", "controller"
@@ -149,7 +152,34 @@ def usual(*, vehicles: bool) -> tuple[str, ...]:
     return WITH_VEHICLES if vehicles else POLICIES
 
 
+def named(text: str, known: tuple[str, ...], *, besides: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Names in the usual order; "all" for every one of `known`, those `besides` only by their names."""
+    asked = [name.strip().replace("-", "_") for name in text.split(",") if name.strip()]
+    if asked == ["all"]:
+        return known
+    if not asked:
+        raise UsageError("--policies: name at least one policy")
+    chosen = {one_of(name, (*known, *besides), option="--policies") for name in asked}
+    return tuple(name for name in (*known, *besides) if name in chosen)
+
+
 def lines(*there: str) -> str:
     """Name and words of the policies that are there then, a line each."""
     width = max(len(entry.name) for entry in CATALOGUE) + 1
     return "\n".join(f"  {e.name:{width}} {e.words}" for e in CATALOGUE if e.there in there)
+
+
+# which of them a picture of a single policy shows
+FAVOURITES = (TUNED, "lyapunov", "community_self_consumption", "self_consumption", TRADE_ONLY)
+
+
+def favourite(names: Iterable[str]) -> str:
+    """The policy among these that pictures of a single policy show; perfect foresight only where alone."""
+    known = list(names)
+    online = [name for name in known if name != OPTIMUM]
+    return next((name for name in FAVOURITES if name in online), known[0])
+
+
+def label(policy: str) -> str:
+    """A policy's name as people write it."""
+    return policy.replace("_", " ").replace("lyapunov", "Lyapunov").replace("mpc", "MPC")

@@ -25,6 +25,7 @@ from jaxp2p.data.stamp import is_checked, stamped
 from jaxp2p.data.stays import of_window
 from jaxp2p.data.tables import Tables, complete
 from jaxp2p.data.times import JITTER
+from jaxp2p.settings.span import between
 
 CASES = {
     "rural3": "SimBench 1-LV-rural3--2-sw: 153 members on 129 buses, 27 PV plants, 16 batteries",
@@ -141,10 +142,7 @@ def window(tables: Tables, *, start: str | date | datetime | None = None, days: 
         if begin < first or begin + length > end + slack:
             begin = first
     else:
-        try:
-            begin = _stored(pd.Timestamp(start), zone)
-        except ValueError:
-            raise ValueError(f"start = {start!r} is not a date such as {DEFAULT_START}") from None
+        begin = _moment("start", start, zone)
     if begin is pd.NaT or begin < first - slack or begin + length > end + slack:
         shown = (_shown(moment, zone) for moment in (begin, first, end))
         raise ValueError(
@@ -163,6 +161,31 @@ def window(tables: Tables, *, start: str | date | datetime | None = None, days: 
     )
     # Some of the slots of checked tables are right as well, but one alone does not say how long it is.
     return stamped(chosen) if inside.sum() > 1 and right else chosen
+
+
+def window_until(
+    tables: Tables, *, start: str | None = None, days: float | None = None, until: str
+) -> Tables:
+    """The slots up to a moment: from `start` on, or of so many days before it; of both, if they agree.
+
+    Moments and errors are those of `window`.
+    """
+    zone = tables.meta.get("time_zone")
+    end = _moment("until", until, zone)
+    if start is not None:
+        days = between(_moment("start", start, zone), end, days)
+    elif days is None:
+        raise ValueError("until needs a start, a number of days or a duration")
+    begin = end - pd.Timedelta(days=days)
+    return window(tables, start=begin.tz_localize("UTC"), days=days)
+
+
+def _moment(name: str, value: str | date | datetime, zone: str | None) -> pd.Timestamp:
+    """A moment as the tables have it; ValueError for what is none."""
+    try:
+        return _stored(pd.Timestamp(value), zone)
+    except ValueError:
+        raise ValueError(f"{name} = {value!r} is not a date such as {DEFAULT_START}") from None
 
 
 def _stored(moment: pd.Timestamp, zone: str | None) -> pd.Timestamp:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jaxp2p.data.cases import load_case, window
+from jaxp2p.data.cases import load_case, window, window_until
 from jaxp2p.data.populate import densify
 from jaxp2p.data.prices import PRICES, make_prices
 from jaxp2p.data.tables import Tables, read_tables
@@ -11,6 +11,7 @@ from jaxp2p.data.times import local_time
 from jaxp2p.data.validation import check, slot_hours
 from jaxp2p.settings.fields import UsageError, one_of
 from jaxp2p.settings.source import CASE_NAMES, Source
+from jaxp2p.settings.span import lasting
 
 
 def load(source: Source) -> Tables:
@@ -67,13 +68,15 @@ def _devices(source: Source) -> dict[str, Any]:
 
 def choose_days(tables: Tables, source: Source) -> Tables:
     """The days of the window out of `load_whole`; raises ValueError where they are not inside the data."""
-    if source.days is None:
+    days = lasting(source.days, source.duration)
+    if source.until is not None:
+        return window_until(tables, start=source.start, days=days, until=source.until)
+    if days is None:
         return tables
     time = tables.profiles["time"]
     whole = len(time) * slot_hours(time) / 24
     # a folder with less than the usual week is run as it is
-    days = min(source.days, whole) if source.start is None else source.days
-    return window(tables, start=source.start, days=days)
+    return window(tables, start=source.start, days=min(days, whole) if source.start is None else days)
 
 
 def span_text(tables: Tables) -> str:

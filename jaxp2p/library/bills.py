@@ -16,7 +16,8 @@ from jaxp2p.report.bills import (
     write_billing,
 )
 from jaxp2p.report.exchanged import policy_of
-from jaxp2p.report.results import Results, load_results, results_folder
+from jaxp2p.report.folders import results_folder
+from jaxp2p.report.results import Results, load_results
 from jaxp2p.settings.billing import Billing as Settings
 from jaxp2p.settings.fields import out_of_range
 from jaxp2p.settlement.account import Account

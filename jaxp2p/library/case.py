@@ -15,6 +15,7 @@ from jaxp2p.control.policy import lyapunov as lyapunov_policy
 from jaxp2p.control.policy import observe as observed
 from jaxp2p.data import CASES, Tables, check, days_before, load_case, read_tables, window
 from jaxp2p.data.calendar import slot_of_week
+from jaxp2p.data.cases import window_until
 from jaxp2p.model.build import build_community, build_horizon, inverters_of
 from jaxp2p.model.devices import Inverters
 from jaxp2p.model.network import VDE_4105, Curve
@@ -27,6 +28,8 @@ from jaxp2p.runs.runner import (
     worth_in_vehicles,
 )
 from jaxp2p.settings.model import DEFAULT_FEE, Grid, Trading
+from jaxp2p.settings.source import Window
+from jaxp2p.settings.span import lasting
 from jaxp2p.simulation.forward import slots as rows_of
 from jaxp2p.slot.problem import SlotProblem
 
@@ -138,7 +141,9 @@ def build(
     source: Tables | str | Path,
     *,
     start: str | None = None,
-    days: float | None = 7,
+    days: float | None = Window.days,
+    until: str | None = None,
+    duration: str | None = None,
     market: str = "bilateral",
     graph: str | None = None,
     partners: int = Trading.partners,
@@ -156,12 +161,20 @@ def build(
     """A case from tables, from the name of an embedded case, or from a folder of tables.
 
     start, days: the days to run, by default seven of summer or of the beginning (see `window`); days None
-    takes all that there are. market to dtype: as in `build_community`. name: for titles and files, by default
-    that of the tables. Raises InputError with every fault of the tables, ValueError for an unknown case,
-    market or graph.
+    takes all that there are. Instead of a number of days, until says when they are over (a date or a moment),
+    or duration how long they are ("36h", "1d 12h"); any two of start, length and end will do. market to
+    dtype: as in `build_community`. name: for titles and files, by default that of the tables. Raises
+    InputError with every fault of the tables, ValueError for an unknown case, market or graph, and for
+    lengths that contradict each other.
     """
     whole = check(_tables(source))
-    chosen = whole if days is None else window(whole, start=start, days=days)
+    # beside another length the default is not meant
+    said = None if days == Window.days and (until is not None or duration is not None) else days
+    length = lasting(said, duration)
+    if until is not None:
+        chosen = window_until(whole, start=start, days=length, until=until)
+    else:
+        chosen = whole if length is None else window(whole, start=start, days=length)
     community = build_community(
         chosen,
         market=market,

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from jaxp2p.library.run import Result
-from jaxp2p.report.canvas import favourite
+from jaxp2p.control.catalogue import favourite
+from jaxp2p.library.run import Result, results_of
 from jaxp2p.report.explain import Explained, explain_picture, explain_report, explain_results, explain_text
-from jaxp2p.report.results import Results, gathered, load_results
+from jaxp2p.report.results import Results
 from jaxp2p.settings.fields import one_of
 
 if TYPE_CHECKING:
@@ -25,19 +25,10 @@ def explain(
     --per-home`). at: a time within a slot, by the clock of the tables. policy: by default tuned, lyapunov or
     the first that was run. Raises ValueError for what is not in the run.
     """
-    results = _results(run)
+    results = results_of(run)
     known = list(results.kpis.index)
     chosen = favourite(known) if policy is None else one_of(policy, known, option="--policy")
     return Explanation(found=explain_results(results, member=member, at=str(at), policy=chosen))
-
-
-def _results(run: Result | Results | str | Path) -> Results:
-    if isinstance(run, Results):
-        return run
-    if not isinstance(run, Result):
-        return load_results(run)
-    case, options = run.case, {"time": run.case.time, "case": run.case.name, "homes": True}
-    return gathered(case.community, case.horizon, run.run, run.evaluations, **options)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

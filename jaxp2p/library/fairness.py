@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from jaxp2p.fairness.judgement import Judgement, Progress
-from jaxp2p.library.run import Result
+from jaxp2p.library.run import Result, results_of
 from jaxp2p.report.fairness import (
     Judged,
     fairness_report,
@@ -20,7 +20,8 @@ from jaxp2p.report.fairness import (
     write_fairness,
 )
 from jaxp2p.report.fairness_picture import fairness_picture
-from jaxp2p.report.results import Results, gathered, load_results, results_folder
+from jaxp2p.report.folders import results_folder
+from jaxp2p.report.results import Results
 from jaxp2p.settings.fairness import Fairness
 
 if TYPE_CHECKING:
@@ -58,18 +59,9 @@ def fairness_of(
         permutations=permutations,
         seed=seed,
     )
-    results = _results(run)
+    results = results_of(run)
     found = judge_results(results, settings, progress=progress)
     return FairnessResult(settings=settings, judged=found)
-
-
-def _results(run: Result | Results | str | os.PathLike[str]) -> Results:
-    if isinstance(run, Results):
-        return run
-    if not isinstance(run, Result):
-        return load_results(run)
-    case, options = run.case, {"time": run.case.time, "case": run.case.name, "homes": True}
-    return gathered(case.community, case.horizon, run.run, run.evaluations, **options)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from jaxp2p.data import Tables
 from jaxp2p.library.case import Case, build
+from jaxp2p.report.folders import results_folder
 from jaxp2p.report.hosting import (
     Hosted,
     capacity_table,
@@ -19,7 +20,6 @@ from jaxp2p.report.hosting import (
     scale_table,
     write_hosting,
 )
-from jaxp2p.report.results import results_folder
 from jaxp2p.runs import hosting as runs
 from jaxp2p.runs.runner import Progress
 from jaxp2p.settings.hosting import Hosting

@@ -12,7 +12,8 @@ from jaxp2p.control.policy import AnyPolicy
 from jaxp2p.data import Tables
 from jaxp2p.library.case import Case, build
 from jaxp2p.model.trajectory import Trajectory
-from jaxp2p.report.canvas import bus_coordinates
+from jaxp2p.report.folders import results_folder
+from jaxp2p.report.layout import bus_coordinates
 from jaxp2p.report.modes import (
     Compared,
     mode_table,
@@ -22,7 +23,6 @@ from jaxp2p.report.modes import (
     slot_table,
     write_modes,
 )
-from jaxp2p.report.results import results_folder
 from jaxp2p.runs import modes as runs
 from jaxp2p.runs.runner import Progress
 from jaxp2p.settings.modes import Modes

@@ -25,9 +25,11 @@ from jaxp2p.report.frames import (
     stay_table,
     trade_table,
 )
+from jaxp2p.report.html import LIMIT_MB
 from jaxp2p.report.kpis import Evaluation, evaluate
+from jaxp2p.report.layout import bus_coordinates
 from jaxp2p.report.minutes import LOAD_SPREAD, PV_SPREAD, minute_table
-from jaxp2p.report.results import Results, json_report, load_results, save_results
+from jaxp2p.report.results import Results, gathered, json_report, load_results, save_results
 from jaxp2p.runs import runner
 from jaxp2p.slot import solvers
 from jaxp2p.slot.execute import SlotResult
@@ -123,6 +125,7 @@ class Result:
 
     case: Case
     run: runner.Run
+    config: str | None = None  # text of the settings that it was made by, where they came from a file
 
     @cached_property
     def evaluations(self) -> dict[str, Evaluation]:
@@ -266,6 +269,20 @@ class Result:
         flow = flows._replace(**{name: x[0] for name, x in flows._asdict().items() if x is not None})
         return write_back(net, case.community.network, flow, case.name)
 
+    def to_html(self, file: str | os.PathLike[str], *, limit_mb: float = LIMIT_MB) -> Path:
+        """Write the run as one HTML file to look at: pictures, the feeder over time, members, tables.
+
+        It opens without a network. Arguments as of `jaxp2p.html_report`, which takes several runs.
+        """
+        from jaxp2p.library.html import html_report
+
+        return html_report(file, self, limit_mb=limit_mb)
+
+    def results(self) -> Results:
+        """What `save` writes, in memory: the summary, and the tables with a row per slot and member."""
+        case, options = self.case, {"case": self.case.name, "homes": True, **self._where}
+        return gathered(case.community, case.horizon, self.run, self.evaluations, **options)
+
     def save(
         self,
         path: str | os.PathLike[str],
@@ -276,8 +293,8 @@ class Result:
     ) -> Path:
         """Write tables and summary into a folder that is complete or not there; `load` reads it.
 
-        homes True adds a row per slot and member. Other results in the folder raise FileExistsError unless
-        `replace`.
+        homes True adds a row per slot and member, bus and branch. Other results in the folder raise
+        FileExistsError unless `replace`.
         """
         case = self.case
         return save_results(
@@ -286,13 +303,20 @@ class Result:
             case.horizon,
             self.run,
             self.evaluations,
-            time=case.time,
             case=case.name,
             homes=homes,
-            time_zone=case.tables.meta.get("time_zone"),
             format=format,
             replace=replace,
+            config=self.config,
+            **self._where,
         )
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        """Times and places of the tables."""
+        case = self.case
+        zone, places = case.tables.meta.get("time_zone"), bus_coordinates(case.tables, case.community)
+        return {"time": case.time, "time_zone": zone, "coordinates": places}
 
     def plot(self, picture: str = "cumulative_cost") -> "Figure":
         """One of the pictures that `jaxp2p run` draws, as a Matplotlib figure.
@@ -333,6 +357,13 @@ class Result:
 
     def __str__(self) -> str:
         return f"{self.case!r}\n\n{self.summary()}"
+
+
+def results_of(run: Result | Results | str | os.PathLike[str]) -> Results:
+    """Summary and tables, whatever a run is given as: in memory with homes, or as a folder has them."""
+    if isinstance(run, Results):
+        return run
+    return run.results() if isinstance(run, Result) else load_results(run)
 
 
 def load(path: str | os.PathLike[str]) -> Results:

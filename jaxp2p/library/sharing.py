@@ -11,7 +11,8 @@ import pandas as pd
 
 from jaxp2p.library.run import Result
 from jaxp2p.report.exchanged import Exchanged, exchanged_at, exchanged_in, of_meters, of_tables, policy_of
-from jaxp2p.report.results import Results, results_folder
+from jaxp2p.report.folders import results_folder
+from jaxp2p.report.results import Results
 from jaxp2p.report.sharing import (
     Shared,
     interval_table,

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxp2p.report.results import MARK, SUMMARY_FILE, write_json, write_table
+from jaxp2p.report.files import write_json, write_table
+from jaxp2p.report.folders import MARK, SUMMARY_FILE
 from jaxp2p.report.tables import ReportColumn, aligned, number
 from jaxp2p.settlement.account import Account
 from jaxp2p.settlement.billing import COLUMNS, Billing, Step

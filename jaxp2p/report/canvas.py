@@ -4,7 +4,7 @@ Matplotlib is used through its object-oriented interface only (no pyplot, no glo
 be made in any thread and beside a notebook.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,18 +17,19 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from jaxp2p.control.catalogue import COLOURS, ENTRIES, OPTIMUM
+from jaxp2p.control.catalogue import favourite as favourite
+from jaxp2p.control.catalogue import label as label
 from jaxp2p.data.tables import Tables
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import Evaluation
+from jaxp2p.report.layout import bus_coordinates
 
 DPI = 120
 LIMIT = "#C0392B"  # limits and tariffs that must not be passed
 SOFT = "#4C72B0"
 
 Data = TypeVar("Data")
-
-FAVOURITES = ("tuned", "lyapunov", "community_self_consumption", "self_consumption", "no_storage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +65,6 @@ class PictureData:
         return next((name for name in other if name != self.favourite()), None)
 
 
-def favourite(policies: Iterable[str]) -> str:
-    """Of the policies of a run the one that is shown where there is room for one."""
-    names = list(policies)
-    return next((name for name in FAVOURITES if name in names), names[0])
-
-
 def picture_data(
     tables: Tables, community: Community, horizon: Horizon, result: Any, evaluations: Any, case: str
 ) -> PictureData:
@@ -87,17 +82,6 @@ def picture_data(
         title=f"{plain(case)}, {span} from {time.iloc[0]:%Y-%m-%d}, {community.market.kind} market",
         coordinates=bus_coordinates(tables, community),
     )
-
-
-def bus_coordinates(tables: Tables, community: Community) -> np.ndarray:
-    """(B, 2) x and y of the buses in the order of the network, NaN where they are not known."""
-    places = tables.buses.set_index("bus_id").loc[list(community.network.bus_ids), ["x", "y"]]
-    return places.to_numpy(float)
-
-
-def label(policy: str) -> str:
-    """A policy's name as people write it."""
-    return policy.replace("_", " ").replace("lyapunov", "Lyapunov").replace("mpc", "MPC")
 
 
 def line_style(policy: str) -> dict[str, Any]:

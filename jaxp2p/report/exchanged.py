@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.report.canvas import favourite
-from jaxp2p.report.results import SUMMARY_FILE, Results, load_results
+from jaxp2p.report.folders import SUMMARY_FILE
+from jaxp2p.report.results import Results, load_results
 from jaxp2p.settings.fields import UsageError, one_of
 from jaxp2p.sharing.energy import Energy, measured
 from jaxp2p.sharing.meters import MeterData, read_meters

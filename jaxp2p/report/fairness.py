@@ -17,7 +17,9 @@ from jaxp2p.fairness.transfers import CENT
 from jaxp2p.model.utility import beyond_cost
 from jaxp2p.report.canvas import favourite, save
 from jaxp2p.report.fairness_picture import fairness_picture
-from jaxp2p.report.results import MARK, PICTURES, SUMMARY_FILE, Results, write_json, write_table
+from jaxp2p.report.files import write_json, write_table
+from jaxp2p.report.folders import MARK, PICTURES, SUMMARY_FILE
+from jaxp2p.report.results import Results
 from jaxp2p.report.tables import ReportColumn, aligned, number
 from jaxp2p.settings.fairness import ALONE, Fairness
 

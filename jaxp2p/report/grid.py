@@ -11,10 +11,10 @@ from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jaxp2p._pytree import present
 from jaxp2p.model.network import ac_violated, on_host
 from jaxp2p.model.types import Network
 from jaxp2p.report.canvas import LIMIT, PictureData, canvas, label, line_style, outside_legend, time_axis
+from jaxp2p.report.layout import branch_ends, bus_places
 from jaxp2p.runs.operated import margins
 
 # without the palest yellows, which vanish on white
@@ -102,52 +102,6 @@ def loading(data: PictureData) -> Figure | None:
     return figure
 
 
-def branch_ends(network: Network) -> tuple[np.ndarray, np.ndarray]:
-    """Upper and lower bus (L,) of every branch of a feeder rooted at bus 0."""
-    tree = present(network.tree)
-    return np.asarray(tree.near), np.asarray(tree.far)
-
-
-def tree_layout(upper: np.ndarray, lower: np.ndarray, buses: int) -> np.ndarray:
-    """(B, 2) places of a tree that grows to the right; siblings stand below each other, leaves 1 apart."""
-    children: list[list[int]] = [[] for _ in range(buses)]
-    for a, b in zip(upper, lower, strict=True):
-        children[a].append(int(b))
-    order, depth = [0], np.zeros(buses)
-    for bus in order:
-        depth[children[bus]] = depth[bus] + 1
-        order += children[bus]
-    leaves = np.zeros(buses, int)
-    for bus in reversed(order):
-        leaves[bus] = sum(leaves[child] for child in children[bus]) or 1
-    height, first = np.zeros(buses), np.zeros(buses)
-    for bus in order:
-        offset = first[bus]
-        for child in sorted(children[bus], key=lambda c: leaves[c]):
-            first[child] = offset
-            offset += leaves[child]
-        height[bus] = first[bus] + (leaves[bus] - 1) / 2
-    return np.stack([depth, -height], 1)
-
-
-def bus_places(
-    network: Network, coordinates: np.ndarray | None, upper: np.ndarray, lower: np.ndarray
-) -> tuple[np.ndarray, bool]:
-    """(B, 2) where the buses are drawn, and whether that is a map: coordinates if they can be used."""
-    places, buses = coordinates, network.voltage_min.shape[0]
-    # many buses in one place would hide each other
-    if places is None or not np.isfinite(places).all() or len(np.unique(places, axis=0)) <= 0.5 * buses:
-        return tree_layout(upper, lower, buses), False
-    places = np.array(places, float)
-    if (places[1:] == places[0]).all(1).any():
-        # SimBench puts the slack bus onto a bus of the feeder: move it out above the bus that it feeds
-        fed = places[lower[upper == 0][0]]
-        away = fed - places[1:].mean(0)
-        step = 0.12 * np.ptp(places, axis=0).max()
-        places[0] = fed + step * away / max(float(np.hypot(*away)), 1e-12)
-    return places, True
-
-
 class FeederScales(NamedTuple):
     """What colours mean in pictures of a feeder."""
 
@@ -176,7 +130,7 @@ def draw_feeder(
     What is outside its limits has a ring, or a dark edge. Gives back what colour bars are made of.
     """
     upper, lower = branch_ends(network)
-    places, mapped = bus_places(network, coordinates, upper, lower)
+    places, mapped = bus_places(coordinates, upper, lower, network.buses)
     order = np.argsort(loading, kind="stable")  # the most loaded branches on top
     segments, share = np.stack([places[upper], places[lower]], 1)[order], 100 * loading[order]
     rated = np.isfinite(network.rating)[order]

@@ -15,7 +15,8 @@ from jaxp2p import __version__
 from jaxp2p.model.network import Network, on_host
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.canvas import LIMIT, canvas, plain, save
-from jaxp2p.report.results import MARK, PICTURES, SUMMARY_FILE, write_json, write_table
+from jaxp2p.report.files import write_json, write_table
+from jaxp2p.report.folders import MARK, PICTURES, SUMMARY_FILE
 from jaxp2p.runs.hosting import CURTAILED, VIOLATED, Capacity, Point
 from jaxp2p.settings.hosting import Hosting
 

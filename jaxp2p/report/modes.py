@@ -14,9 +14,10 @@ from jaxp2p import __version__
 from jaxp2p.model.network import FlowStatus, ac_violated, on_host
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.canvas import save
+from jaxp2p.report.files import write_json, write_table
+from jaxp2p.report.folders import MARK, PICTURES, SUMMARY_FILE
 from jaxp2p.report.kpis import Evaluation, evaluate
 from jaxp2p.report.modes_picture import ShownMode, modes_picture
-from jaxp2p.report.results import MARK, PICTURES, SUMMARY_FILE, write_json, write_table
 from jaxp2p.report.tables import COST, ReportColumn, aligned, number, value_range
 from jaxp2p.runs.modes import ModeRun
 from jaxp2p.runs.operated import margins

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from jaxp2p import __version__
 from jaxp2p.report.canvas import LIMIT, SOFT, canvas, plain, save
-from jaxp2p.report.results import MARK, PICTURES, SUMMARY_FILE, write_json, write_table
+from jaxp2p.report.files import write_json, write_table
+from jaxp2p.report.folders import MARK, PICTURES, SUMMARY_FILE
 from jaxp2p.report.tables import ReportColumn, aligned, number
 from jaxp2p.sharing.applied import Applied
 from jaxp2p.sharing.catalogue import ENTRIES

@@ -44,8 +44,13 @@ def tiny(name: str, digits: int) -> Callable[[Figures], str]:
 
 
 def value_range(low: str, high: str, digits: int) -> Callable[[Figures], str]:
-    """Two figures with a dash between."""
-    return lambda figures: f"{figures[low]:.{digits}f}-{figures[high]:.{digits}f}"
+    """Two figures with a dash between; MISSING where there is none."""
+
+    def text(figures: Figures) -> str:
+        ends = figures[low], figures[high]
+        return MISSING if None in ends else "-".join(f"{end:.{digits}f}" for end in ends)
+
+    return text
 
 
 def _iterations(figures: Figures) -> str:

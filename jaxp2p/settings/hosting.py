@@ -1,6 +1,7 @@
 """When PV counts as hosted, and how the most of it is found; `jaxp2p.runs.hosting` has its defaults here."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxp2p.settings.fields import setting
 
@@ -8,6 +9,8 @@ from jaxp2p.settings.fields import setting
 @dataclass(frozen=True, kw_only=True)
 class Hosting:
     """What a factor on all PV must pass, and how exactly the largest one is found."""
+
+    TABLE: ClassVar = "hosting"
 
     curtail: float = setting(
         0.05,

@@ -1,6 +1,7 @@
 """Market, grid, solver and prices of what is left: settings that every policy shares."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxp2p.settings.fields import setting
 
@@ -17,6 +18,8 @@ DEFAULT_FEE = 0.01  # EUR/kWh of a trade, half to each side
 @dataclass(frozen=True, kw_only=True)
 class Trading:
     """Who trades with whom."""
+
+    TABLE: ClassVar = "market"
 
     market: str = setting(
         "bilateral",
@@ -48,6 +51,8 @@ class Trading:
 @dataclass(frozen=True, kw_only=True)
 class Grid:
     """Whether its limits hold."""
+
+    TABLE: ClassVar = "grid"
 
     network: bool = setting(
         True,
@@ -82,6 +87,8 @@ class Grid:
 class SlotSolver:
     """Which solver clears a slot."""
 
+    TABLE: ClassVar = "solver"
+
     solver: str = setting(
         "auto",
         "newton (where one price decides: pool, none), admm (every market), or auto: the faster one.",
@@ -93,6 +100,8 @@ class SlotSolver:
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
     """How exact the numbers are."""
+
+    TABLE: ClassVar = "solver"
 
     tolerance: float = setting(
         1.0,
@@ -110,6 +119,8 @@ class Numbers:
 class EndValue:
     """What stored energy is worth in the end."""
 
+    TABLE: ClassVar = "prices"
+
     end_value: float | None = setting(
         None,
         "Worth of energy stored at the end, for every policy.",
@@ -122,6 +133,8 @@ class EndValue:
 @dataclass(frozen=True, kw_only=True)
 class Worth(EndValue):
     """Prices besides the tariffs."""
+
+    TABLE: ClassVar = "prices"
 
     unserved_price: float | None = setting(
         None,

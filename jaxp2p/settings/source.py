@@ -1,10 +1,13 @@
 """Where a community comes from and how it is changed on the way."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxp2p.settings.fields import argument, setting
+from jaxp2p.settings.span import days_of
 
 DEFAULT_CASE = "rural3"
+TARIFFS = ("tou", "tou_noise", "dynamic")  # as jaxp2p.data.PRICES
 CASE_NAMES = ("rural3", "rural1", "ieee33")  # as jaxp2p.data.CASES, which takes pandas to look at
 
 
@@ -12,11 +15,14 @@ CASE_NAMES = ("rural3", "rural1", "ieee33")  # as jaxp2p.data.CASES, which takes
 class Place:
     """A case of the library or a folder of tables."""
 
+    TABLE: ClassVar = "source"
+
     name: str = argument(
         DEFAULT_CASE,
         "rural3, rural1 or ieee33 (see `jaxp2p cases`), or a folder of tables.",
         "[CASE|DIR]",
         words="case or folder",
+        files=True,
     )
 
     @property
@@ -29,6 +35,8 @@ class Place:
 class Window:
     """The days out of the data."""
 
+    TABLE: ClassVar = "source"
+
     start: str | None = setting(
         None,
         "First day, such as 2016-01-18.",
@@ -37,11 +45,28 @@ class Window:
         words="first day",
     )
     days: float | None = setting(7, "Number of days.", least=0, words="days to draw from")
+    until: str | None = setting(
+        None,
+        "The day, or the moment, at which the days are over, instead of their number or of the first one.",
+        unit="DATE",
+        otherwise="by the number of days",
+        words="end of the days",
+    )
+    duration: str | None = setting(
+        None,
+        "A length such as 36h or 1d 12h (w, d, h, min), instead of a number of days.",
+        unit="DURATION",
+        form=days_of,
+        otherwise="by the number of days",
+        words="duration",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chance:
     """What is random about a community."""
+
+    TABLE: ClassVar = "source"
 
     seed: int = setting(
         0, "For the trading graph, added devices, prices and homes.", least=0, words="seed of the community"
@@ -52,10 +77,13 @@ class Chance:
 class Changes:
     """Another tariff, more or larger devices."""
 
+    TABLE: ClassVar = "changes"
+
     price: str | None = setting(
         None,
         "Synthetic tariff: tou, tou_noise or dynamic.",
         unit="NAME",
+        choices=TARIFFS,
         otherwise="tou; for DIR its own prices",
         words="tariff",
     )
@@ -98,6 +126,8 @@ class Changes:
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """How the tables of a folder are to be taken."""
+
+    TABLE: ClassVar = "source"
 
     accept: str = setting(  # with commas between
         "",

@@ -1,6 +1,7 @@
 """What decides the numbers of a study, besides its source and its policies."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxp2p.settings.fields import again, setting
 from jaxp2p.settings.model import Grid, Numbers, Trading, Worth
@@ -12,6 +13,8 @@ DEFAULT_MODEL = "bootstrap * noise"
 @dataclass(frozen=True, kw_only=True)
 class Scenarios(Worth, Numbers, Grid, Trading):
     """Scenarios and the market that they are run in."""
+
+    TABLE: ClassVar = "study"
 
     market: str = again(Trading, "market", default="pool")
     scenarios: int = setting(1000, "Number of scenarios.", least=1, words="number of scenarios")

@@ -1,6 +1,7 @@
 """When to tune a controller, on what and how; `jaxp2p.tuning` takes its defaults from here."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxp2p.settings.fields import setting
 
@@ -10,6 +11,8 @@ GROUPS = ("one", "pv", "home")  # who shares a value curve
 @dataclass(frozen=True, kw_only=True)
 class Periods:
     """Days to tune on and days to test on."""
+
+    TABLE: ClassVar = "periods"
 
     train_days: int = setting(28, "Days from --start to tune on.", least=1)
     test_days: int = setting(28, "Days after them to test on.", least=1)
@@ -25,6 +28,8 @@ class Periods:
 class Training:
     """The value curve and how it is found."""
 
+    TABLE: ClassVar = "training"
+
     steps: int = setting(100, "Gradient steps.", least=1)
     learning_rate: float = setting(0.05, "Of Adam.", least=0)
     features: str = setting(
@@ -33,6 +38,7 @@ class Training:
         "means load_mean, pv_mean, price_mean. Where the prices of a day are published at 13 h of the "
         "day before: ahead_low and ahead_high of the next 12 h, ahead_next, mean of 3 h.",
         unit="NAME,NAME,...",
+        listed=True,
     )
     knots: int = setting(8, "Knots of the day.", least=1)
     pieces: int = setting(2, "Pieces of the state of charge.", least=1)
@@ -53,6 +59,8 @@ class Training:
 @dataclass(frozen=True, kw_only=True)
 class Aims:
     """Terms of the objective besides the mean cost."""
+
+    TABLE: ClassVar = "aims"
 
     cvar: float = setting(
         0.0, "Weight of the dearest scenarios (CVaR) against the mean cost.", least=0, most=1

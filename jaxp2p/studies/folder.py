@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jaxp2p.report.results import whole_file, write_json
+from jaxp2p.report.files import whole_file, write_json
 from jaxp2p.studies.errors import StudyError
 from jaxp2p.studies.lock import locked
 from jaxp2p.studies.settings import StudySettings, continues

@@ -85,6 +85,10 @@ class StudySettings(Scenarios):
         """Plain values that `from_json` reads back."""
         return asdict(self) | {"source": dict(self.source), "policies": list(self.policies)}
 
+    def in_words(self) -> list[tuple[str, str]]:
+        """Every setting as messages and reports have it: what it is called, its value."""
+        return [(WORDS.get(name, name), _shown(name, value) or "none") for name, value in _flat(self).items()]
+
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "StudySettings":
         """Settings from plain values.

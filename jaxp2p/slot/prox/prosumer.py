@@ -18,7 +18,7 @@ F is piecewise linear, so Newton's method ends exactly, in one step from anywher
 is flat (a fee's dead zone, devices at their limits) the step goes to the next tariff, where most such roots
 are, and a bracket, halved where a step leaves it, guards the rest. From the last iteration's mu two or three
 steps do. The loop runs until every home is exact to rounding: a few steps too few stall the whole consensus
-(model.md, section 3).
+(docs/concepts/admm.md).
 """
 
 from typing import NamedTuple
