@@ -16,6 +16,8 @@ SOURCE = {
     "name": "rural1",
     "start": None,
     "days": 7,
+    "until": None,
+    "duration": None,
     "price": None,
     "accept": "",
     "time_zone": None,
