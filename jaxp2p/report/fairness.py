@@ -226,7 +226,8 @@ MOVED = ReportColumn(title=("moved", "EUR"), text=number("transferred_eur", 2))
 CLAIM = ReportColumn(title=("claim", "EUR"), text=number("claim_eur", 2))
 
 LEGEND = (
-    "alone: every member does the same and deals with the utility only. worse off: share of members whose "
+    "alone: every member does the same and deals with the utility only, so that a policy that moves more "
+    "has more of this benefit; what policies save is told by jaxp2p run. worse off: share of members whose "
     "benefit is below zero. equal: the same benefit for everybody; shapley: what a member adds to a "
     "coalition, in the mean over all orders of joining; least_core: no coalition gains by leaving. moved: "
     "what members pay each other on top of the market's bills. claim: what the most discontented coalition "
