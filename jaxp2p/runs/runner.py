@@ -31,6 +31,7 @@ from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.planning.predictive import mpc, require_history
+from jaxp2p.runs.side_by_side import cores, side_by_side
 from jaxp2p.settings.model import FORESIGHT
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.simulation.accounting import costs, end_value, possible_saving
@@ -345,7 +346,7 @@ def check_slots(controller: TunedValue, hours: float) -> None:
 
 
 def _online(community, horizon, policies, penalties, solver, slot_of_week, report, own):
-    """The online policies one after the other; those of one structure share their compiled programs."""
+    """The online policies, side by side; those of one structure share their compiled programs."""
     known = make_policies(community, horizon) | own
     names = [name for name in policies if name in known]
     begin = time.perf_counter()
@@ -355,24 +356,16 @@ def _online(community, horizon, policies, penalties, solver, slot_of_week, repor
             simulation.compile_pieces(community, horizon, penalties, known[name], solver)
         report("compiling", 1, 1)
     compile_seconds = time.perf_counter() - begin
-    trajectories, seconds = {}, {}
-    for name in names:
+
+    def one(name: str, told: Callable[[int], None]) -> tuple[Trajectory, float]:
         begin = time.perf_counter()
-        report(name, 0, horizon.slots)
+        given = community, horizon, penalties, known[name], solver
+        done = simulation.simulate_in_pieces(*given, slot_of_week=slot_of_week, told=told)
+        return done, time.perf_counter() - begin
 
-        def told(done: int, name: str = name) -> None:
-            report(name, done, horizon.slots)
-
-        trajectories[name] = simulation.simulate_in_pieces(
-            community,
-            horizon,
-            penalties,
-            known[name],
-            solver,
-            slot_of_week=slot_of_week,
-            told=told,
-        )
-        seconds[name] = time.perf_counter() - begin
+    found = side_by_side(names, one, lambda name, done: report(name, done, horizon.slots), cores())
+    trajectories = {name: done for name, (done, _) in found.items()}
+    seconds = {name: took for name, (_, took) in found.items()}
     return trajectories, seconds, compile_seconds
 
 
