@@ -4,7 +4,6 @@ Blocks say themselves when they are not run, or take minutes (`-m long`); see `d
 """
 
 import re
-import time
 import tomllib
 
 import pytest
@@ -43,9 +42,7 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", QUICK, ids=name)
 def test_every_block_runs(page, elsewhere):
-    begin = time.perf_counter()
     check(page, ("",))
-    assert time.perf_counter() - begin < 300  # else a block of it is long
 
 
 @pytest.mark.slow

@@ -43,6 +43,21 @@ def off(cell: str, value: float, margin: float = 0.0) -> bool:
     return not abs(number(cell) - value) <= margin + ROUNDED * 10**-digits
 
 
+def differing(rows, columns, record):
+    """Cells that are not the stored figures, (column: name, unit), of a week within its margins."""
+    margins = record["margins"]["policies"]
+    return [
+        (row["policy"], column, row[column])
+        for row in rows
+        for column, (name, unit) in columns.items()
+        if off(
+            row[column],
+            unit * record["policies"][row["policy"]][name],
+            unit * margins[row["policy"]][name],
+        )
+    ]
+
+
 def test_the_table_of_jaxp2p_run_is_that_of_the_golden_week():
     record, rows = week("rural3"), table("| capture % | traded kWh |")
     assert [row["policy"] for row in rows] == list(record["policies"])
@@ -53,17 +68,7 @@ def test_the_table_of_jaxp2p_run_is_that_of_the_golden_week():
         "traded kWh": ("p2p_kwh", 1),
         "self-sufficiency %": ("self_sufficiency", 100),
     }
-    wrong = [
-        (row["policy"], column, row[column])
-        for row in rows
-        for column, (name, unit) in columns.items()
-        if off(
-            row[column],
-            unit * record["policies"][row["policy"]][name],
-            unit * record["margins"]["policies"][row["policy"]][name],
-        )
-    ]
-    assert wrong == []
+    assert differing(rows, columns, record) == []
 
 
 def test_the_lower_bound_and_the_limits_of_that_week_are_as_said():
@@ -88,17 +93,7 @@ def test_the_overloaded_village_is_that_of_the_golden_week():
         "curtailed kWh": ("curtailed_kwh", 1),
         "cost EUR": ("cost_eur", 1),
     }
-    wrong = [
-        (row["policy"], column, row[column])
-        for row in rows
-        for column, (name, unit) in columns.items()
-        if off(
-            row[column],
-            unit * record["policies"][row["policy"]][name],
-            unit * record["margins"]["policies"][row["policy"]][name],
-        )
-    ]
-    assert wrong == []
+    assert differing(rows, columns, record) == []
 
 
 def test_the_captures_of_the_seasons_are_those_of_the_stored_lines():

@@ -90,10 +90,21 @@ def test_half_a_cent_that_differs_in_the_last_digit_still_cancels():
         given=taken[:, ::-1],
         taken=taken,
         paid=0.005 * taken,
-        received=0.0050001 * taken[:, ::-1],
+        received=0.005 * taken[:, ::-1],
     )
+    bills = Bills.of(replace(account, received=1.00002 * account.received))
+    assert bills.faults() == [] and bills.received()["members"] == 0
+
+
+def test_cents_close_where_one_member_sells_for_millions():
+    """Prices in float32 are off by 1e-7: 60 cents of six million euros, among three members."""
+    year = month()
+    huge = {name: 1e6 * getattr(year, name) for name in ("bought", "sold", "given", "taken", "paid")}
+    account = month(**huge, received=1e6 * year.received * (1 + 1e-7), fees=None, losses=None)
+    np.testing.assert_allclose(account.received.sum(1), account.paid.sum(1), rtol=1e-12)
     bills = Bills.of(account)
     assert bills.faults() == [] and bills.received()["members"] == 0
+    assert int(bills.total.sum()) == bills.received()["utility"]
 
 
 def test_congestion_is_paid_by_who_makes_it_and_comes_back():

@@ -62,15 +62,17 @@ def test_who_hears_may_stop_it():
         if slots == 3:
             raise KeyboardInterrupt
 
+    steps = []
+
     def work(name, told):
         for slot in range(1000):
             told(slot)
+            steps.append(slot)
             time.sleep(0.001)
 
-    begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         side_by_side(["a", "b"], work, report, 2)
-    assert time.monotonic() - begin < 60  # not a figure: it ends at all
+    assert len(steps) < 1000
 
 
 def test_an_accelerator_has_them_one_by_one(monkeypatch):

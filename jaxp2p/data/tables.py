@@ -18,6 +18,7 @@ import pandas as pd
 from jaxp2p.data.csv_files import FileFault, read_csv
 from jaxp2p.data.faults import Fault, InputError
 from jaxp2p.data.frames import complete_frame
+from jaxp2p.data.places import move_into_place, umask
 from jaxp2p.data.plausibility import Whole, check_accept, whole_of
 from jaxp2p.data.schema import OPTIONAL_TABLES, SCHEMA, TIME_TABLES, TIMES, describe_columns
 from jaxp2p.data.stamp import stamped
@@ -249,7 +250,7 @@ def write_tables(
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         # mkdtemp makes a private folder; the result is an ordinary one.
-        fresh.chmod(0o777 & ~_umask())
+        fresh.chmod(0o777 & ~umask())
         for name, frame in tables.frames().items():
             for time in TIMES[name] if zone is not None else ():
                 frame = frame.assign(**{time: frame[time].dt.tz_localize("UTC").dt.tz_convert(zone)})
@@ -257,7 +258,7 @@ def write_tables(
         (fresh / META_FILE).write_text(
             json.dumps(tables.meta, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        _move_into_place(fresh, target)
+        move_into_place(fresh, target)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -297,25 +298,3 @@ def _write_one(frame: pd.DataFrame, file: Path) -> None:
     marked = len(frame) > 0 and frame.iloc[:, 0].astype(str).str.startswith("#").any()
     quoting = csv.QUOTE_NONNUMERIC if marked else csv.QUOTE_MINIMAL
     frame.to_csv(file, index=False, encoding="utf-8", lineterminator="\n", quoting=quoting)
-
-
-def _move_into_place(fresh: Path, target: Path) -> None:
-    """Rename; an old folder steps aside first and comes back if the rename fails."""
-    if not target.exists():
-        fresh.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.rename(old / "content")
-    try:
-        fresh.rename(target)
-    except BaseException:
-        (old / "content").rename(target)
-        old.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from jaxp2p.report.by_member import ByMember
 from jaxp2p.report.results import Results
 from jaxp2p.settlement.account import Account, account_of
 
@@ -30,20 +31,14 @@ def account_of_tables(homes: pd.DataFrame, slots: pd.DataFrame, time_zone: str |
     """Of a row per slot and member, and a row per slot. Raises ValueError where columns are missing."""
     if missing := [name for name in NEEDED if name not in homes]:
         raise ValueError(f"the table of homes has no {', '.join(missing)}: run it again")
-    time = pd.DatetimeIndex(slots["time"])
-    if time_zone is not None:
-        time = time.tz_localize("UTC").tz_convert(time_zone)
-    members = tuple(str(name) for name in homes["member"].iloc[: len(homes) // len(slots)])
-    hours = (time[1] - time[0]) / pd.Timedelta("1h") if len(time) > 1 else 1.0
-    wide = lambda name: homes[name].to_numpy(float).reshape(len(slots), len(members))
-    kwh = lambda name: hours * wide(f"{name}_kw")
-    buy, sell = (slots[f"price_{side}_eur_per_kwh"].to_numpy(float) for side in ("buy", "sell"))
+    table = ByMember(homes, slots, time_zone)
+    wide, kwh, (buy, sell) = table.values, table.kwh, table.tariffs
     bought, sold, net, volume = (kwh(name) for name in ("buy", "sell", "trade", "trade_volume"))
     paid, fees = wide("trade_paid_eur"), wide("fee_eur")
     tight = [name for name in ("voltage_price_eur_per_kwh", "branch_price_eur_per_kwh") if name in homes]
     return account_of(
-        time,
-        members,
+        table.time,
+        table.members,
         price_buy=buy,
         price_sell=sell,
         bought=bought,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxp2p.report.by_member import ByMember
 from jaxp2p.report.canvas import favourite
 from jaxp2p.report.folders import SUMMARY_FILE
 from jaxp2p.report.results import Results, load_results
@@ -72,17 +73,13 @@ def of_tables(homes: pd.DataFrame, slots: pd.DataFrame, *, time_zone: str | None
     The meter of a member counts e = sell - buy + trade in every slot: what it feeds in where e is above 0,
     what it draws below. Its own use is the load that it does not draw.
     """
-    time = pd.DatetimeIndex(slots["time"])
-    if time_zone is not None:
-        time = time.tz_localize("UTC").tz_convert(time_zone)
-    members = [str(name) for name in homes["member"].iloc[: len(homes) // len(slots)]]
-    hours = (time[1] - time[0]) / pd.Timedelta("1h")
-    kwh = lambda column: hours * homes[f"{column}_kw"].to_numpy(float).reshape(len(slots), -1)
+    table = ByMember(homes, slots, time_zone)
+    members, kwh = table.members, table.kwh
     trade = kwh("trade")
     exchange = kwh("sell") - kwh("buy") + trade
     drawn = np.maximum(-exchange, 0)
     energy = measured(
-        time,
+        table.time,
         np.maximum(exchange, 0),
         drawn,
         producers=members,
@@ -90,5 +87,5 @@ def of_tables(homes: pd.DataFrame, slots: pd.DataFrame, *, time_zone: str | None
         own=np.maximum(kwh("load") - drawn, 0),
         source="run",
     )
-    buy, sell = (slots[f"price_{side}_eur_per_kwh"].to_numpy(float) for side in ("buy", "sell"))
+    buy, sell = table.tariffs
     return Exchanged(energy, buy, sell, FromMarket.of_net_sales(trade))

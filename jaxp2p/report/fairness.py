@@ -15,6 +15,7 @@ from jaxp2p.fairness.measures import measures
 from jaxp2p.fairness.statement import Statement, statement
 from jaxp2p.fairness.transfers import CENT
 from jaxp2p.model.utility import beyond_cost
+from jaxp2p.report.by_member import ByMember
 from jaxp2p.report.canvas import favourite, save
 from jaxp2p.report.fairness_picture import fairness_picture
 from jaxp2p.report.files import write_json, write_table
@@ -80,8 +81,8 @@ def statements_of(results: Results) -> dict[str, Statement]:
     made = {}
     for name in names:
         slots, homes = tables[f"slots_{name}"], tables[f"homes_{name}"]
-        by_home = lambda column, table=homes: table[column].to_numpy(float).reshape(-1, len(members))
-        buy, sell = (slots[f"price_{side}_eur_per_kwh"].to_numpy(float) for side in ("buy", "sell"))
+        table = ByMember(homes, slots)
+        by_home, (buy, sell) = table.values, table.tariffs
         extra, beyond = summary["unserved_price_eur_per_kwh"], (by_home("unserved_kw"), by_home("spilled_kw"))
         undone = hours * beyond_cost(buy[:, None], sell[:, None], extra, *beyond).sum(0)
         made[name] = statement(

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jaxp2p.data.csv_files import EXACT
+from jaxp2p.data.places import umask
 
 # never numbers: 0012 and 12 are two members
 TEXT = (
@@ -74,6 +75,7 @@ def write_table(frame: pd.DataFrame, file: Path) -> Path:
 
 
 def read_table(file: Path) -> pd.DataFrame:
+    """What `write_table` wrote: ids as text, times as times, empty cells of numbers as NaN."""
     if file.suffix == ".parquet":
         return pd.read_parquet(file)
     with open(file, encoding="utf-8", newline="") as lines:
@@ -110,9 +112,3 @@ def plain_json(value: Any) -> Any:
         return None
     # bytes of a file name that are no text are spelt out; no file could be written with them
     return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxp2p.report.files import plain_json, umask
+from jaxp2p.data.places import move_into_place, umask
+from jaxp2p.report.files import plain_json
 
 SUMMARY_FILE = "summary.json"
 CONFIG_FILE = "config.toml"  # the settings that `jaxp2p run` and others make the results again with
@@ -71,7 +72,7 @@ def results_folder(
         fresh.chmod(0o777 & ~umask())
         yield fresh
         check_target(target, made_from)
-        _replace(fresh, target)
+        move_into_place(fresh, target)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -95,19 +96,3 @@ def _foreign(folder: Path) -> list[str]:
     own = {f"{name}.{summary['format']}" for name in summary["tables"]}
     own |= {SUMMARY_FILE, CONFIG_FILE, PICTURES, PAGE, *summary.get("files", ())}
     return [name for name in present if name not in own]
-
-
-def _replace(fresh: Path, target: Path) -> None:
-    """Rename; older results step aside first and come back if that fails."""
-    if not target.exists():
-        fresh.rename(target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.rename(aside / "content")
-    try:
-        fresh.rename(target)
-    except BaseException:
-        (aside / "content").rename(target)
-        aside.rmdir()
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

@@ -6,7 +6,7 @@ and discomfort are costs that a member has with itself: they are carried along, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -61,7 +61,7 @@ def account_of(time: pd.DatetimeIndex, members: tuple[str, ...], **arrays: np.nd
     """The account, with what is missing as 0. Raises ValueError where it does not close.
 
     Needed are the two prices, bought, sold, taken and given. In every slot peers must have given what they
-    took, and received what they paid.
+    took, and received what they paid, but for rounding, which is taken off.
     """
     shape = len(time), len(members)
     zeros = dict.fromkeys(("paid", "received", "fees", "losses", "tightness", "congestion", "own"))
@@ -87,4 +87,15 @@ def account_of(time: pd.DatetimeIndex, members: tuple[str, ...], **arrays: np.nd
                 faults.append(f"different {words} in slot {time[slots[0]]} and {slots.size - 1} more")
     if faults:
         raise ValueError("no account can be made: " + "; ".join(faults))
-    return made
+    return replace(made, received=_closed(made.received, made.paid.sum(1)))
+
+
+def _closed(received: np.ndarray, paid: np.ndarray) -> np.ndarray:
+    """(T, N) EUR that sum to what was paid (T,): float32 leaves cents where a plant sells for millions.
+
+    What is left over goes to those who received, in proportion.
+    """
+    size = np.abs(received)
+    whole = size.sum(1)
+    left = np.where(whole > 0, paid - received.sum(1), 0) / np.where(whole > 0, whole, 1)
+    return received + left[:, None] * size

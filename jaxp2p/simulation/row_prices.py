@@ -58,9 +58,20 @@ def _off(community: Community, row_price: Array) -> Array:
     return feeder.at_homes(feeder.bus_price(row_price), community.size)
 
 
+@jax.jit
+def _of_slots(community: Community, base: Base, row_price: Array) -> tuple[PriceParts, Array]:
+    one = lambda base, price: (price_parts(community, price), reactive_price(community, base, price))
+    return jax.vmap(one)(base, row_price)
+
+
+@jax.jit
+def _parts_of_slots(community: Community, row_price: Array) -> PriceParts:
+    return jax.vmap(lambda price: price_parts(community, price))(row_price)
+
+
 def parts_of_slots(community: Community, row_price: Array) -> dict[str, np.ndarray]:
     """`price_parts` of row prices (T, R): "voltage" and "branch", (T, N) each, on the host."""
-    parts = jax.jit(jax.vmap(lambda price: price_parts(community, price)))(jnp.asarray(row_price))
+    parts = _parts_of_slots(community, jnp.asarray(row_price))
     return {name: np.asarray(values, float) for name, values in parts._asdict().items()}
 
 
@@ -76,13 +87,7 @@ def columns(
     given = base
     if support is not None:
         given = community.network.supported(base, jnp.asarray(support, base.voltage.dtype))
-
-    @jax.jit
-    @jax.vmap
-    def of_slots(base: Base, row_price: Array) -> tuple[PriceParts, Array]:
-        return price_parts(community, row_price), reactive_price(community, base, row_price)
-
-    (voltage, branch), reactive = of_slots(given, jnp.asarray(row_price))
+    (voltage, branch), reactive = _of_slots(community, given, jnp.asarray(row_price))
     found = {
         "voltage_price_eur_per_kwh": voltage,
         "branch_price_eur_per_kwh": branch,
