@@ -5,6 +5,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from gpu_program import Loop, read_launches, read_program
 
@@ -66,7 +67,7 @@ class Compiled:
     text: str = field(repr=False)
     sequence: str = field(repr=False)  # of what the host does
     temporary: int  # bytes of the device beside arguments and results
-    arguments: int  # bytes
+    arrays: int  # bytes of arguments and results, which also serve as room to work in
 
     def read(self) -> Loop:
         """All of it as a tree of loops."""
@@ -77,11 +78,13 @@ def compile_for(place: Any, function: Any, *arguments: Any, loops_in_graphs: boo
     """function(*arguments) compiled for `place`; arguments: pytrees of anything with shape and dtype.
 
     loops_in_graphs: loops may be command buffers, so that the device goes round by itself. Nothing is run.
+    Whoever asks for the device while the function is traced hears of a card.
     """
     import jax
 
     shape = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
-    lowered = jax.jit(function).lower(*jax.tree.map(shape, arguments))
+    with mock.patch.object(jax, "default_backend", return_value="gpu"):
+        lowered = jax.jit(function).lower(*jax.tree.map(shape, arguments))
     with tempfile.TemporaryDirectory() as folder:
         options = {"xla_dump_to": folder, "xla_gpu_enable_command_buffer": IN_GRAPHS}
         if loops_in_graphs:
@@ -91,4 +94,5 @@ def compile_for(place: Any, function: Any, *arguments: Any, loops_in_graphs: boo
         written = sorted(Path(folder).glob("*.thunk_sequence*.txt"), key=lambda path: len(path.name))
         sequence = written[-1].read_text(encoding="utf-8") if written else ""
     memory = compiled.memory_analysis()
-    return Compiled(compiled.as_text(), sequence, memory.temp_size_in_bytes, memory.argument_size_in_bytes)
+    arrays = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    return Compiled(compiled.as_text(), sequence, memory.temp_size_in_bytes, arrays)

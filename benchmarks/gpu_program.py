@@ -11,7 +11,10 @@ spares is not taken off.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+from gpu_source import sources
 
 WIDTH = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "c64": 8, "c128": 16}
 WIDTH |= {f"{kind}{bits}": bits // 8 for kind in "suf" for bits in (32, 64)}
@@ -30,6 +33,7 @@ class Kernel:
     kind: str  # fusion, pallas, library, copy, sort, or another operation of the program
     read: int  # bytes
     written: int  # bytes
+    source: tuple[str, ...] = ()  # functions of the package that it comes from, the innermost first
 
     @property
     def moved(self) -> int:
@@ -46,16 +50,21 @@ class Loop:
     inner: tuple["Loop", ...] = ()
     launches: int | None = None  # of the host in one turn, a command buffer being one; inner loops aside
     waits: int | None = None  # in one turn, for a condition that the device works out; inner loops aside
+    source: tuple[str, ...] = ()  # as of a kernel
 
-    def total(self, what: str, turns: float) -> float:
-        """Of one turn: "kernels", "moved", "launches" or "waits"; open loops take `turns`."""
+    def total(self, what: str, turns: "float | Callable[[Loop], float]") -> float:
+        """Of one turn: "kernels", "moved", "launches" or "waits"; open loops take `turns`.
+
+        turns: so many, or a function of the loop.
+        """
         own = {
             "kernels": len(self.kernels),
             "moved": sum(kernel.moved for kernel in self.kernels),
             "launches": self.launches or 0,
             "waits": self.waits or 0,
         }[what]
-        of = lambda loop: turns if loop.turns is None else loop.turns
+        open_turns = turns if callable(turns) else lambda _: turns
+        of = lambda loop: open_turns(loop) if loop.turns is None else loop.turns
         return own + sum(of(loop) * loop.total(what, turns) for loop in self.inner)
 
     def every(self) -> list["Loop"]:
@@ -199,7 +208,9 @@ def _read_by_fusion(found: dict[str, _Computation], fusion: _Line, operand: str)
     return max((_read_of(found, inner, line.name) for line in parameters), default=0)
 
 
-def _kernel(found: dict[str, _Computation], computation: _Computation, line: _Line) -> Kernel:
+def _kernel(
+    found: dict[str, _Computation], computation: _Computation, line: _Line, source: tuple[str, ...]
+) -> Kernel:
     size = {name: shape_bytes(computation[name].shape) for name in line.operands}
     kind, written = line.operation, shape_bytes(line.shape)
     if kind == "fusion":
@@ -223,7 +234,7 @@ def _kernel(found: dict[str, _Computation], computation: _Computation, line: _Li
         kind = "pallas" if "triton" in named or "mosaic" in named else "library"
         if named.startswith("__cu"):  # a library's result, then the room that it works in
             written = shape_bytes(re.sub(r"s8\[\d+\]", "", line.shape))
-    return Kernel(line.name, "copy" if kind == "copy-start" else kind, read, written)
+    return Kernel(line.name, "copy" if kind == "copy-start" else kind, read, written, source)
 
 
 def read_program(text: str) -> Loop:
@@ -234,27 +245,32 @@ def read_program(text: str) -> Loop:
     found, entry = _computations(text)
     if not entry:
         raise ValueError("not the text of a compiled program: nothing in it is marked ENTRY")
-    return _loop(found, "program", 1, (entry,))
+    frames = sources(text)
 
+    def source(line: _Line) -> tuple[str, ...]:
+        frame = re.search(r"stack_frame_id=(\d+)", line.more)
+        return frames.get(int(frame.group(1)), ()) if frame else ()
 
-def _loop(found: dict[str, _Computation], name: str, turns: int | None, bodies: tuple[str, ...]) -> Loop:
-    kernels: list[Kernel] = []
-    inner: list[Loop] = []
-    for computation in (found[body] for body in bodies):
-        for line in computation.values():
+    def loop(name: str, turns: int | None, bodies: list[str], at: tuple[str, ...]) -> Loop:
+        kernels: list[Kernel] = []
+        inner: list[Loop] = []
+        lines = [(found[body], line) for body in bodies for line in found[body].values()]
+        for computation, line in lines:
             if line.operation == "while":
                 known = re.search(r'"known_trip_count":\{"n":"(\d+)"', line.more)
-                parts = (*line.named("condition"), *line.named("body"))
-                inner.append(_loop(found, line.name, int(known.group(1)) if known else None, parts))
+                parts = line.named("condition") + line.named("body")
+                inner.append(loop(line.name, int(known.group(1)) if known else None, parts, source(line)))
             elif line.operation in NESTED:
                 sides = [side for attribute in SIDES for side in line.named(attribute)]
-                ways = [_loop(found, line.name, 1, (side,)) for side in sides]
+                ways = [loop(line.name, 1, [side], source(line)) for side in sides]
                 dearest = max(ways, key=lambda way: (way.total("moved", 1), way.total("kernels", 1)))
                 kernels += dearest.kernels
                 inner += dearest.inner
             elif line.operation not in FREE:
-                kernels.append(_kernel(found, computation, line))
-    return Loop(name, turns, tuple(kernels), tuple(inner))
+                kernels.append(_kernel(found, computation, line, source(line)))
+        return Loop(name, turns, tuple(kernels), tuple(inner), source=at)
+
+    return loop("program", 1, [entry], ())
 
 
 def read_launches(program: Loop, sequence: str) -> Loop:

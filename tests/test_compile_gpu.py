@@ -122,16 +122,14 @@ def test_another_text_is_refused():
         read_program("no program at all")
 
 
-def test_the_prediction_is_the_larger_of_two_limits_and_the_waits(program):
-    from compile_gpu import BANDWIDTH, LAUNCH, WAIT, prediction
-    from gpu_program import Kernel, Loop, read_launches
+def test_the_prediction_is_the_larger_of_two_limits_and_the_waits():
+    from compile_gpu import prediction
 
-    (outer,) = read_launches(program, SEQUENCE).inner
-    small = prediction(outer, 3)
-    assert small["limited_by"] == "launches"
-    assert small["us_per_step"] == pytest.approx(1e6 * (13 * LAUNCH + 3 * WAIT), rel=1e-3)
-    large = prediction(Loop("large", 5, (Kernel("k", "fusion", int(BANDWIDTH), 0),)), 3)
-    assert large["limited_by"] == "bytes" and large["us_per_step"] == pytest.approx(1e6)
+    small = prediction(kernels=100, moved=3e6, waits=3)  # 1 us of bytes, 250 us of launches
+    assert (small["limited_by"], small["us_per_step"]) == ("launches", 250 + 30)
+    large = prediction(kernels=100, moved=3e9, waits=0)
+    assert (large["limited_by"], large["us_per_step"]) == ("bytes", 1000)
+    assert prediction(kernels=1, moved=0, waits=2)["limited_by"] == "waits"
 
 
 def test_a_missing_compiler_is_one_sentence(monkeypatch):
@@ -151,7 +149,7 @@ def test_lines_and_table(monkeypatch, tmp_path, capsys):
     import compile_gpu
     from gpu_compiler import Compiled
 
-    compiled = Compiled(TEXT, SEQUENCE, temporary=2_000_000, arguments=3_000_000)
+    compiled = Compiled(TEXT, SEQUENCE, temporary=2_000_000, arrays=3_000_000)
     monkeypatch.setattr(compile_gpu, "STEPS", 5)
     monkeypatch.setattr(compile_gpu, "h100", lambda: None)
     monkeypatch.setattr(compile_gpu, "compile_step", lambda *_: (compiled, 132))

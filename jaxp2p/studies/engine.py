@@ -46,6 +46,9 @@ from jaxp2p.slot.solvers import Solver
 from jaxp2p.studies.summary import Circumstances, Series, summarise, with_flow
 
 TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished theirs
+DEVICE_TURNOVER = (
+    4  # the same on an accelerator, where a change takes hundreds of launches, however few they are
+)
 CORE_LANES = 32  # lanes that stay in the cache of a core
 SMALL = 64  # homes below which a core does more with CORE_LANES scenarios at a time than with one
 DEVICE_LANES = 4096  # what keeps an accelerator busy
@@ -243,7 +246,7 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
     """Scenarios `numbers` (S,) int32, every one at its own pace, `lanes` at a time."""
     count = numbers.shape[0]
     width = min(lanes, count)
-    group = -(-width // TURNOVER)
+    group = -(-width // (TURNOVER if jax.default_backend() == "cpu" else DEVICE_TURNOVER))
     number_of = lambda row: jnp.take(numbers, row, mode="clip")
 
     def busy(state: _Lane) -> Array:
