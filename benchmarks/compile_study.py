@@ -67,13 +67,14 @@ def arguments(argv=None):
     markets, engines = list(ITERATIONS), ["lockstep", "free_running"]
     parser.add_argument("--market", nargs="+", choices=markets, default=markets)
     parser.add_argument("--engine", nargs="+", choices=engines, default=engines)
-    parser.add_argument("--lanes", type=int, default=4096, help="scenarios under way together (4096)")
+    parser.add_argument("--lanes", type=int, help="scenarios under way together (as the engine chooses)")
+    parser.add_argument("--loops-in-graphs", action="store_true", help="as of compile_gpu.py")
     parser.add_argument("--keep", metavar="FOLDER", help="write the compiled programs there, to look into")
     parser.add_argument("--out", default=str(OUT), help=f"file to append lines to ({OUT.name}); '-': none")
     return parser.parse_args(argv)
 
 
-def compile_study(place, market: str, engine: str, lanes: int):
+def compile_study(place, market: str, engine: str, lanes: int, loops_in_graphs: bool):
     """The program of a batch of twice as many scenarios as lanes."""
     import jax
     import jax.numpy as jnp
@@ -83,7 +84,8 @@ def compile_study(place, market: str, engine: str, lanes: int):
 
     task = jax.tree.map(jnp.asarray, village(HOMES, market, slots=SLOTS))
     numbers = jax.ShapeDtypeStruct((2 * lanes,), jnp.int32)
-    return compile_for(place, partial(run_batch, engine=engine, lanes=lanes), task, numbers)
+    batch = partial(run_batch, engine=engine, lanes=lanes)
+    return compile_for(place, batch, task, numbers, loops_in_graphs=loops_in_graphs)
 
 
 def turns_of(market: str) -> Callable[[Loop], float]:
@@ -174,14 +176,18 @@ def main(argv=None) -> list[dict]:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # where the community is made
     import jax
 
+    from jaxp2p.studies.engine import DEVICE_HOMES
+
+    lanes = options.lanes or DEVICE_HOMES // HOMES
     place, lines = h100(), []
     for market in options.market:
         for engine in options.engine:
-            compiled = compile_study(place, market, engine, options.lanes)
+            compiled = compile_study(place, market, engine, lanes, options.loops_in_graphs)
             if options.keep:
                 keep(Path(options.keep), f"{market}-{engine}", compiled)
             head = {"device": "H100, described", "jax": jax.__version__, "market": market, "engine": engine}
-            head |= {"n": HOMES, "lanes": options.lanes, "temporary_mb": round(compiled.temporary / 1e6, 1)}
+            head |= {"n": HOMES, "lanes": lanes, "loops_in_graphs": options.loops_in_graphs}
+            head |= {"temporary_mb": round(compiled.temporary / 1e6, 1)}
             found = [head | line for line in rooms(compiled.read(), market, engine)]
             lines += found
             if options.out != "-":

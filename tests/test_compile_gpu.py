@@ -132,6 +132,70 @@ def test_the_prediction_is_the_larger_of_two_limits_and_the_waits():
     assert prediction(kernels=1, moved=0, waits=2)["limited_by"] == "waits"
 
 
+def test_the_source_of_a_kernel_is_the_functions_of_the_package_around_it():
+    from gpu_program import read_program
+
+    head = """
+FileNames
+1 "/a/jaxp2p/studies/engine.py"
+2 "/b/jax/numpy.py"
+3 "/a/jaxp2p/scenarios/noise.py"
+
+FunctionNames
+1 "lockstep.<locals>.one"
+2 "add"
+3 "Noise.draw"
+
+FileLocations
+1 {file_name_id=1 function_name_id=1 line=4 end_line=4 column=4 end_column=10}
+2 {file_name_id=3 function_name_id=3 line=7 end_line=7 column=4 end_column=10}
+3 {file_name_id=2 function_name_id=2 line=9 end_line=9 column=4 end_column=10}
+
+StackFrames
+1 {file_location_id=1 parent_frame_id=1}
+2 {file_location_id=2 parent_frame_id=2}
+3 {file_location_id=3 parent_frame_id=3}
+
+"""
+    entry = "ENTRY %main (x.1: f32[100]) -> f32[100] {\n  %x.1 = f32[100]{0} parameter(0)\n"
+    entry += '  ROOT %c = f32[100]{0} copy(%x.1), metadata={op_name="add" stack_frame_id=3}\n}\n'
+    (kernel,) = read_program(head + entry).kernels
+    assert kernel.source == ("scenarios/noise.py:Noise.draw", "studies/engine.py:lockstep.one")
+
+
+def _study():
+    """A group of 96 slots: one draw and five iterations' blocks in each, and all flows after them."""
+    from gpu_program import Kernel, Loop
+
+    engine = "studies/engine.py:lockstep"
+    kernel = lambda moved, *source: Kernel("k", "fusion", moved, 0, source)
+    block = kernel(500, "slot/admm/solver.py:step", f"{engine}.cleared")
+    solver = Loop("blocks", None, (block,), waits=1, source=(f"{engine}.cleared", f"{engine}.one"))
+    slot = (kernel(70, "scenarios/noise.py:Noise.draw", "studies/engine.py:_open"), kernel(30))
+    slots = Loop("slots", 96, slot, (solver,), waits=0, source=(f"{engine}.group",))
+    flows = kernel(
+        9600, "model/network/z_bus.py:search", "simulation/flows.py:power_flow_of", f"{engine}.group"
+    )
+    group = Loop("groups", 2, (flows,), (slots,), waits=0, source=(engine,))
+    return Loop("program", 1, (kernel(1),), (group,), waits=0)
+
+
+def test_rooms_of_a_study_are_told_apart_per_slot():
+    from compile_study import CHECK_EVERY, ITERATIONS, rooms
+
+    found = {line["room"]: line for line in rooms(_study(), "bilateral", "lockstep")}
+    turns = ITERATIONS["bilateral"] / CHECK_EVERY
+    assert found["solver"]["kernels"] == found["solver"]["waits"] == pytest.approx(turns, abs=0.05)
+    assert found["solver"]["us"] == pytest.approx(turns * 12.5, rel=1e-3)
+    assert (found["draw"]["kernels"], found["draw"]["us"]) == (1, 2.5)
+    assert found["flow"]["kernels"] == round(1 / 96, 1) and found["flow"]["us"] == pytest.approx(
+        2.5 / 96, rel=1e-3
+    )
+    assert found["batch"]["kernels"] == 1  # without a source of its own: that of its loop
+    assert found["draw"]["of_solver"] == pytest.approx(1 / turns / 5, abs=6e-4)
+    assert all(found[room]["kernels"] == 0 for room in ("statistics", "execute", "open"))
+
+
 def test_a_missing_compiler_is_one_sentence(monkeypatch):
     from gpu_compiler import h100
     from jax.experimental import topologies
