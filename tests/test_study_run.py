@@ -268,6 +268,16 @@ def test_a_study_without_a_chunk_size_grows_in_its_own(undisturbed, tmp_path):
     assert sorted(kpis["scenario"].unique()) == list(range(7))
 
 
+def test_an_accelerator_has_as_many_homes_under_way_whatever_the_community(monkeypatch):
+    from jaxp2p.slot.solvers import ADMM, Newton
+    from jaxp2p.studies.engine import DEVICE_HOMES, choose_engine
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert choose_engine(Newton(), 153) == ("lockstep", DEVICE_HOMES // 153)
+    assert choose_engine(ADMM(), 10_000) == ("free_running", DEVICE_HOMES // 10_000)
+    assert choose_engine(ADMM(), 10 * DEVICE_HOMES)[1] == 1
+
+
 @pytest.mark.parametrize(
     ("lanes", "memory", "chunk"),
     [
