@@ -155,7 +155,7 @@ def _stored_chunk(out: Path) -> int | None:
 
 
 def _chunk(made: "Study", options: Options, devices: int) -> int:
-    """Scenarios per chunk within the memory budget."""
+    """Scenarios per chunk within the memory budget; as many as a device has lanes for, where it has many."""
     from jaxp2p.studies.engine import bytes_per_scenario, choose_engine
 
     policy = next((policy for policy in made.policies.values() if policy is not None), None)
@@ -163,12 +163,15 @@ def _chunk(made: "Study", options: Options, devices: int) -> int:
         return CHUNK
     lane, kept = bytes_per_scenario(made.task(policy))
     lanes = min(choose_engine(made.solver, made.community.size)[1], options.scenarios)
-    room = options.memory * 2**30 - TEMPORARIES * lane * devices * lanes
+    memory = options.memory * 2**30
     # the series once on the device, and once more, in float64, on the host
-    most = int(room / (3 * kept))
-    if most < devices:
+    lane, kept = TEMPORARIES * lane, 3 * kept
+    fitting = int(memory / (devices * (lane + kept)))  # under way on a device
+    if not fitting:
         raise UsageError(f"--memory: {options.memory:g} GiB are too few for one scenario per device")
-    return min(CHUNK * devices, most)
+    if fitting < lanes:
+        return devices * fitting
+    return min(max(CHUNK, lanes) * devices, int((memory - lane * devices * lanes) / kept))
 
 
 def _announce(case: str, made: "Study", settings: "StudySettings", options: Options, devices: int) -> None:

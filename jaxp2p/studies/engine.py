@@ -46,9 +46,12 @@ from jaxp2p.slot.solvers import Solver
 from jaxp2p.studies.summary import Circumstances, Series, summarise, with_flow
 
 TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished theirs
+DEVICE_TURNOVER = (
+    4  # the same on an accelerator, where a change takes hundreds of launches, few or many lanes
+)
 CORE_LANES = 32  # lanes that stay in the cache of a core
 SMALL = 64  # homes below which a core does more with CORE_LANES scenarios at a time than with one
-DEVICE_LANES = 4096  # what keeps an accelerator busy
+DEVICE_HOMES = 2**21  # under way on an accelerator: kernels of so many take far longer than their launches
 AXIS = "scenario"
 
 
@@ -234,7 +237,7 @@ def choose_engine(solver: Solver, homes: int, engine: str | None = None) -> tupl
     """The engine and its lanes that suit solver, community and device; or the lanes for a given engine."""
     if jax.default_backend() != "cpu":
         # a cheap step is not worth sorting the lanes for
-        return engine or ("lockstep" if solver.cheap else "free_running"), DEVICE_LANES
+        return engine or ("lockstep" if solver.cheap else "free_running"), max(1, DEVICE_HOMES // homes)
     alone = engine != "free_running" and not (solver.cheap and homes < SMALL)
     return engine or "lockstep", 1 if alone else CORE_LANES
 
@@ -243,7 +246,7 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
     """Scenarios `numbers` (S,) int32, every one at its own pace, `lanes` at a time."""
     count = numbers.shape[0]
     width = min(lanes, count)
-    group = -(-width // TURNOVER)
+    group = -(-width // (TURNOVER if jax.default_backend() == "cpu" else DEVICE_TURNOVER))
     number_of = lambda row: jnp.take(numbers, row, mode="clip")
 
     def busy(state: _Lane) -> Array:
