@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -191,8 +192,11 @@ def steps_of(step: Callable, steps: int) -> Callable:
     return many
 
 
-def step_functions(task, kernel: str, dtype=None) -> StepFunctions:
-    """One step of a slot solver, as the engine takes it; dtype: of the problem, as it is by default."""
+def step_functions(task, kernel: str, dtype=None, variant: str = "xla") -> StepFunctions:
+    """One step of a slot solver, as the engine takes it; dtype: of the problem, as it is by default.
+
+    variant: "xla", or "fused" for the kernels of `jaxp2p.slot.kernels`. ADMM without rows of the network.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -216,12 +220,16 @@ def step_functions(task, kernel: str, dtype=None) -> StepFunctions:
     def begin(factor):
         leaves = varied(factor)
         own = unpack(leaves)
+        if variant == "fused":
+            return leaves, *fused_begin(own, kernel)
         if kernel == "newton":
             return leaves, None, newton.begin(own, Newton(), newton.init(own))
         state = admm.init(own, ADMM())
         return leaves, curve(own.response(), state.rho[1]), state
 
     def step(leaves, devices, state):
+        if variant == "fused":
+            return fused_step(unpack(leaves), kernel, devices, state)
         if kernel == "newton":
             return newton.iterate(unpack(leaves), Newton(), state)
         return admm.step(unpack(leaves), ADMM(), devices, state)[0]
@@ -231,12 +239,40 @@ def step_functions(task, kernel: str, dtype=None) -> StepFunctions:
     return StepFunctions(begin, step, words * problem.load.dtype.itemsize)
 
 
-def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -> dict:
+def fused_begin(problem, kernel: str) -> tuple:
+    """What stays and what moves in a loop of steps by kernels of our own."""
+    from jaxp2p.slot.admm import solver as admm
+    from jaxp2p.slot.kernels import climb, consensus
+    from jaxp2p.slot.newton import solver as newton
+    from jaxp2p.slot.solvers import ADMM, Newton
+
+    if kernel == "newton":
+        search = newton.begin(problem, Newton(), newton.init(problem))
+        return search.setup, climb.start(problem, search.lane, search.centre)
+    state = admm.init(problem, ADMM())
+    opened = consensus.opened(problem, state)._replace(moved=None)
+    about = consensus.community(problem, ADMM(), problem.response(), state.rho)
+    return (about.devices, about.numbers), opened  # the rest is the same for all scenarios
+
+
+def fused_step(problem, kernel: str, devices, state):
+    from jaxp2p.slot.kernels import climb, consensus
+    from jaxp2p.slot.solvers import ADMM, Newton
+
+    if kernel == "newton":
+        about = climb.around(problem, devices)
+        return climb.turn(problem, Newton(), devices.limits, about, state, interpret=False)
+    response, numbers = devices
+    about = consensus.community(problem, ADMM(), response, numbers[:2])._replace(numbers=numbers)
+    return consensus.homes_step(problem, about, state, None, interpret=False)[0]
+
+
+def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool, variant: str = "xla") -> dict:
     """Time of one step of all scenarios, in a loop of fixed length; every scenario has its own loads."""
     import jax
     import jax.numpy as jnp
 
-    begin, step, counted = step_functions(task, kernel)
+    begin, step, counted = step_functions(task, kernel, variant=variant)
     many = steps_of(step, steps)
     factor = jnp.linspace(0.5, 1.5, scenarios)
     shapes = jax.eval_shape(jax.vmap(begin), factor)
@@ -269,14 +305,20 @@ def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -
 
 
 def steps_part(run: Runner, tasks: Tasks, grid) -> None:
-    for number, (homes, scenarios) in enumerate(grid):
-        for market, kernel in KERNELS:
-            head = {"part": "steps", "market": market, "kernel": kernel, "n": homes, "scenarios": scenarios}
+    import jax
 
-            def measure(homes=homes, scenarios=scenarios, market=market, kernel=kernel, number=number):
+    variants = ("xla", "fused") if jax.default_backend() == "gpu" else ("xla",)
+    for number, (homes, scenarios) in enumerate(grid):
+        for (market, kernel), variant in product(KERNELS, variants):
+            case = {"market": market, "kernel": kernel, "variant": variant}
+            head = {"part": "steps", **case, "n": homes, "scenarios": scenarios}
+
+            def measure(
+                homes=homes, scenarios=scenarios, market=market, kernel=kernel, number=number, variant=variant
+            ):
                 steps = STEPS if homes * scenarios <= 1e6 else STEPS // 5
                 task = tasks.get(homes, market)
-                line = step_case(task, kernel, scenarios, steps=steps, analyse=number == 0)
+                line = step_case(task, kernel, scenarios, steps=steps, analyse=number == 0, variant=variant)
                 if run.bandwidth and "updates_per_second" in line:
                     moved = line["updates_per_second"] * line["bytes_counted"]
                     line["of_bandwidth"] = float(f"{moved / run.bandwidth:.3g}")

@@ -32,7 +32,7 @@ WAIT = 10e-6  # seconds until the host knows what the device found, and has the 
 # of an open loop in a step, counted on a processor: until the last of 1,000 homes in 100 scenarios is done,
 # in the mean over 60 steps from a cold start
 TURNS = {"pool/admm": 5, "bilateral/admm": 8, "pool/newton": 1}
-VARIANTS = ("xla",)  # in which a step can be compiled
+VARIANTS = ("xla", "fused")  # in which a step can be compiled
 HOMES, SCENARIOS = (153, 1000, 10_000), (1, 100, 1000)
 MOST = 10**7  # homes times scenarios
 OUT = HERE / "results" / "compile_gpu_h100.jsonl"
@@ -130,13 +130,15 @@ def figures(compiled: Compiled, *, homes: int, scenarios: int, counted: int, tur
     }
 
 
-def compile_step(place, task, kernel: str, scenarios: int, dtype: str, loops_in_graphs: bool):
+def compile_step(
+    place, task, kernel: str, scenarios: int, dtype: str, loops_in_graphs: bool, variant: str = "xla"
+):
     """The program of `STEPS` steps of all scenarios, and the bytes that an update must move."""
     import jax
     import jax.numpy as jnp
 
     with jax.enable_x64(dtype == "float64"):
-        begin, step, counted = step_functions(task, kernel, dtype=jnp.dtype(dtype))
+        begin, step, counted = step_functions(task, kernel, jnp.dtype(dtype), variant)
         factor = jax.ShapeDtypeStruct((scenarios,), jnp.dtype(dtype))
         begun = jax.eval_shape(jax.vmap(begin), factor)
         made = compile_for(place, steps_of(step, STEPS), *begun, loops_in_graphs=loops_in_graphs)
@@ -164,7 +166,7 @@ def main(argv=None) -> list[dict]:
             for scenarios, dtype in sizes:
                 task = tasks.get(homes, market)
                 compiled, counted = compile_step(
-                    place, task, kernel, scenarios, dtype, options.loops_in_graphs
+                    place, task, kernel, scenarios, dtype, options.loops_in_graphs, *variant
                 )
                 turns = TURNS[f"{market}/{kernel}"] if options.turns is None else options.turns
                 found = figures(compiled, homes=homes, scenarios=scenarios, counted=counted, turns=turns)

@@ -8,7 +8,7 @@ from finite_differences import compare, executed, quickly
 from nasty_slots import draw
 
 from jaxp2p.slot.newton import adjoint, solver
-from jaxp2p.slot.newton.dual import price_range
+from jaxp2p.slot.newton.dual import pool_range
 from jaxp2p.slot.newton.method import Newton
 
 pytestmark = pytest.mark.slow
@@ -32,8 +32,8 @@ def test_everything_moves_as_finite_differences_do(seed, where):
     first = quickly(lambda p: solver.solve(p, START, solver.init(p)).state)(problem)
 
     found = quickly(lambda p: solver.solve(p, EXACT, first))(problem)
-    _, lowest, highest = price_range(problem)
-    side = {"low": found.state.price <= lowest[0] + 1e-9, "high": found.state.price >= highest[0] - 1e-9}
+    _, lowest, highest = pool_range(problem)
+    side = {"low": found.state.price <= lowest + 1e-9, "high": found.state.price >= highest - 1e-9}
     assert bool(side.get(where, ~(side["low"] | side["high"])))
     assert int(jnp.sum(found.answer.row_price != 0)) >= 1
     compared, moving, wrong = compare(

@@ -12,6 +12,7 @@ from paper_slot import problem
 from jaxp2p.model.markets import market_from_edges, pool_market
 from jaxp2p.model.markets.pool import share_out
 from jaxp2p.slot.newton import dual
+from jaxp2p.slot.newton.dense import Dense
 from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.prox.prosumer import Tariff, curve, prosumer_update, trade_response
 from jaxp2p.slot.prox.response import Pieces, Response, power_range, prices_at, response, shares_at
@@ -153,7 +154,10 @@ def open_pool():
 def asked(prices, centre):
     """What the homes answer, and the range of prices."""
     posed = open_pool()
-    return dual.evaluate(posed, dual.make_setup(posed, Newton()), prices, centre), dual.price_range(posed)
+    setup, asking = dual.make_setup(posed, Newton()), dual.Prices(prices[0], prices[1:])
+    homes, totals = dual.evaluate(posed, setup, asking, centre)
+    at = dual.point(setup.limits, asking, totals, Dense(posed).values(totals))
+    return homes, at, setup
 
 
 @pytest.mark.parametrize(
@@ -166,14 +170,14 @@ def asked(prices, centre):
 )
 def test_what_newton_asks_the_homes_at_a_pool_price(row_price, injection, market_price):
     """0.15 EUR/kWh in the pool, and a price of the row that all of A and B is in."""
-    found, (half, lowest, highest) = asked(row(0.15, 0, row_price), row(*injection))
-    close(found.injection, injection)
-    close(found.market_price, market_price)
+    homes, found, setup = asked(row(0.15, 0, row_price), row(*injection))
+    close(homes.injection, injection)
+    close(homes.market_price, market_price)
     # the gradient of the pool's price is what is lacking in the pool; row 1 adds A and B to -0.3
+    close(found.gradient.pool, -sum(injection))
     close(found.rows[1], injection[0] + injection[1] - 0.3)
-    close(half, 0.01)
-    close(lowest, [0.06, -5, -5])
-    close(highest, [0.29, 5, 5])
+    close(setup.half_fee, 0.01)
+    close([setup.limits.lowest, setup.limits.highest, setup.limits.penalty], [0.06, 0.29, 5])
 
 
 def test_newton_is_for_one_price_without_limits():

@@ -21,7 +21,7 @@ ORDER = [
     {"model"},
     {"slot.prox"},
     {"slot"},
-    {"slot.admm", "slot.newton"},
+    {"slot.admm", "slot.newton", "slot.kernels"},
     {"slot.solvers", "slot.diagnosis"},
     {"control"},
     {"simulation"},

@@ -130,6 +130,8 @@ def shard_prosumers(
 ) -> tuple[Community, Horizon, Policy]:
     """The three on the mesh: whatever is per member in equal parts, the rest on every device.
 
+    On GPUs take a solver with kernels="xla": kernels of our own have all homes on one device.
+
     Raises:
         ValueError: N is not a multiple of the number of devices (see `pad_community`), or the three are not
             of the same N, or the mesh has no axis "prosumer".

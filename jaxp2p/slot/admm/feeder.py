@@ -79,6 +79,19 @@ def _data(problem: SlotProblem, chosen: Array) -> tuple[Array, ...]:
     return matrix, gram, pick(problem.row_lower) - offset, pick(problem.row_upper) - offset
 
 
+def kept_at_buses(
+    problem: SlotProblem, work: RowsAtWork, row_price: Array, at_bus: Array, rho: Array
+) -> tuple[Array, Array]:
+    """What keeps the rows for homes that ask for sums (G,) in kW: kW more at each home of a bus (G,).
+
+    And the prices of all rows (R,) then.
+    """
+    old = jnp.take(row_price, work.chosen)
+    price = row_prices(problem, work, old, at_bus, rho)
+    moved = jnp.matmul(old - price, work.matrix, precision=Precision.HIGHEST) / rho
+    return moved, row_price.at[work.chosen].set(price)
+
+
 def row_prices(problem: SlotProblem, work: RowsAtWork, price: Array, at_bus: Array, rho: Array) -> Array:
     """New prices (J,) of the rows at work, for homes that ask for sums (G,) in kW at the old prices."""
     value = jnp.matmul(work.matrix, at_bus, precision=Precision.HIGHEST)

@@ -18,14 +18,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
 from jaxp2p._once import once_if
-from jaxp2p.slot.admm.feeder import RowsAtWork, moving_with, row_prices, rows_at_work
+from jaxp2p._pytree import present
+from jaxp2p.slot.admm.feeder import RowsAtWork, kept_at_buses, moving_with, rows_at_work
 from jaxp2p.slot.admm.leap import Change, Leap, best_leap, last_change, leapt, no_leap
 from jaxp2p.slot.admm.residuals import Residuals, no_residuals, residuals
 from jaxp2p.slot.admm.state import Settings, State, init, rescale, safe, warm
 from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.kernels.choice import fused, interpreted, suits_kernel
 from jaxp2p.slot.polish import moving_as, polish
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import Curve, ProsumerUpdate, curve, prosumer_update
@@ -131,10 +132,43 @@ def _kept(
     problem: SlotProblem, work: RowsAtWork, row_price: Array, wished: Array, rho: Array
 ) -> tuple[Array, Array]:
     """Copies (N,) nearest to what the homes wish that keep the network rows, and the prices of those (R,)."""
-    old = jnp.take(row_price, work.chosen)
-    price = row_prices(problem, work, old, problem.feeder.bus_sum(wished), rho)
-    moved = jnp.matmul(old - price, work.matrix, precision=Precision.HIGHEST) / rho
-    return wished + bus_surcharge(problem, moved), row_price.at[work.chosen].set(price)
+    moved, row_price = kept_at_buses(problem, work, row_price, problem.feeder.bus_sum(wished), rho)
+    return wished + bus_surcharge(problem, moved), row_price
+
+
+def _fused_steps(
+    problem: SlotProblem, admm: Settings, devices: Response, state: State, work: RowsAtWork | None
+) -> tuple[State, State, ProsumerUpdate]:
+    """check_every steps by a kernel per step: the last pair of states, and what the homes answered."""
+    from jaxp2p.slot.kernels import consensus
+
+    about = consensus.community(problem, admm, devices, state.rho)
+    none = jnp.zeros_like(problem.feeder.count) if problem.feeder.rows else None
+
+    def one_step(now: consensus.Open, row_price: Array, *, answers: bool):
+        bus_price = None
+        if work is not None:
+            bus_price = jax.lax.cond(work.busy, lambda: problem.feeder.bus_price(row_price), lambda: none)
+        now, at_bus, update = consensus.homes_step(
+            problem, about, now, bus_price, interpret=interpreted(admm.kernels), answers=answers
+        )
+        if work is not None:
+            moved, row_price = jax.lax.cond(
+                work.busy,
+                lambda: kept_at_buses(problem, work, row_price, present(at_bus), state.rho[1]),
+                lambda: (none, row_price),
+            )
+            now = now._replace(moved=moved)
+        return now, row_price, update
+
+    def body(_, carry):
+        return one_step(*carry, answers=False)[:2]
+
+    begun = consensus.opened(problem, state), state.row_price
+    now, row_price = jax.lax.fori_loop(0, admm.check_every - 1, body, begun)
+    old = consensus.closed(problem, state, now, row_price)
+    now, row_price, update = one_step(now, row_price, answers=True)
+    return old, consensus.closed(problem, state, now, row_price), update
 
 
 def at_work(problem: SlotProblem, admm: Settings, state: State) -> RowsAtWork | None:
@@ -177,8 +211,11 @@ def _block(
     problem: SlotProblem, admm: Settings, devices: Response, state: State
 ) -> tuple[State, tuple[ProsumerUpdate, Residuals]]:
     """check_every steps, with the residuals of the last."""
-    at_rho = curve(devices, state.rho[1])
     work = at_work(problem, admm, state)
+    if fused(admm.kernels) and suits_kernel(problem.market):
+        old, new, update = _fused_steps(problem, admm, devices, state, work)
+        return new, (update, residuals(problem, admm, old, new, update))
+    at_rho = curve(devices, state.rho[1])
 
     def body(_, carry):
         return carry[1], *step(problem, admm, at_rho, carry[1], work)

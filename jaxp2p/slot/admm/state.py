@@ -42,6 +42,7 @@ class Settings:
     adapt_after: int = static(default=0)  # checks of a slot before the first change, if more than adapt_every
     balance_until: int = static(default=600)  # iterations after which the penalties are those of the start
     rows_at_once: int = static(default=16)  # network rows whose prices move together
+    kernels: str = static(default="auto")  # what works the homes out: see `slot.kernels.choice`
 
 
 class State(NamedTuple):

@@ -23,7 +23,7 @@ from jax import Array
 from jax.lax import Precision, stop_gradient
 
 from jaxp2p.slot.answer import Answer
-from jaxp2p.slot.newton.dual import SATURATED, price_range
+from jaxp2p.slot.newton.dual import SATURATED, pool_range
 from jaxp2p.slot.newton.solver import Outcome, Settings, State, pool_trades
 from jaxp2p.slot.newton.solver import solve as solve_forward
 from jaxp2p.slot.polish import moving_as
@@ -127,7 +127,7 @@ class _Bounds(NamedTuple):
 
 
 def _bounds(problem: SlotProblem, price: Array) -> _Bounds:
-    _, (lowest, *_), (highest, *_) = price_range(problem)
+    _, lowest, highest = pool_range(problem)
     # the bounds may have been worked out in another order where the price was found
     near = 8 * jnp.finfo(price.dtype).eps * (jnp.abs(lowest) + jnp.abs(highest))
     return _Bounds(lowest, highest, price <= lowest + near, price >= highest - near)
@@ -178,7 +178,7 @@ def _reply(problem: SlotProblem, at: Solution, prices: Array) -> Replies:
     push = derivative_only(base) + jnp.sum(own, axis=0)
     slope = jnp.sum(jnp.where(follows, fixed.gain * rate, 0), axis=0)
 
-    half_fee, bounds = price_range(problem)[0], _bounds(problem, prices[0])
+    half_fee, bounds = pool_range(problem)[0], _bounds(problem, prices[0])
     # at a bound the tariff and the pool's price are one: a maximum of both would move by half of each
     sell = jnp.where(bounds.low, problem.price_sell, prices[0] - half_fee)
     buy = jnp.where(bounds.high, problem.price_buy, prices[0] + half_fee)

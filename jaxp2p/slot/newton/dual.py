@@ -1,6 +1,6 @@
 """The dual function that Newton's method climbs, and how far from its top a point of it is.
 
-For a centre pbar and prices (pool first, then rows) everybody's answer is closed form, and with it the
+For a centre pbar and prices (of the pool and of the rows) everybody's answer is closed form, and with it the
 gradient and the slopes that make the curvature: see `slot.newton.solver`.
 """
 
@@ -14,12 +14,33 @@ from jaxp2p.slot.gap import gap_scale
 from jaxp2p.slot.newton.state import Settings
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import clamp
-from jaxp2p.slot.prox.response import Pieces, Response, between, corners, power_range
-from jaxp2p.slot.rows import nodal_surcharge, row_tolerance, row_values
+from jaxp2p.slot.prox.response import Pieces, Response, Rows, between, corners, power_range
+from jaxp2p.slot.rows import nodal_surcharge, row_tolerance
 
 AIM = 0.1  # of the tolerance of a row
 HOPE = 2  # times the allowed loss: what the pull may seem to cost for a proof to be tried
 SATURATED = 0.999  # share of the row penalty from which a violated row counts as paid for
+
+
+class Prices(NamedTuple):
+    """What the dual function is a function of; also its gradient, in kW, and a step."""
+
+    pool: Array  # () EUR/kWh
+    rows: Array  # (R,) EUR/kWh, > 0 at an upper limit
+
+
+class Limits(NamedTuple):
+    """What the climb of a slot keeps to: all that is asked for of the slot besides its homes."""
+
+    lowest: Array  # () EUR/kWh, of the pool's price
+    highest: Array  # () EUR/kWh
+    penalty: Array  # () EUR/kWh, the largest price of a row
+    damping: Prices  # () kW per EUR/kWh each
+    row_upper: Array  # (R,) kW, aimed at: inside the limits by row_tolerance
+    row_lower: Array  # (R,)
+    row_tolerance: Array  # (R,) kW
+    allowed: Array  # () EUR/h that imbalance and slack may cost where a proof is tried
+    price_scale: Array  # () EUR/kWh
 
 
 class Setup(NamedTuple):
@@ -31,41 +52,41 @@ class Setup(NamedTuple):
     idle: Array  # (N,) EUR/kWh: the position where p = 0
     eps: Array  # () (EUR/kWh)/kW
     half_fee: Array  # () EUR/kWh
-    lowest: Array  # (1 + R,) EUR/kWh, bounds of the prices
-    highest: Array  # (1 + R,)
-    damping: Array  # (1 + R,) kW per EUR/kWh
-    row_upper: Array  # (R,) kW, aimed at: inside the limits by row_tolerance
-    row_lower: Array  # (R,)
-    row_tolerance: Array  # (R,) kW
+    limits: Limits
+
+
+class Homes(NamedTuple):
+    """Everybody's answer to some prices."""
+
+    injection: Array  # (N,) kW
+    market_price: Array  # (N,) EUR/kWh
+
+
+class Totals(NamedTuple):
+    """What the dual function needs of these answers: sums over all homes, and by controllable bus."""
+
+    power: Array  # () kW
+    slope: Array  # () kW per EUR/kWh
+    power_at_bus: Array  # (G,)
+    slope_at_bus: Array  # (G,)
 
 
 class Point(NamedTuple):
-    """Everybody's answer to some prices (pool first, then rows)."""
+    """The dual function at some prices."""
 
-    prices: Array  # (1 + R,)
-    injection: Array  # (N,) kW
-    slope: Array  # (N,) kW per EUR/kWh
-    market_price: Array  # (N,)
+    prices: Prices
+    gradient: Prices  # kW
     rows: Array  # (R,) kW
-    gradient: Array  # (1 + R,) kW
+    slope: Array  # () kW per EUR/kWh
+    slope_at_bus: Array  # (G,)
 
 
 def make_setup(problem: SlotProblem, newton: Settings) -> Setup:
     """What all evaluations of a slot have in common."""
-    dtype, size = problem.load.dtype, problem.load.shape[0]
-    unit, eps = problem.price_scale / problem.power_scale, _pull(problem, newton)
+    eps = _pull(problem, newton)
     pieces = problem.pieces()
     found, position = _positions(pieces, problem.base, eps)
-    half_fee, lowest, highest = price_range(problem)
-    rows = problem.row_offset.shape
-    damping = jnp.concatenate(
-        [jnp.full((1,), newton.damping, dtype), jnp.full(rows, newton.row_damping, dtype)]
-    )
-    # What a row is beyond its limit costs its whole penalty, what it is inside only its price: so the aim is
-    # inside, and an answer within the tolerance of the aim keeps the limit itself.
-    tolerance = AIM * row_tolerance(problem, flow=newton.eps_flow, voltage=newton.eps_voltage)
-    tolerance = jnp.minimum(tolerance, (problem.row_upper - problem.row_lower) / 4)
-    inside = jax.lax.stop_gradient(tolerance)
+    half_fee, lowest, highest = pool_range(problem)
     return Setup(
         pieces=pieces,
         position=position,
@@ -73,12 +94,31 @@ def make_setup(problem: SlotProblem, newton: Settings) -> Setup:
         idle=_idle_position(position, found.power),
         eps=eps,
         half_fee=half_fee,
+        limits=_limits(problem, newton, lowest, highest),
+    )
+
+
+def _limits(problem: SlotProblem, newton: Settings, lowest: Array, highest: Array) -> Limits:
+    dtype, size = problem.load.dtype, problem.load.shape[0]
+    unit = problem.price_scale / problem.power_scale
+    # What a row is beyond its limit costs its whole penalty, what it is inside only its price: so the aim is
+    # inside, and an answer within the tolerance of the aim keeps the limit itself.
+    tolerance = AIM * row_tolerance(problem, flow=newton.eps_flow, voltage=newton.eps_voltage)
+    tolerance = jnp.minimum(tolerance, (problem.row_upper - problem.row_lower) / 4)
+    inside = jax.lax.stop_gradient(tolerance)
+    damping = (
+        jnp.asarray(x, dtype) * (size / unit).astype(dtype) for x in (newton.damping, newton.row_damping)
+    )
+    return Limits(
         lowest=lowest,
         highest=highest,
-        damping=damping * (size / unit).astype(dtype),
+        penalty=problem.row_penalty,
+        damping=Prices(*damping),
         row_upper=problem.row_upper - inside,
         row_lower=problem.row_lower + inside,
         row_tolerance=jnp.maximum(tolerance, jnp.finfo(dtype).tiny),
+        allowed=allowed_loss(problem, newton).astype(dtype),
+        price_scale=problem.price_scale,
     )
 
 
@@ -92,12 +132,10 @@ def _positions(pieces: Pieces, base: Array, eps: Array) -> tuple[Response, Array
     return found, found.price + eps * found.power
 
 
-def price_range(problem: SlotProblem) -> tuple[Array, Array, Array]:
-    """Half the fee () of a trade, and the least and greatest prices (1 + R,), EUR/kWh."""
+def pool_range(problem: SlotProblem) -> tuple[Array, Array, Array]:
+    """() each: half the fee of a trade, the least and the greatest price of the pool, EUR/kWh."""
     fee = problem.market.fee_of_all(problem.price_buy - problem.price_sell)
-    rows = jnp.full(problem.row_offset.shape, problem.row_penalty)
-    lowest = jnp.concatenate([(problem.price_sell + fee / 2)[None], -rows])
-    return fee / 2, lowest, jnp.concatenate([(problem.price_buy - fee / 2)[None], rows])
+    return fee / 2, problem.price_sell + fee / 2, problem.price_buy - fee / 2
 
 
 def _idle_position(position: Array, power: Array) -> Array:
@@ -110,30 +148,47 @@ def _idle_position(position: Array, power: Array) -> Array:
     return jnp.where(low > 0, -jnp.inf, jnp.where(high < 0, jnp.inf, idle))
 
 
-def _injection_at(setup: Setup, at: Array) -> tuple[Array, Array]:
-    """p (N,) in kW and its slope (N,) in kW per EUR/kWh at the position price + eps pbar."""
-    (left, right), (low, high) = between(setup.position, at, setup.position, setup.corners.power)
+def home_answers(
+    position: Rows, power: Rows, *, idle: Array, shift: Array, sell: Array, buy: Array
+) -> tuple[Array, Array, Array]:
+    """p (N,) in kW, its slope (N,) in kW per EUR/kWh and the market price (N,) that it answers.
+
+    position, power: of the corners, (M, N) or M rows, as a kernel has them; shift (N,) EUR/kWh: eps pbar less
+    what the network takes off; sell, buy () EUR/kWh: what a seller gets and a buyer pays.
+    """
+    alone = idle - shift  # the price at which the home needs nobody
+    market_price = clamp(alone, sell, buy)
+    at = shift + market_price
+    (left, right), (low, high) = between(position, at, position, power)
     width = right - left
     slope = jnp.where(width > 0, (high - low) / jnp.where(width > 0, width, 1), 0)
-    return low + slope * clamp(at - left, 0, width), slope
+    answer = low + slope * clamp(at - left, 0, width)
+    keeps = (alone > sell) & (alone < buy)
+    return jnp.where(keeps, 0, answer), jnp.where(keeps, 0, slope), market_price
 
 
-def evaluate(problem: SlotProblem, setup: Setup, prices: Array, centre: Array) -> Point:
-    """Answers, row values and gradient of the dual at prices (1 + R,), market price first."""
-    shift = setup.eps * centre - nodal_surcharge(problem, prices[1:])
-    sell = jnp.maximum(problem.price_sell, prices[0] - setup.half_fee)
-    buy = jnp.minimum(problem.price_buy, prices[0] + setup.half_fee)
-    alone = setup.idle - shift  # the price at which the home needs nobody
-    market_price = clamp(alone, sell, buy)
-    power, slope = _injection_at(setup, shift + market_price)
-    idle = (alone > sell) & (alone < buy)
-    power, slope = jnp.where(idle, 0, power), jnp.where(idle, 0, slope)
-    rows = row_values(problem, power)
-    over, under = rows - setup.row_upper, rows - setup.row_lower
+def trading_prices(problem: SlotProblem, half_fee: Array, pool: Array) -> tuple[Array, Array]:
+    """() what a seller gets and a buyer pays at the pool's price."""
+    return jnp.maximum(problem.price_sell, pool - half_fee), jnp.minimum(problem.price_buy, pool + half_fee)
+
+
+def evaluate(problem: SlotProblem, setup: Setup, prices: Prices, centre: Array) -> tuple[Homes, Totals]:
+    """Everybody's answer to some prices, around a centre (N,) kW."""
+    sell, buy = trading_prices(problem, setup.half_fee, prices.pool)
+    shift = setup.eps * centre - nodal_surcharge(problem, prices.rows)
+    power, slope, market_price = home_answers(
+        setup.position, setup.corners.power, idle=setup.idle, shift=shift, sell=sell, buy=buy
+    )
+    by_bus = problem.feeder.bus_sum
+    return Homes(power, market_price), Totals(jnp.sum(power), jnp.sum(slope), by_bus(power), by_bus(slope))
+
+
+def point(limits: Limits, prices: Prices, totals: Totals, rows: Array) -> Point:
+    """The dual function where the homes answer so; rows (R,) kW are the values of the rows then."""
+    over, under = rows - limits.row_upper, rows - limits.row_lower
     outside = jnp.maximum(over, 0) + jnp.minimum(under, 0)
-    row_gradient = jnp.where(prices[1:] > 0, over, jnp.where(prices[1:] < 0, under, outside))
-    gradient = jnp.concatenate([-jnp.sum(power)[None], row_gradient])
-    return Point(prices, power, slope, market_price, rows, gradient)
+    priced = jnp.where(prices.rows > 0, over, jnp.where(prices.rows < 0, under, outside))
+    return Point(prices, Prices(-totals.power, priced), rows, totals.slope, totals.slope_at_bus)
 
 
 def allowed_loss(problem: SlotProblem, newton: Settings) -> Array:
@@ -141,29 +196,29 @@ def allowed_loss(problem: SlotProblem, newton: Settings) -> Array:
     return 0.5 * newton.eps_gap * gap_scale(problem, jnp.zeros_like(problem.slot_hours)) / problem.slot_hours
 
 
-def imbalance(problem: SlotProblem, setup: Setup, at: Point) -> tuple[Array, Array]:
+def imbalance(limits: Limits, at: Point) -> tuple[Array, Array]:
     """() the worst row violation over its tolerance, and () EUR/h lost by imbalance and slack."""
-    row_price, rows = at.prices[1:], at.rows
-    beyond = jnp.where(row_price > 0, rows - setup.row_upper, setup.row_lower - rows)
-    paid = (jnp.abs(row_price) > SATURATED * problem.row_penalty) & (beyond > 0)
-    outside = jnp.maximum(jnp.maximum(rows - setup.row_upper, setup.row_lower - rows), 0)
-    violation = jnp.max(jnp.where(paid, 0, outside / setup.row_tolerance), initial=0)
+    row_price, rows = at.prices.rows, at.rows
+    beyond = jnp.where(row_price > 0, rows - limits.row_upper, limits.row_lower - rows)
+    paid = (jnp.abs(row_price) > SATURATED * limits.penalty) & (beyond > 0)
+    outside = jnp.maximum(jnp.maximum(rows - limits.row_upper, limits.row_lower - rows), 0)
+    violation = jnp.max(jnp.where(paid, 0, outside / limits.row_tolerance), initial=0)
     slack = jnp.sum(jnp.where(paid | (row_price == 0), 0, jnp.abs(row_price) * jnp.abs(beyond)))
     # a limit that is passed and has no price yet will cost about what prices differ by
-    slack = slack + problem.price_scale * jnp.sum(jnp.where(row_price == 0, outside, 0))
-    surplus = -at.gradient[0]
+    slack = slack + limits.price_scale * jnp.sum(jnp.where(row_price == 0, outside, 0))
+    surplus = -at.gradient.pool
     over, under = jnp.maximum(surplus, 0), jnp.maximum(-surplus, 0)
-    utility = over * (at.prices[0] - setup.lowest[0]) + under * (setup.highest[0] - at.prices[0])
+    utility = over * (at.prices.pool - limits.lowest) + under * (limits.highest - at.prices.pool)
     return violation, slack + utility
 
 
-def promising(problem: SlotProblem, newton: Settings, setup: Setup, at: Point, centre: Array) -> Array:
+def promising(problem: SlotProblem, setup: Setup, homes: Homes, row_price: Array, centre: Array) -> Array:
     """() bool: whether what the pull to the centre costs is about small enough for a proof.
 
     With q an answer to the price without the pull, p costs at most eps |p - pbar| |p - q| more.
     """
-    price = at.market_price - nodal_surcharge(problem, at.prices[1:])
+    price = homes.market_price - nodal_surcharge(problem, row_price)
     least, most = power_range(setup.pieces, problem.base, price, price)
-    away = jnp.abs(at.injection - clamp(at.injection, least, most))
-    cost = setup.eps * jnp.sum(jnp.abs(at.injection - centre) * away)
-    return cost <= HOPE * allowed_loss(problem, newton)
+    away = jnp.abs(homes.injection - clamp(homes.injection, least, most))
+    cost = setup.eps * jnp.sum(jnp.abs(homes.injection - centre) * away)
+    return cost <= HOPE * setup.limits.allowed

@@ -29,7 +29,12 @@ def rescued(
 def _by_admm(
     problem: SlotProblem, newton: Settings, state: State, before: Found, solved: Array
 ) -> tuple[State, Found]:
-    other = ADMM(eps_gap=newton.eps_gap, eps_flow=newton.eps_flow, eps_voltage=newton.eps_voltage)
+    other = ADMM(
+        eps_gap=newton.eps_gap,
+        eps_flow=newton.eps_flow,
+        eps_voltage=newton.eps_voltage,
+        kernels=newton.kernels,
+    )
     start, (answer, result) = other.init(problem), before
     dual = jnp.full_like(start.trade_dual, -state.price / start.rho[0])
     start = start._replace(

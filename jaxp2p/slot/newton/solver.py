@@ -27,10 +27,20 @@ from jaxp2p.model.markets import Market
 from jaxp2p.model.markets.pool import share_out
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.execute import SlotResult, finish
-from jaxp2p.slot.newton.dual import Point, Setup, allowed_loss, evaluate, imbalance, make_setup, promising
+from jaxp2p.slot.kernels.choice import fused, interpreted
+from jaxp2p.slot.newton.dense import Dense
+from jaxp2p.slot.newton.dual import (
+    Homes,
+    Point,
+    Prices,
+    Setup,
+    evaluate,
+    make_setup,
+    promising,
+)
 from jaxp2p.slot.newton.rescue import rescued
 from jaxp2p.slot.newton.state import Settings, State, init
-from jaxp2p.slot.newton.step import move, newton_step, next_caution
+from jaxp2p.slot.newton.step import Lane, climb
 from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import clamp
@@ -64,19 +74,17 @@ class Search(NamedTuple):
     """One slot under way."""
 
     setup: Setup
-    base: Point  # last accepted
-    direction: Array  # (1 + R,)
-    length: Array  # ()
-    caution: Array  # () share of the damping in use
-    trial: Array  # (1 + R,) prices to try next
+    lane: Lane
+    homes: Homes  # their answers at the last accepted prices
     centre: Array  # (N,)
-    inner: Array  # () int32, evaluations since the centre moved
-    iterations: Array  # () int32
-    fresh: Array  # () bool, the centre has just moved
-    balanced: Array  # () bool, few enough rows and homes are out of balance for a proof
     done: Array  # () bool
     answer: Answer  # the last that was held against its certificate
     result: SlotResult  # of executing it
+
+    @property
+    def iterations(self) -> Array:
+        """() int32, evaluations of all homes."""
+        return self.lane.iterations
 
 
 def suits(market: Market, *, connection_limits: bool) -> bool:
@@ -95,21 +103,28 @@ def begin(problem: SlotProblem, newton: Settings, state: State) -> Search:
     """Before the first iteration; `advance` while `running`, then `end`."""
     setup = make_setup(problem, newton)
     row_price = with_unavoidable(problem, state.row_price)
-    prices = clamp(jnp.concatenate([state.price[None], row_price]), setup.lowest, setup.highest)
-    homes, none = jnp.zeros_like(problem.load), jnp.zeros_like(prices)
+    limits = setup.limits
+    prices = Prices(
+        clamp(state.price, limits.lowest, limits.highest), clamp(row_price, -limits.penalty, limits.penalty)
+    )
+    homes, none = jnp.zeros_like(problem.load), jax.tree.map(jnp.zeros_like, prices)
+    at_bus = problem.feeder.bus_sum(homes)
     unknown: Any = None  # until their shapes are known, below
+    one = jnp.ones_like(prices.pool)
     search = Search(
         setup=setup,
-        base=Point(prices, homes, homes, homes, problem.row_offset, none),
-        direction=none,
-        length=jnp.ones((), none.dtype),
-        caution=jnp.ones((), none.dtype),
-        trial=prices,
+        lane=Lane(
+            base=Point(prices, none, problem.row_offset, jnp.zeros_like(one), at_bus),
+            trial=prices,
+            length=one,
+            caution=one,
+            inner=jnp.zeros((), jnp.int32),
+            iterations=jnp.zeros((), jnp.int32),
+            fresh=jnp.ones((), bool),
+            balanced=jnp.zeros((), bool),
+        ),
+        homes=Homes(homes, homes),
         centre=state.centre,
-        inner=jnp.zeros((), jnp.int32),
-        iterations=jnp.zeros((), jnp.int32),
-        fresh=jnp.ones((), bool),
-        balanced=jnp.zeros((), bool),
         done=jnp.zeros((), bool),
         answer=unknown,
         result=unknown,
@@ -126,55 +141,53 @@ def running(newton: Settings, search: Search) -> Array:
 
 def advance(problem: SlotProblem, newton: Settings, search: Search) -> Search:
     """Iterations up to the next point that may be the solution, and the proof whether it is."""
-    waiting = lambda search: ~search.balanced & (search.iterations < newton.max_iter)
-    step = lambda search: iterate(problem, newton, search)
-    search = jax.lax.while_loop(waiting, step, search._replace(balanced=jnp.zeros((), bool)))
-    due = promising(problem, newton, search.setup, search.base, search.centre)
+    search = search._replace(lane=search.lane._replace(balanced=jnp.zeros((), bool)))
+    search = _iterated(problem, newton, search)
+    base = search.lane.base
+    due = promising(problem, search.setup, search.homes, base.prices.rows, search.centre)
     due = due | (search.iterations >= newton.max_iter)
     unproved = search.result._replace(status=jnp.full_like(search.result.status, Status.MAX_ITER))
     prove = lambda _: _executed(problem, newton, search)
     answer, result = once_if(due, prove, (search.answer, unproved))
     proved = proven(newton, result)
-    again = search.balanced & ~proved
+    again = search.lane.balanced & ~proved
+    lane = search.lane._replace(
+        trial=jax.tree.map(lambda a, b: jnp.where(again, a, b), base.prices, search.lane.trial),
+        inner=jnp.where(again, 0, search.lane.inner),
+        fresh=search.lane.fresh | again,
+    )
     return search._replace(
-        trial=jnp.where(again, search.base.prices, search.trial),
-        centre=jnp.where(again, search.base.injection, search.centre),
-        inner=jnp.where(again, 0, search.inner),
-        fresh=search.fresh | again,
+        lane=lane,
+        centre=jnp.where(again, search.homes.injection, search.centre),
         done=proved,
         answer=answer,
         result=result,
     )
 
 
+def _iterated(problem: SlotProblem, newton: Settings, search: Search) -> Search:
+    """Iterations until enough is in balance for a proof."""
+    if fused(newton.kernels):
+        from jaxp2p.slot.kernels import climb as kernel
+
+        if kernel.suits(problem):
+            begun = kernel.start(problem, search.lane, search.centre)
+            last = kernel.turns(problem, newton, search.setup, begun, interpret=interpreted(newton.kernels))
+            lane, homes, centre = kernel.finish(problem, search.setup, last)
+            return search._replace(lane=lane, homes=homes, centre=centre)
+    waiting = lambda search: ~search.lane.balanced & (search.iterations < newton.max_iter)
+    return jax.lax.while_loop(waiting, lambda search: iterate(problem, newton, search), search)
+
+
 def iterate(problem: SlotProblem, newton: Settings, search: Search) -> Search:
     """One iteration: everybody's answer to the trial prices, then the next trial."""
-    setup = search.setup
-    at = evaluate(problem, setup, search.trial, search.centre)
-    went = search.trial - search.base.prices
-    start, now = jnp.sum(search.base.gradient * went), jnp.sum(at.gradient * went)
-    # accept unless the derivative along the step has turned by more than half of what it was
-    accept = search.fresh | (now >= -0.5 * start) | (search.length < 0.02)
-    violation, loss = imbalance(problem, setup, at)
-    balanced = accept & (violation <= 1) & (loss <= allowed_loss(problem, newton))
-    base = jax.tree.map(lambda a, b: jnp.where(accept, a, b), at, search.base)
-    recentre = accept & ~balanced & (search.inner + 1 >= newton.centre_after)
-    full = ~search.fresh & (search.length == 1)
-    caution = next_caution(search.caution, full, accept, start, now)
-    direction = newton_step(problem, setup, newton, base, caution)
-    shorter = search.length * jnp.clip(start / jnp.maximum(start - now, 1e-30), 0.1, 0.6)
-    length = jnp.where(accept | (search.caution < 1), 1, shorter)
+    setup, lane = search.setup, search.lane
+    homes, totals = evaluate(problem, setup, lane.trial, search.centre)
+    lane, turn = climb(Dense(problem), setup.limits, newton, lane, totals)
     return search._replace(
-        base=base,
-        direction=direction,
-        length=length,
-        caution=caution,
-        trial=jnp.where(recentre, base.prices, move(setup, base, length * direction)),
-        centre=jnp.where(recentre, at.injection, search.centre),
-        inner=jnp.where(recentre, 0, search.inner + 1),
-        iterations=search.iterations + 1,
-        fresh=recentre,
-        balanced=balanced,
+        lane=lane,
+        homes=jax.tree.map(lambda a, b: jnp.where(turn.accept, a, b), homes, search.homes),
+        centre=jnp.where(turn.recentre, homes.injection, search.centre),
     )
 
 
@@ -192,27 +205,28 @@ def proven(newton: Settings, result: SlotResult) -> Array:
 
 def _raw(problem: SlotProblem, newton: Settings, search: Search) -> Answer:
     """Where the search stands, as an answer."""
-    setup, at = search.setup, search.base
-    moved = at.injection - search.centre
-    outside = jnp.maximum(jnp.maximum(at.rows - problem.row_upper, problem.row_lower - at.rows), 0)
+    prices, rows = search.lane.base.prices, search.lane.base.rows
+    homes, eps = search.homes, search.setup.eps
+    moved = homes.injection - search.centre
+    outside = jnp.maximum(jnp.maximum(rows - problem.row_upper, problem.row_lower - rows), 0)
     return Answer(
-        injection=at.injection,
-        trades=jnp.broadcast_to(pool_trades(at.injection), problem.market.fee.shape),
-        market_price=at.market_price,
-        nodal_price=at.market_price - nodal_surcharge(problem, at.prices[1:]) - setup.eps * moved,
-        trade_price=at.prices[:1, None],
-        row_price=at.prices[1:],
-        prim_res=jnp.maximum(jnp.abs(jnp.sum(at.injection)), jnp.max(outside, initial=0)),
-        dual_res=setup.eps * jnp.max(jnp.abs(moved)),
+        injection=homes.injection,
+        trades=jnp.broadcast_to(pool_trades(homes.injection), problem.market.fee.shape),
+        market_price=homes.market_price,
+        nodal_price=homes.market_price - nodal_surcharge(problem, prices.rows) - eps * moved,
+        trade_price=jnp.reshape(prices.pool, (1, 1)),
+        row_price=prices.rows,
+        prim_res=jnp.maximum(jnp.abs(jnp.sum(homes.injection)), jnp.max(outside, initial=0)),
+        dual_res=eps * jnp.max(jnp.abs(moved)),
         iterations=search.iterations,
-        tolerance=jnp.asarray(newton.eps_gap, at.injection.dtype),
+        tolerance=jnp.asarray(newton.eps_gap, homes.injection.dtype),
     )
 
 
 def end(problem: SlotProblem, newton: Settings, search: Search) -> Outcome:
     """What to execute: the last answer that was held against its certificate."""
-    at, found = search.base, (search.answer, search.result)
-    state = State(at.prices[0], at.prices[1:], at.injection)
+    prices, found = search.lane.base.prices, (search.answer, search.result)
+    state = State(prices.pool, prices.rows, search.homes.injection)
     if problem.feeder.rows:
         state, found = rescued(problem, newton, state, found, search.done)
     return Outcome(state, *found)

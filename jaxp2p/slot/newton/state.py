@@ -27,6 +27,7 @@ class Settings:
     max_iter: int = static(default=200)  # evaluations of all homes; beyond, with a network, ADMM goes on
     centre_after: int = static(default=10)  # evaluations after which the centre moves in any case
     rows_at_once: int = static(default=4)  # network rows in one Newton system
+    kernels: str = static(default="auto")  # what works the homes out: see `slot.kernels.choice`
 
 
 class State(NamedTuple):

@@ -1,112 +1,154 @@
-"""A step on the prices: Newton's, damped as far as experience asks for, every price inside its bounds."""
+"""A step on the prices: Newton's, damped as far as experience asks for, every price inside its bounds.
+
+`climb` is one turn of it: whether the last trial is accepted, and which prices to try next. It knows the
+homes only by their `Totals`, and the rows only by what a `Network` does with them, so that the same law runs
+as an XLA program (`slot.newton.dense`) and inside a kernel of a GPU (`slot.kernels.climb`).
+"""
+
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.lax import Precision
 
-from jaxp2p.slot.newton.dual import Point, Setup
+from jaxp2p.slot.newton.dual import Limits, Point, Prices, Totals, imbalance, point
 from jaxp2p.slot.newton.state import Settings
-from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import clamp
 
-PASSES = 6  # of a Newton step whose parts may not pass their bounds
 TIMID = 0.3  # share of the derivative along a step that is left after it
 LESS, MORE, LEAST_CAUTION = 0.25, 16, 1e-4
+SHORT = 0.02  # of a step: what is shorter is accepted
 
 
-def newton_step(problem: SlotProblem, setup: Setup, newton: Settings, at: Point, caution: Array) -> Array:
-    """Damped Newton step (1 + R,) on the pool price and the rows that matter most."""
-    damping = caution * setup.damping
-    blocked = ((at.prices <= setup.lowest) & (at.gradient <= 0)) | (
-        (at.prices >= setup.highest) & (at.gradient >= 0)
+class Lane(NamedTuple):
+    """Where the climb of one slot stands."""
+
+    base: Point  # last accepted
+    trial: Prices  # to try next
+    length: Array  # () share of the Newton step that is tried
+    caution: Array  # () share of the damping in use
+    inner: Array  # () int32, evaluations since the centre moved
+    iterations: Array  # () int32
+    fresh: Array  # () bool, the centre has just moved
+    balanced: Array  # () bool, few enough rows and homes are out of balance for a proof
+
+
+class Turn(NamedTuple):
+    """What the homes must know of a turn, () bool each."""
+
+    accept: Array  # what they answered counts
+    recentre: Array  # it is the new centre
+
+
+class Bounded(NamedTuple):
+    """The room of a step, and what it is damped by."""
+
+    free: Prices  # bool, what moves at all
+    damping: Prices  # kW per EUR/kWh, () each
+    least: Prices  # EUR/kWh
+    most: Prices
+
+
+class Network(Protocol):
+    """Linear algebra of the rows."""
+
+    @property
+    def rows(self) -> int:
+        """R."""
+
+    def values(self, totals: Totals) -> Array:
+        """(R,) kW."""
+
+    def largest(self, weight: Array, count: int) -> Any:
+        """The `count` rows of the largest weights (R,); those of weight 0 do not count."""
+
+    def step(self, at: Point, chosen: Any, room: Bounded) -> Prices:
+        """The damped Newton step of the pool and of the chosen rows, no part of which leaves its room."""
+
+
+def climb(
+    network: Network, limits: Limits, newton: Settings, lane: Lane, totals: Totals
+) -> tuple[Lane, Turn]:
+    """The lane after everybody has answered its trial prices."""
+    at = point(limits, lane.trial, totals, network.values(totals))
+    went = Prices(at.prices.pool - lane.base.prices.pool, at.prices.rows - lane.base.prices.rows)
+    start, now = _along(lane.base.gradient, went), _along(at.gradient, went)
+    # accept unless the derivative along the step has turned by more than half of what it was
+    accept = lane.fresh | (now >= -0.5 * start) | (lane.length < SHORT)
+    violation, loss = imbalance(limits, at)
+    balanced = accept & (violation <= 1) & (loss <= limits.allowed)
+    base = jax.tree.map(lambda a, b: jnp.where(accept, a, b), at, lane.base)
+    recentre = accept & ~balanced & (lane.inner + 1 >= newton.centre_after)
+    full = ~lane.fresh & (lane.length == 1)
+    caution = _next_caution(lane.caution, full, accept, start, now)
+    step = _newton_step(network, limits, newton, base, caution)
+    shorter = lane.length * clamp(start / jnp.maximum(start - now, 1e-30), 0.1, 0.6)
+    length = jnp.where(accept | (lane.caution < 1), 1, shorter)
+    tried = _moved(limits, base, Prices(length * step.pool, length * step.rows))
+    new = Lane(
+        base=base,
+        trial=jax.tree.map(lambda a, b: jnp.where(recentre, a, b), base.prices, tried),
+        length=length,
+        caution=caution,
+        inner=jnp.where(recentre, 0, lane.inner + 1),
+        iterations=lane.iterations + 1,
+        fresh=recentre,
+        balanced=balanced,
     )
-    rows = problem.feeder.rows
-    if not rows:
-        step = at.gradient / (jnp.sum(at.slope) + damping)
-        return jnp.where(blocked, 0, step)
-    idle = (at.prices[1:] == 0) & (at.gradient[1:] == 0)
-    at_work = ~(blocked[1:] | idle)
+    return new, Turn(accept, recentre)
+
+
+def _along(gradient: Prices, step: Prices) -> Array:
+    return gradient.pool * step.pool + jnp.sum(gradient.rows * step.rows)
+
+
+def _newton_step(network: Network, limits: Limits, newton: Settings, at: Point, caution: Array) -> Prices:
+    """Damped Newton step on the pool price and the rows that matter most."""
+    price, gradient = at.prices, at.gradient
+    damping = Prices(caution * limits.damping.pool, caution * limits.damping.rows)
+    blocked = Prices(
+        _blocked(price.pool, gradient.pool, limits.lowest, limits.highest),
+        _blocked(price.rows, gradient.rows, -limits.penalty, limits.penalty),
+    )
+    if not network.rows:
+        alone = gradient.pool / (at.slope + damping.pool)
+        return Prices(jnp.where(blocked.pool, 0, alone), price.rows)
+    idle = (price.rows == 0) & (gradient.rows == 0)
+    at_work = ~(blocked.rows | idle)
     # priced rows and violated ones, the costliest first
-    weight = (jnp.abs(at.prices[1:]) + 1e-3 * problem.row_penalty) * jnp.abs(at.gradient[1:])
+    weight = (jnp.abs(price.rows) + 1e-3 * limits.penalty) * jnp.abs(gradient.rows)
     weight = jnp.where(at_work, weight + jnp.finfo(weight.dtype).tiny, 0)
-    weight, chosen = jax.lax.top_k(weight, min(rows, newton.rows_at_once))
-    use = weight > 0
-    matrix = problem.feeder.rows_of(chosen)
-    weighted = matrix * problem.feeder.bus_sum(at.slope)[None, :]
-    cross = -jnp.sum(weighted, axis=1)
-    inner = jnp.matmul(weighted, matrix.T, precision=Precision.HIGHEST)
-    system = jnp.concatenate(
-        [
-            jnp.concatenate([jnp.sum(at.slope)[None], cross])[None],
-            jnp.concatenate([cross[:, None], inner], axis=1),
-        ]
-    )
-    free = jnp.concatenate([~blocked[:1], use])
-    system = jnp.where(free[:, None] & free[None, :], system, 0)
-    pick = lambda x: jnp.concatenate([x[:1], jnp.take(x[1:], chosen)])
-    system = system + jnp.diag(jnp.where(free, pick(damping), 0))
-    least, most = (pick(room) for room in _room(setup, at))
-    step = _bounded_newton_step(system, pick(at.gradient), free, least, most)
+    chosen = network.largest(weight, min(network.rows, newton.rows_at_once))
+    least, most = _room(limits, at)
+    step = network.step(at, chosen, Bounded(Prices(~blocked.pool, at_work), damping, least, most))
     # no price moves by more than a few times what prices differ by
-    step = step * jnp.minimum(1, 2.5 * problem.price_scale / jnp.max(jnp.abs(step), initial=1e-30))
-    out = jnp.zeros_like(at.prices).at[0].set(step[0])
-    return out.at[1 + chosen].set(jnp.where(use, step[1:], 0))
+    longest = jnp.maximum(jnp.abs(step.pool), jnp.max(jnp.abs(step.rows)))
+    part = jnp.minimum(1, 2.5 * limits.price_scale / jnp.maximum(longest, 1e-30))
+    return Prices(part * step.pool, part * step.rows)
 
 
-def _bounded_newton_step(system: Array, gradient: Array, free: Array, least: Array, most: Array) -> Array:
-    """The step (A,) to the top of the model, of which no part leaves [least, most].
-
-    What would leave them ends there, and the others make up for it: a price that only had its step cut short
-    would leave the rest of the step without its counterweight.
-    """
-
-    def solved(low: Array, high: Array) -> Array:
-        moves = free & ~low & ~high
-        fixed = jnp.where(low, least, jnp.where(high, most, 0))
-        left = gradient - jnp.matmul(system, fixed, precision=Precision.HIGHEST)
-        mine = jnp.where(moves[:, None] & moves[None, :], system, 0)
-        diagonal = jnp.where(moves, jnp.diagonal(system), 1)
-        scale = jax.lax.rsqrt(diagonal)
-        # unit diagonal, so that float32 does for voltages and flows alike
-        scaled = (mine + jnp.diag(diagonal - jnp.diagonal(mine))) * scale[:, None] * scale[None, :]
-        factor = jax.scipy.linalg.cho_factor(scaled, lower=True)
-        return fixed + scale * jax.scipy.linalg.cho_solve(factor, jnp.where(moves, scale * left, 0))
-
-    def again(carry):
-        step, low, high, _, passes = carry
-        pull = gradient - jnp.matmul(system, step, precision=Precision.HIGHEST)
-        now_low = free & jnp.where(low, pull < 0, step < least)
-        now_high = free & jnp.where(high, pull > 0, step > most)
-        same = jnp.all(now_low == low) & jnp.all(now_high == high)
-        step = jax.lax.cond(same, lambda: step, lambda: solved(now_low, now_high))
-        return step, now_low, now_high, same, passes + 1
-
-    none = jnp.zeros_like(free)
-    start = solved(none, none), none, none, jnp.zeros((), bool), 0
-    unfinished = lambda carry: ~carry[3] & (carry[4] < PASSES)
-    step = clamp(jax.lax.while_loop(unfinished, again, start)[0], least, most)
-    plain = clamp(jnp.where(free, gradient / jnp.sum(jnp.abs(system), axis=1), 0), least, most)
-    return jnp.where(jnp.sum(step * gradient) > 0, step, plain)
+def _blocked(price: Array, gradient: Array, lowest: Array, highest: Array) -> Array:
+    return ((price <= lowest) & (gradient <= 0)) | ((price >= highest) & (gradient >= 0))
 
 
-def _room(setup: Setup, at: Point) -> tuple[Array, Array]:
-    """How far prices (1 + R,) may fall and rise: to their bounds, and a row price to zero."""
-    least, most = setup.lowest - at.prices, setup.highest - at.prices
-    old, upwards = at.prices[1:], at.gradient[1:] > 0
-    least = least.at[1:].set(jnp.where((old > 0) | ((old == 0) & upwards), -old, least[1:]))
-    return least, most.at[1:].set(jnp.where((old < 0) | ((old == 0) & ~upwards), -old, most[1:]))
+def _room(limits: Limits, at: Point) -> tuple[Prices, Prices]:
+    """How far prices may fall and rise: to their bounds, and a row price to zero."""
+    pool, old, upwards = at.prices.pool, at.prices.rows, at.gradient.rows > 0
+    least = jnp.where((old > 0) | ((old == 0) & upwards), -old, -limits.penalty - old)
+    most = jnp.where((old < 0) | ((old == 0) & ~upwards), -old, limits.penalty - old)
+    return Prices(limits.lowest - pool, least), Prices(limits.highest - pool, most)
 
 
-def move(setup: Setup, base: Point, step: Array) -> Array:
+def _moved(limits: Limits, base: Point, step: Prices) -> Prices:
     """Prices after a step: inside their bounds, and a row price stops at zero before it changes sign."""
-    prices = clamp(base.prices + step, setup.lowest, setup.highest)
-    old, new = base.prices[1:], prices[1:]
-    stops = ((old > 0) & (new < 0)) | ((old < 0) & (new > 0)) | ((old == 0) & (new * base.gradient[1:] < 0))
-    return prices.at[1:].set(jnp.where(stops, 0, new))
+    old = base.prices.rows
+    new = clamp(old + step.rows, -limits.penalty, limits.penalty)
+    stops = ((old > 0) & (new < 0)) | ((old < 0) & (new > 0)) | ((old == 0) & (new * base.gradient.rows < 0))
+    pool = clamp(base.prices.pool + step.pool, limits.lowest, limits.highest)
+    return Prices(pool, jnp.where(stops, 0, new))
 
 
-def next_caution(caution: Array, full: Array, accept: Array, start: Array, now: Array) -> Array:
+def _next_caution(caution: Array, full: Array, accept: Array, start: Array, now: Array) -> Array:
     """() share of the damping for the next step, from the derivative along the last one before and after it.
 
     start, now: those derivatives; full () bool: whether the whole of a Newton step was tried.
@@ -114,5 +156,6 @@ def next_caution(caution: Array, full: Array, accept: Array, start: Array, now: 
     direction of almost no curvature, where damping alone decides how far.
     """
     timid = accept & full & (now > TIMID * start)
-    factor = jnp.where(timid, LESS, jnp.where(accept, 1, MORE))
-    return jnp.clip(caution * factor, LEAST_CAUTION, 1)
+    # numbers of one kind from the start: Triton takes an untyped one in a choice for a flag
+    factor = jnp.where(timid, LESS, jnp.where(accept, jnp.ones_like(caution), MORE))
+    return clamp(caution * factor, LEAST_CAUTION, 1)

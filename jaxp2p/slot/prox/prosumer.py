@@ -21,13 +21,14 @@ steps do. The loop runs until every home is exact to rounding: a few steps too f
 (docs/concepts/admm.md).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.slot.prox.response import Response
+from jaxp2p.slot.prox.response import Response, Rows
 
 UNROLL_LIMIT = 16  # partners; beyond, the sum over them is a loop, to keep the program small
 NEWTON_LIMIT = 60  # never reached: the bracket is halved at least every second step
@@ -55,9 +56,9 @@ class Tariff(NamedTuple):
 class Curve(NamedTuple):
     """p(mu) of all homes for one rho_n: M corners at mu + rho_n anchor = `position`."""
 
-    position: Array  # (M, N) EUR/kWh, rising
-    width: Array  # (M - 1, N) EUR/kWh to the next corner
-    slope: Array  # (M - 1, N) kW per EUR/kWh
+    position: Rows  # (M, N) EUR/kWh, rising
+    width: Rows  # (M - 1, N) EUR/kWh to the next corner
+    slope: Rows  # (M - 1, N) kW per EUR/kWh
     first: Array  # (N,) kW at and below the first corner
 
 
@@ -70,7 +71,7 @@ def curve(devices: Response, rho_injection: Array) -> Curve:
     return Curve(position, width, slope, devices.power[0])
 
 
-def clamp(x: Array, low: Array | float, high: Array) -> Array:
+def clamp(x: Array, low: Array | float, high: Array | float) -> Array:
     """min(max(x, low), high) by comparison: half the instructions of `jnp.clip`, which also carries NaNs."""
     x = jnp.where(x < low, low, x)
     return jnp.where(x > high, high, x)
@@ -100,7 +101,7 @@ def trade_response(price: Array, target: Array, rho: Array, fee: Array, limit: A
     return clamp(soft_threshold(target - price / rho, fee / (2 * rho)), -limit, limit)
 
 
-def traded_at(price: Array, target: Array, rho: Array, fee: Array, limit: Array) -> tuple[Array, Array]:
+def traded_at(price: Array, target: Rows, rho: Array, fee: Rows, limit: Rows) -> tuple[Array, Array]:
     """sum_k e_k (N,) in kW and minus its slope (N,), one partner at a time."""
     scaled, per_rho = price / rho, 1 / rho
 
@@ -114,9 +115,9 @@ def traded_at(price: Array, target: Array, rho: Array, fee: Array, limit: Array)
         return total + trade, slope + jnp.where(moves, per_rho, 0)
 
     carry = jnp.zeros_like(price), jnp.zeros_like(price)
-    if target.shape[0] > UNROLL_LIMIT:
-        return jax.lax.fori_loop(0, target.shape[0], lambda k, c: add(c, k), carry)
-    for k in range(target.shape[0]):
+    if len(target) > UNROLL_LIMIT:
+        return jax.lax.fori_loop(0, len(target), lambda k, c: add(c, k), carry)
+    for k in range(len(target)):
         carry = add(carry, k)
     return carry
 
@@ -158,15 +159,52 @@ def prosumer_update(
     b = s, zero fees and negative prices.
     """
     anchor_price = rho_injection * anchor
+    price, power = market_price_of(
+        devices,
+        tariff,
+        target=target,
+        offered=jnp.sum(jnp.abs(target), axis=0),
+        anchor_price=anchor_price,
+        rho=rho,
+        fee=fee,
+        limit=limit,
+        start=start,
+    )
+    return ProsumerUpdate(
+        injection=power,
+        trades=trade_response(price[None, :], target, rho, fee, limit),
+        market_price=price,
+        nodal_price=price - (rho_injection * power - anchor_price),
+    )
+
+
+def market_price_of(
+    devices: Curve,
+    tariff: Tariff,
+    *,
+    target: Rows,
+    offered: Array,
+    anchor_price: Array,
+    rho: Array,
+    fee: Rows,
+    limit: Rows,
+    start: Array,
+    some: Callable[[Array], Array] = jnp.any,
+) -> tuple[Array, Array]:
+    """The root mu (N,) in EUR/kWh and p there (N,) in kW, for `prosumer_update`.
+
+    What has a row per corner or per partner may be arrays or sequences of rows: a kernel has them in
+    registers. offered (N,) kW is sum_k |target_k|; some: how a kernel asks whether any home is left.
+    """
     treads = [tariff.sell, tariff.buy]
     if tariff.unserved is not None:
         treads = [tariff.sell - tariff.unserved, *treads, tariff.buy + tariff.unserved]
     # just outside of where mu can be, so that the outermost treads are still tried
     level = jnp.maximum(jnp.abs(tariff.sell), jnp.abs(tariff.buy))
     lowest, highest = treads[0] - level, treads[-1] + level
-    eps = jnp.finfo(anchor.dtype).eps
+    eps = jnp.finfo(start.dtype).eps
     # what rounding leaves of F: its terms are powers, and prices times the slope that they are answered with
-    size = jnp.abs(devices.first) + jnp.sum(jnp.abs(target), axis=0)
+    size = jnp.abs(devices.first) + offered
     prices = level + jnp.abs(anchor_price)
 
     def at(price: Array, low: Array, high: Array) -> tuple[Array, ...]:
@@ -187,7 +225,7 @@ def prosumer_update(
 
     def unfinished(carry):
         open_, count = carry[4], carry[-1]
-        return (count < NEWTON_LIMIT) & jnp.any(open_)
+        return (count < NEWTON_LIMIT) & some(open_)
 
     def improve(carry):
         price, _, off, slope, open_, low, high, count = carry
@@ -204,9 +242,4 @@ def prosumer_update(
     low, high = jnp.broadcast_to(lowest, price.shape), jnp.broadcast_to(highest, price.shape)
     carry = (price, *at(price, low, high), low, high, jnp.zeros((), jnp.int32))
     price, power = jax.lax.while_loop(unfinished, improve, carry)[:2]
-    return ProsumerUpdate(
-        injection=power,
-        trades=trade_response(price[None, :], target, rho, fee, limit),
-        market_price=price,
-        nodal_price=price - (rho_injection * power - anchor_price),
-    )
+    return price, power

@@ -8,6 +8,7 @@ above `end`, linear between; start = end is a jump (a linear cost). A home's inj
 non-decreasing and piecewise linear, and the two corners of every piece are all the corners it has.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
 
+Rows = Array | Sequence[Array]  # (K, N) or K times (N,), as a kernel has it in registers
 EDGE, EDGE_SINGLE = 1e-6, 1e-3  # share of a piece up to which it counts as not in use, in derivatives
 
 
@@ -137,11 +139,12 @@ def sorted_rows(x: Array) -> Array:
     return _rows(rows)
 
 
-def between(position: Array, target: Array, *values: Array) -> tuple[tuple[Array, Array], ...]:
+def between(position: Rows, target: Array, *values: Rows) -> tuple[tuple[Array, Array], ...]:
     """For every coordinate in `values` (M, N) its lower and upper neighbour (N,), (N,) around `target` (N,).
 
-    `position` and `values` (M, N) are coordinates of the corners of a monotone polyline, in any order:
-    the nearest corner below has the largest coordinates of all below. Beyond its ends both are the end.
+    `position` and `values` (M, N), or M rows each, are coordinates of the corners of a monotone polyline, in
+    any order: the nearest corner below has the largest coordinates of all below. Beyond its ends both are the
+    end.
     """
     out = []
     sides = [(at <= target, at >= target) for at in position]
