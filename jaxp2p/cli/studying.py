@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 FORESIGHT_SAMPLE, FORESIGHT_SECONDS = 8, 600.0  # scenarios, and what "auto" lets them take together
 CHUNK = 512  # scenarios: a file of its own, and what a restart may lose
-TEMPORARIES = 4  # times a lane's own bytes, what one step of it needs at most
 
 
 def foresight_sample(text: str) -> int:
@@ -156,19 +155,21 @@ def _stored_chunk(out: Path) -> int | None:
 
 def _chunk(made: "Study", options: Options, devices: int) -> int:
     """Scenarios per chunk within the memory budget."""
-    from jaxp2p.studies.engine import bytes_per_scenario, choose_engine
+    from jaxp2p.studies.engine import TEMPORARIES, UNDER_WAY, bytes_per_scenario, choose_engine
 
     policy = next((policy for policy in made.policies.values() if policy is not None), None)
     if policy is None:
         return CHUNK
-    lane, kept = bytes_per_scenario(made.task(policy))
-    lanes = min(choose_engine(made.solver, made.community.size)[1], options.scenarios)
-    room = options.memory * 2**30 - TEMPORARIES * lane * devices * lanes
+    task = made.task(policy)
+    lane, kept = bytes_per_scenario(task)
+    engine, lanes = choose_engine(task, -(-options.scenarios // devices))
+    under_way = UNDER_WAY * lanes if engine == "free_running" else 0
+    room = options.memory * 2**30 - lane * devices * (TEMPORARIES * min(lanes, options.scenarios) + under_way)
     # the series once on the device, and once more, in float64, on the host
     most = int(room / (3 * kept))
     if most < devices:
         raise UsageError(f"--memory: {options.memory:g} GiB are too few for one scenario per device")
-    return min(CHUNK * devices, most)
+    return min(max(CHUNK, under_way) * devices, most)
 
 
 def _announce(case: str, made: "Study", settings: "StudySettings", options: Options, devices: int) -> None:
