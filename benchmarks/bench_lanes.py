@@ -1,7 +1,7 @@
 """How many iterations a study wastes on lanes that wait: schedules compared by counts, no device needed.
 
     python benchmarks/bench_lanes.py                 simulate with the stored counts: half a minute
-    python benchmarks/bench_lanes.py --out benchmarks/results/lanes.jsonl --picture benchmarks/results/lanes.png
+    python benchmarks/bench_lanes.py --out FILE.jsonl --picture FILE.png
     python benchmarks/bench_lanes.py --record        count anew first: some minutes
     python benchmarks/bench_lanes.py --check         hold the engine against its simulation as well: minutes
 
