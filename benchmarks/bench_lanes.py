@@ -262,9 +262,11 @@ def compare(market: str, found: Counts, scenarios: int, put) -> None:
     for name, plan in schedules(scenarios, lanes).items():
         put({**common, "schedule": name, "lanes": plan.lanes, **simulate(found, rows, plan)})
     if market == "pool":
-        plan = Schedule(lanes, under_way=UNDER_WAY)
-        name = "three take turns, one iteration a step (not built)"
-        put({**common, "schedule": name, "lanes": lanes, **simulate(one_at_a_time(found), rows, plan)})
+        single = one_at_a_time(found)
+        for turnover in (8, 16):
+            plan = Schedule(lanes, under_way=UNDER_WAY, turnover=turnover)
+            name = f"three, one iteration a step, 1/{turnover} turned over (not built)"
+            put({**common, "schedule": name, "lanes": lanes, **simulate(single, rows, plan)})
 
 
 def table(lines: list[dict]) -> str:
@@ -286,19 +288,25 @@ def draw(lines: list[dict], path: str) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
     for panel, market in zip(panels, MARKETS, strict=True):
-        shown = [x for x in lines if x.get("market") == market and x["scenarios"] == 10_000]
+        shown = [x for x in lines if "schedule" in x and (x["market"], x["scenarios"]) == (market, 10_000)]
         for number, line in enumerate(shown):
             x, y = line["iterations_in_a_row"] / 1e3, 100 * line["waste"]
-            panel.plot(x, y, "o" if "now" in line["schedule"] else ".", color=f"C{number % 10}",
-                       label=f"{number + 1} {line['schedule']}")  # fmt: skip
-            panel.annotate(f" {number + 1}", (x, y), fontsize=8)
+            label = f"{number + 1} {line['schedule']}"
+            mark = "o" if "(now)" in label else "."
+            panel.plot(x, y, mark, color=f"C{number % 10}", label=label)
+            panel.annotate(f" {number + 1}", (x, y), fontsize=8, va="top" if number % 2 else "bottom")
         panel.axhline(10, color="grey", linewidth=0.8)
         panel.set(title=f"{market}, 10,000 scenarios", xscale="log", ylim=(0, 100))
-        panel.set(xlabel="thousand iterations, one after the other", ylabel="waste, %")
-    panels[0].legend(fontsize=5.5, frameon=False, loc="lower right")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(ScalarFormatter())
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set(xlabel="thousand iterations, one after the other")
+    panels[0].set(ylabel="waste, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), fontsize=7, frameon=False, loc="outside right")
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
