@@ -17,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from bench_slot import HERE, device_name, spread_out, verdicts
 from bench_study import bench_batched, importable, own_version, time_ours
@@ -171,8 +173,26 @@ def one_problem(task):
     return slot_problem(task.community, task.penalties, task.policy, row, energy, jnp.int32(0))
 
 
-def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -> dict:
-    """Time of one step of all scenarios, in a loop of fixed length; every scenario has its own loads."""
+class StepFunctions(NamedTuple):
+    """Of one scenario; `begin` takes the factor by which its loads and its sun are multiplied."""
+
+    begin: Callable  # factor () -> (leaves of the problem, devices, state)
+    step: Callable  # (leaves, devices, state) -> state
+    counted: int  # bytes that an update of one home must move
+
+
+def steps_of(step: Callable, steps: int) -> Callable:
+    """So many steps of all scenarios, (leaves, devices, state) -> state, each with a leading axis S."""
+    import jax
+
+    def many(leaves, devices, state):
+        return jax.lax.fori_loop(0, steps, lambda _, s: jax.vmap(step)(leaves, devices, s), state)
+
+    return many
+
+
+def step_functions(task, kernel: str, dtype=None) -> StepFunctions:
+    """One step of a slot solver, as the engine takes it; dtype: of the problem, as it is by default."""
     import jax
     import jax.numpy as jnp
 
@@ -182,8 +202,10 @@ def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -
     from jaxp2p.slot.solvers import ADMM, Newton
 
     problem = one_problem(task)
+    if dtype is not None:
+        floats = lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+        problem = jax.tree.map(floats, problem)
     shared = {"coupling": problem.coupling}
-    factor = jnp.linspace(0.5, 1.5, scenarios)
     moving = {n: v for n, v in problem.__dict__.items() if n not in shared}
     unpack = lambda leaves: type(problem)(**leaves, **shared)
 
@@ -204,9 +226,19 @@ def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -
             return newton.iterate(unpack(leaves), Newton(), state)
         return admm.step(unpack(leaves), ADMM(), devices, state)[0]
 
-    def many(leaves, devices, state):
-        return jax.lax.fori_loop(0, steps, lambda _, s: jax.vmap(step)(leaves, devices, s), state)
+    corners = 2 * problem.pieces().gain.shape[0]
+    words = counted_floats(kernel, corners=corners, partners=problem.market.fee.shape[0])
+    return StepFunctions(begin, step, words * problem.load.dtype.itemsize)
 
+
+def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -> dict:
+    """Time of one step of all scenarios, in a loop of fixed length; every scenario has its own loads."""
+    import jax
+    import jax.numpy as jnp
+
+    begin, step, counted = step_functions(task, kernel)
+    many = steps_of(step, steps)
+    factor = jnp.linspace(0.5, 1.5, scenarios)
     shapes = jax.eval_shape(jax.vmap(begin), factor)
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes))
     if 2 * size > memory():
@@ -218,8 +250,6 @@ def step_case(task, kernel: str, scenarios: int, *, steps: int, analyse: bool) -
     seconds = fastest(lambda: compiled(*begun)) / steps
     homes = task.community.size
     updates = homes * scenarios / seconds
-    corners = 2 * problem.pieces().gain.shape[0]
-    counted = 4 * counted_floats(kernel, corners=corners, partners=problem.market.fee.shape[0])
     line = {
         "us_per_step": round(1e6 * seconds, 2),
         "ns_per_update": float(f"{1e9 / updates:.4g}"),

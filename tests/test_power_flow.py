@@ -214,6 +214,22 @@ def test_a_flow_is_the_same_alone_in_a_batch_and_on_the_host(random_case):
             np.testing.assert_allclose(getattr(other, name), getattr(together, name), **at, err_msg=name)
 
 
+def test_an_accelerator_takes_many_flows_at_a_time(random_case, monkeypatch):
+    """1,000 flows: a loop over parts on a processor, none on an accelerator, and the same flows."""
+    pi, shunt, power, *_ = random_case
+    grid = network_of(pi, shunt, kind="float64")
+    p, q = (jnp.asarray(np.resize(x, (1000, x.shape[1]))) for x in (power.real, power.imag))
+    parted = power_flows(grid, p, q)
+    loops = lambda: str(jax.make_jaxpr(lambda p, q: power_flows(grid, p, q))(p, q)).count("scan[")
+    on_processor = loops()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert loops() == on_processor - 1
+    whole = power_flows(grid, p, q)
+    for name in ("voltage", "loading", "losses"):
+        there, here = getattr(whole, name), getattr(parted, name)
+        np.testing.assert_allclose(there, here, rtol=1e-12, atol=1e-9, err_msg=name)
+
+
 def test_a_warm_start_needs_fewer_iterations_in_a_scan(random_case):
     pi, shunt, power, *_ = random_case
     grid = network_of(pi, shunt, kind="float32")

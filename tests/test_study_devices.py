@@ -19,7 +19,7 @@ from jaxp2p.slot.solvers import scale_tolerances
 from jaxp2p.slot.status import Status
 from jaxp2p.studies import engine
 from jaxp2p.studies.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
-from jaxp2p.studies.engine import Task, choose_engine, run_batch
+from jaxp2p.studies.engine import Task, run_batch, suited_lanes
 
 pytestmark = pytest.mark.slow
 
@@ -141,20 +141,19 @@ def test_the_steps_made_are_those_of_the_simulated_schedule(drawn_task, referenc
 def test_the_lanes_of_an_accelerator_fill_it_and_leave_three_scenarios_to_each(market, monkeypatch):
     task = make_task(market)
     monkeypatch.setattr(engine.jax, "default_backend", lambda: "gpu")
-    homes, most = task.community.size, engine.DEVICE_HOMES // HOMES
-    assert homes == HOMES
-    assert choose_engine(task, 10**6, "free_running") == ("free_running", most)
-    assert choose_engine(task, 1000, "free_running") == ("free_running", 334)
-    assert choose_engine(task, 1000, "lockstep") == ("lockstep", 1000)
-    assert choose_engine(task, 1)[0] == ("lockstep" if market == "pool" else "free_running")
-    lane, room = engine.bytes_per_scenario(task)[0], engine.TEMPORARIES + engine.UNDER_WAY
+    most = engine.DEVICE_HOMES // HOMES
+    assert suited_lanes(task, 10**6, "free_running") == ("free_running", most)
+    assert suited_lanes(task, 1000, "free_running") == ("free_running", 334)
+    assert suited_lanes(task, 1000, "lockstep") == ("lockstep", 1000)
+    assert suited_lanes(task, 1)[0] == ("lockstep" if market == "pool" else "free_running")
+    lane = engine.bytes_per_scenario(task)[0]
 
     class Small:
         def memory_stats(self):
-            return {"bytes_limit": 2 * 50.5 * room * lane}
+            return {"bytes_limit": 2 * 50.5 * 7 * lane}
 
     monkeypatch.setattr(engine.jax, "local_devices", lambda: [Small()])
-    assert choose_engine(task, 10**6, "free_running") == ("free_running", 50)
+    assert suited_lanes(task, 10**6, "free_running") == ("free_running", 50)
 
 
 @pytest.mark.parametrize(("market", "count"), [("pool", 1), ("bilateral", 3)])

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pandas as pd
@@ -265,6 +266,50 @@ def test_a_study_without_a_chunk_size_grows_in_its_own(undisturbed, tmp_path):
     assert read_study(copy).settings.chunk == 2
     kpis = read_study(copy).read_kpis()
     assert sorted(kpis["scenario"].unique()) == list(range(7))
+
+
+def test_an_accelerator_has_as_many_homes_under_way_whatever_the_community(monkeypatch):
+    from jaxp2p.slot.solvers import ADMM, Newton
+    from jaxp2p.studies.engine import DEVICE_HOMES, choose_engine
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert choose_engine(Newton(), 153) == ("lockstep", DEVICE_HOMES // 153)
+    assert choose_engine(ADMM(), 10_000) == ("free_running", DEVICE_HOMES // 10_000)
+    assert choose_engine(ADMM(), 10 * DEVICE_HOMES)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "lanes", "memory", "chunk"),
+    [
+        ("lockstep", 32, 2**30, 2 * 512),  # a processor: files of a size
+        ("lockstep", 32, 4 * 1000 * 2 * 32 + 3 * 100 * 300, 300),  # what is kept fills the memory
+        ("lockstep", 5000, 2**30, 2 * 5000),  # an accelerator: as many as it has lanes
+        ("free_running", 5000, 2**30, 2 * 15_000),  # or as take turns at them
+        ("lockstep", 5000, 2 * 4300 * 70 + 1, 2 * 70),  # fewer lanes than it could take
+        ("free_running", 5000, 2 * (7000 + 900) * 30 + 1, 2 * 90),
+        ("lockstep", 5000, 2 * 4300 - 1, None),
+    ],
+)
+def test_scenarios_of_a_chunk_by_memory_and_lanes(monkeypatch, kind, lanes, memory, chunk):
+    """Two devices; a lane of 1,000 bytes, four times with temporaries, and 100 that are kept, three times.
+
+    Three scenarios take turns at a lane of `free_running`.
+    """
+    from jaxp2p.cli import studying
+    from jaxp2p.cli.console import UsageError
+    from jaxp2p.studies import engine
+
+    monkeypatch.setattr(engine, "bytes_per_scenario", lambda task: (1000, 100))
+    monkeypatch.setattr(engine, "choose_engine", lambda *_: (kind, lanes))
+    made = SimpleNamespace(
+        policies={"p": object()}, task=lambda _: None, solver=None, community=SimpleNamespace(size=1)
+    )
+    options = SimpleNamespace(memory=memory / 2**30, scenarios=10**6)
+    if chunk is None:
+        with pytest.raises(UsageError, match="--memory"):
+            studying._chunk(made, options, 2)
+    else:
+        assert studying._chunk(made, options, 2) == chunk
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 here")

@@ -154,22 +154,25 @@ def _stored_chunk(out: Path) -> int | None:
 
 
 def _chunk(made: "Study", options: Options, devices: int) -> int:
-    """Scenarios per chunk within the memory budget."""
-    from jaxp2p.studies.engine import TEMPORARIES, UNDER_WAY, bytes_per_scenario, choose_engine
+    """Scenarios per chunk within the memory budget; as many as a device has lanes for, where it has many."""
+    from jaxp2p.studies.engine import bytes_per_lane, bytes_per_scenario, choose_engine, scenarios_per_lane
 
     policy = next((policy for policy in made.policies.values() if policy is not None), None)
     if policy is None:
         return CHUNK
-    task = made.task(policy)
-    lane, kept = bytes_per_scenario(task)
-    engine, lanes = choose_engine(task, -(-options.scenarios // devices))
-    under_way = UNDER_WAY * lanes if engine == "free_running" else 0
-    room = options.memory * 2**30 - lane * devices * (TEMPORARIES * min(lanes, options.scenarios) + under_way)
+    lane, kept = bytes_per_scenario(made.task(policy))
+    engine, lanes = choose_engine(made.solver, made.community.size)
+    each = scenarios_per_lane(engine)
+    under_way = min(each * lanes, options.scenarios)
+    memory = options.memory * 2**30
     # the series once on the device, and once more, in float64, on the host
-    most = int(room / (3 * kept))
-    if most < devices:
+    at_work, kept = bytes_per_lane(engine, lane) / each, 3 * kept
+    fitting = int(memory / (devices * (at_work + kept)))  # under way on a device
+    if not fitting:
         raise UsageError(f"--memory: {options.memory:g} GiB are too few for one scenario per device")
-    return min(max(CHUNK, under_way) * devices, most)
+    if fitting < under_way:
+        return devices * fitting
+    return min(max(CHUNK, under_way) * devices, int((memory - at_work * devices * under_way) / kept))
 
 
 def _announce(case: str, made: "Study", settings: "StudySettings", options: Options, devices: int) -> None:

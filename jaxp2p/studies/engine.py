@@ -50,7 +50,7 @@ TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished
 UNDER_WAY = 3  # scenarios per lane of `free_running` that take turns; fewer would wait for the last ones
 CORE_LANES = 32  # lanes that stay in the cache of a core
 SMALL = 64  # homes below which a core does more with CORE_LANES scenarios at a time than with one
-DEVICE_HOMES = 2**19  # homes in all lanes: with more, a step of an accelerator outlasts its launch
+DEVICE_HOMES = 2**21  # in the lanes of an accelerator: kernels of so many take far longer than their launches
 TEMPORARIES = 4  # times a lane's own bytes, what one step of it needs at most
 AXIS = "scenario"
 
@@ -233,25 +233,42 @@ def _empty(task: Task, scenarios: int) -> Series:
     return Series(**{name: make(name) for name in Series._fields})
 
 
-def choose_engine(task: Task, scenarios: int, engine: str | None = None) -> tuple[str, int]:
-    """The engine, or a given one, and its lanes that suit solver, community, device and batch.
+def choose_engine(solver: Solver, homes: int, engine: str | None = None) -> tuple[str, int]:
+    """The engine and its lanes that suit solver, community and device; or the lanes for a given engine.
 
     A core: one scenario after the other, or as many lanes as its cache holds. An accelerator: lanes until
-    their homes fill it, since more of them only make a step longer; with `free_running` no more than leave
-    UNDER_WAY scenarios to each; and with their state and temporaries in half of its memory, which binds where
-    few homes have a large network (a home alone takes a third of a kB).
+    their homes fill it, since more of them only make a step longer.
     """
-    homes, cheap = task.community.size, task.solver.cheap
+    if jax.default_backend() != "cpu":
+        # a cheap step is not worth sorting the lanes for
+        return engine or ("lockstep" if solver.cheap else "free_running"), max(1, DEVICE_HOMES // homes)
+    alone = engine != "free_running" and not (solver.cheap and homes < SMALL)
+    return engine or "lockstep", 1 if alone else CORE_LANES
+
+
+def scenarios_per_lane(engine: str) -> int:
+    """How many are under way for each lane."""
+    return UNDER_WAY if engine == "free_running" else 1
+
+
+def bytes_per_lane(engine: str, lane: int) -> int:
+    """Bytes that a lane needs, of the `lane` of a scenario under way: temporaries, and those that rest."""
+    resting = UNDER_WAY if engine == "free_running" else 0
+    return (TEMPORARIES + resting) * lane
+
+
+def suited_lanes(task: Task, scenarios: int, engine: str | None = None) -> tuple[str, int]:
+    """`choose_engine` for this many scenarios: its lanes, or as many as there are scenarios for.
+
+    On an accelerator half of its memory must hold them, which binds where few homes have a large network (a
+    home alone takes a third of a kB).
+    """
+    engine, lanes = choose_engine(task.solver, task.community.size, engine)
     if jax.default_backend() == "cpu":
-        alone = engine != "free_running" and not (cheap and homes < SMALL)
-        return engine or "lockstep", 1 if alone else CORE_LANES
-    # a cheap step is not worth sorting the lanes for
-    engine = engine or ("lockstep" if cheap else "free_running")
-    each = UNDER_WAY if engine == "free_running" else 1
-    stats = jax.local_devices()[0].memory_stats() or {}
-    bytes_each = (TEMPORARIES + each) * bytes_per_scenario(task)[0]
-    room = stats.get("bytes_limit", float("inf")) / 2 / bytes_each
-    return engine, max(1, int(min(DEVICE_HOMES // homes, -(-scenarios // each), room)))
+        return engine, lanes
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", float("inf"))
+    room = memory / 2 / bytes_per_lane(engine, bytes_per_scenario(task)[0])
+    return engine, max(1, int(min(lanes, -(-scenarios // scenarios_per_lane(engine)), room)))
 
 
 def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
@@ -439,14 +456,14 @@ def run_batch(
 ) -> Batch:
     """Scenarios `numbers` (S,) int32 under one policy; with a mesh, each device takes its share of them.
 
-    engine, lanes: which of the two, and how many scenarios at a time on a device; by default `choose_engine`.
+    engine, lanes: which of the two, and how many scenarios at a time on a device; by default `suited_lanes`.
     Devices never wait for each other: every one runs its own loop. S must be a multiple of their number,
     ValueError otherwise. Where the devices belong to several processes, all call this with the same task and
     numbers (on the host, or on no device in particular), and each can read its own rows of the result,
     `addressable_shards`.
     """
     devices = 1 if mesh is None else mesh.size
-    engine, suited = choose_engine(task, -(-numbers.shape[0] // devices), engine)
+    engine, suited = suited_lanes(task, -(-numbers.shape[0] // devices), engine)
     kernel = partial(ENGINES[engine], lanes=lanes or suited)
     if mesh is None:
         return kernel(task, numbers)

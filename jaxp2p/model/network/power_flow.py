@@ -36,6 +36,7 @@ from jaxp2p.model.network.z_bus import (
 )
 
 IN_CACHE = 16_384  # numbers of one array of many flows
+ON_DEVICE = 2**22  # the same for an accelerator: a kernel of so many takes longer than its launch
 
 
 class Flow(NamedTuple):
@@ -130,13 +131,15 @@ def power_flows(
 ) -> Flow:
     """The flows of very many injections (..., B), `at_a_time` of them together, so that they stay in a cache.
 
-    at_a_time: by default 256, and fewer from 64 buses on. options: of `power_flow`, but for `start`.
+    at_a_time: by default 256, and fewer from 64 buses on; on an accelerator as many as keep it busy. options:
+    of `power_flow`, but for `start`.
     """
     shape, buses = active.shape[:-1], active.shape[-1]
     most = None if droop is None else droop.most
     flat = jax.tree.map(lambda x: x.reshape(-1, buses), (active, reactive, dependent, most))
     count = flat[0].shape[0]
-    width = at_a_time or max(64, min(256, IN_CACHE // buses))
+    on_host = namespace(active, network.slack_voltage) is np
+    width = at_a_time or _together(buses, on_host=on_host)
 
     def one(part: tuple) -> Flow:
         own = None if droop is None else droop._replace(most=part[3])
@@ -144,7 +147,7 @@ def power_flows(
 
     if count <= width:
         flows = one(flat)
-    elif namespace(active, network.slack_voltage) is np:
+    elif on_host:
         blocks = [slice(begin, begin + width) for begin in range(0, count, width)]
         parts = [one(jax.tree.map(lambda x, block=block: x[block], flat)) for block in blocks]
         flows = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
@@ -153,6 +156,13 @@ def power_flows(
         found = jax.lax.map(one, jax.tree.map(split, flat))
         flows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:count], found)
     return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), flows)
+
+
+def _together(buses: int, *, on_host: bool) -> int:
+    """Flows of a call that are worked out at a time."""
+    if on_host or jax.default_backend() == "cpu":
+        return max(64, min(256, IN_CACHE // buses))
+    return max(1, ON_DEVICE // buses)
 
 
 def flow_of(

@@ -1,0 +1,201 @@
+"""What a graphics card would do for a slot of a study beside the solver, from the compiled program.
+
+    gpu/bin/python benchmarks/compile_study.py                          both markets and engines, five minutes
+    gpu/bin/python benchmarks/compile_study.py --market pool --engine lockstep --lanes 1024
+
+rural3 with its 153 homes and its network, a day, random scenarios: `studies.engine.run_batch`, compiled for
+an H100 that is only described; no card is needed (`compile_gpu.py` says how the environment is made). Every
+kernel is put down to the room of the package that it comes from; per slot of all lanes its kernels, bytes and
+predicted time, and that as a share of the solver's. The solver takes the iterations that a slot takes on
+average (ITERATIONS): what a lane that has finished waits for is not the solver's. Other open loops take the
+turns of TURNS.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from compile_gpu import columns, keep, prediction  # noqa: E402
+from gpu_compiler import compile_for, h100  # noqa: E402
+from gpu_program import Loop  # noqa: E402
+
+HOMES, SLOTS = 153, 96
+# of a slot, in the mean over 32 scenarios of 96 slots: `Batch.series.iterations`
+ITERATIONS = {"pool": 6.8, "bilateral": 66.6}
+PROOFS = 2  # of a Newton slot: turns of the loop around its iterations
+CHECK_EVERY = 5  # iterations of ADMM in a turn of the loop around them
+# by the function in which an open loop stands; the first that is in its source counts
+TURNS = {
+    "slot/newton/rescue.py": 0,  # entered where Newton fails, then the slot costs what ADMM costs
+    "slot/newton/step.py": 1,
+    "slot/prox/prosumer.py": 8,
+    "slot/admm/feeder.py": 2,
+    "slot/admm/leap.py": 1,
+    "model/markets/bilateral.py": 5,
+    "model/network/z_bus.py": 5,
+    "_once.py": 1,
+}
+# the first that is anywhere in the source of a kernel counts; outside of the solver's loop
+ROOMS = {
+    "draw": ("scenarios/",),
+    "flow": ("simulation/flows.py", "studies/summary.py:with_flow"),
+    "statistics": ("studies/summary.py", "simulation/step.py:record"),
+    "execute": ("studies/engine.py:_judge", "simulation/step.py:execute", "simulation/step.py:after"),
+    "open": (
+        "studies/engine.py:_open",
+        "studies/engine.py:_lane",
+        "studies/engine.py:_start",
+        "slot/solvers.py",
+    ),
+}
+REST = "batch"  # lanes gathered and put back, what a loop carries copied
+COLUMNS = ("market", "engine", "room", "kernels", "mb", "waits", "us", "of_solver")
+OUT = HERE / "results" / "compile_study_h100.jsonl"
+
+
+def arguments(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    markets, engines = list(ITERATIONS), ["lockstep", "free_running"]
+    parser.add_argument("--market", nargs="+", choices=markets, default=markets)
+    parser.add_argument("--engine", nargs="+", choices=engines, default=engines)
+    parser.add_argument("--lanes", type=int, help="scenarios under way together (as the engine chooses)")
+    parser.add_argument("--loops-in-graphs", action="store_true", help="as of compile_gpu.py")
+    parser.add_argument("--keep", metavar="FOLDER", help="write the compiled programs there, to look into")
+    parser.add_argument("--out", default=str(OUT), help=f"file to append lines to ({OUT.name}); '-': none")
+    return parser.parse_args(argv)
+
+
+def compile_study(place, market: str, engine: str, lanes: int, loops_in_graphs: bool):
+    """The program of a batch of twice as many scenarios as lanes."""
+    import jax
+    import jax.numpy as jnp
+    from rivals.study_case import village
+
+    from jaxp2p.studies.engine import run_batch
+
+    task = jax.tree.map(jnp.asarray, village(HOMES, market, slots=SLOTS))
+    numbers = jax.ShapeDtypeStruct((2 * lanes,), jnp.int32)
+    batch = partial(run_batch, engine=engine, lanes=lanes)
+    return compile_for(place, batch, task, numbers, loops_in_graphs=loops_in_graphs)
+
+
+def turns_of(market: str) -> Callable[[Loop], float]:
+    """Turns of the open loops of a study."""
+    iterations = ITERATIONS[market]
+
+    def turns(loop: Loop) -> float:
+        inner = loop.source[0] if loop.source else ""
+        if inner.startswith(("studies/engine.py:lockstep", "studies/engine.py:_take_turns.round_")):
+            return PROOFS if market == "pool" else iterations / CHECK_EVERY
+        if inner.startswith("slot/newton/solver.py"):
+            return iterations / PROOFS
+        return next((n for name, n in TURNS.items() if any(name in part for part in loop.source)), 1)
+
+    return turns
+
+
+def room_of(source: tuple[str, ...]) -> str:
+    """Where a kernel belongs."""
+    inside = lambda parts: any(part.startswith(prefix) for part in source for prefix in parts)
+    return next((room for room, parts in ROOMS.items() if inside(parts)), REST)
+
+
+def is_solver(loop: Loop) -> bool:
+    """Whether it is the loop of a slot's iterations."""
+    names = ("studies/engine.py:lockstep.cleared", "studies/engine.py:_take_turns.round_")
+    return loop.turns is None and bool(loop.source) and loop.source[0] in names
+
+
+class Account:
+    """Kernels, bytes and waits by room."""
+
+    def __init__(self, turns: Callable[[Loop], float]):
+        self.turns = turns
+        self.rooms = {name: [0.0, 0.0, 0.0] for name in ("solver", *ROOMS, REST)}
+
+    def book(self, loop: Loop, times: float) -> None:
+        """A loop of which `times` turns belong to a slot."""
+        if is_solver(loop):
+            return self._add(
+                "solver", *(times * loop.total(x, self.turns) for x in ("kernels", "moved", "waits"))
+            )
+        for kernel in loop.kernels:
+            # a copy that the compiler put in has no source of its own
+            self._add(room_of(kernel.source or loop.source), times, times * kernel.moved, 0)
+        self._add(room_of(loop.source), 0, 0, times * (loop.waits or 0))
+        for inner in loop.inner:
+            self.book(inner, times * (self.turns(inner) if inner.turns is None else inner.turns))
+        return None
+
+    def _add(self, room: str, *figures: float) -> None:
+        self.rooms[room] = [a + b for a, b in zip(self.rooms[room], figures, strict=True)]
+
+
+def rooms(program: Loop, market: str, engine: str) -> list[dict]:
+    """A line per room: of one slot of all lanes."""
+    from jaxp2p.studies.engine import TURNOVER
+
+    account = Account(turns_of(market))
+    if engine == "lockstep":
+        # once per group of lanes: a group has its slots in a loop, and then all their flows together
+        (group,) = (loop for loop in program.every() if any(inner.turns == SLOTS for inner in loop.inner))
+        account.book(group, 1 / SLOTS)
+    else:
+        # a round turns over a part of the lanes; how long it iterates is in the solver's turns
+        (around,) = (loop for loop in program.every() if any(is_solver(inner) for inner in loop.inner))
+        for inner in around.inner:
+            times = account.turns(inner) * (1 if is_solver(inner) else TURNOVER)
+            account.book(inner, times)
+        account.book(Loop(around.name, None, around.kernels, waits=around.waits), TURNOVER)
+    lines = []
+    for room, (kernels, moved, waits) in account.rooms.items():
+        us = prediction(kernels, moved, waits)["us_per_step"]
+        lines.append(
+            {
+                "room": room,
+                "kernels": round(kernels, 1),
+                "mb": round(moved / 1e6, 1),
+                "waits": round(waits, 1),
+                "us": us,
+            }
+        )
+    return [line | {"of_solver": round(line["us"] / lines[0]["us"], 3)} for line in lines]
+
+
+def main(argv=None) -> list[dict]:
+    options = arguments(argv)
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # where the community is made
+    import jax
+
+    from jaxp2p.studies.engine import DEVICE_HOMES
+
+    lanes = options.lanes or DEVICE_HOMES // HOMES
+    place, lines = h100(), []
+    for market in options.market:
+        for engine in options.engine:
+            compiled = compile_study(place, market, engine, lanes, options.loops_in_graphs)
+            if options.keep:
+                keep(Path(options.keep), f"{market}-{engine}", compiled)
+            head = {"device": "H100, described", "jax": jax.__version__, "market": market, "engine": engine}
+            head |= {"n": HOMES, "lanes": lanes, "loops_in_graphs": options.loops_in_graphs}
+            head |= {"temporary_mb": round(compiled.temporary / 1e6, 1)}
+            found = [head | line for line in rooms(compiled.read(), market, engine)]
+            lines += found
+            if options.out != "-":
+                with open(options.out, "a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(line) + "\n" for line in found)
+    print(columns([list(COLUMNS), *([line[name] for name in COLUMNS] for line in lines)]))
+    return lines
+
+
+if __name__ == "__main__":
+    main()
