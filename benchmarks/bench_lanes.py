@@ -80,6 +80,8 @@ def simulate(found: Counts, rows, plan: Schedule) -> dict:
     if plan.under_way > 1:
         groups = -(-len(rows) // (plan.under_way * plan.lanes))
     size = -(-len(rows) // groups)
+    if groups > 1:
+        plan = plan._replace(lanes=-(-size // plan.under_way))
     parts = [_simulated(found, rows[k * size : (k + 1) * size], size, plan) for k in range(groups)]
     made, useful, longest, rounds = (sum(part[k] for part in parts) for k in range(4))
     return {

@@ -276,6 +276,7 @@ def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
     count = numbers.shape[0]
     groups = -(-count // (UNDER_WAY * lanes))
     size = -(-count // groups)
+    lanes = lanes if groups == 1 else -(-size // UNDER_WAY)  # as many take turns in each of even groups
     rows = jnp.arange(groups * size, dtype=jnp.int32).reshape(groups, size)
     # the last group may not be full: what is beyond the batch never begins
     shares = jnp.take(numbers, rows, mode="clip"), rows < count
