@@ -177,11 +177,11 @@ def schedules(scenarios: int, lanes: int) -> dict[str, Schedule]:
         "and a quarter of the lanes": Schedule(-(-lanes // 4)),
         "and the batch shrinks to a quarter": Schedule(lanes, narrowing=(4,)),
         "and by halves to 1/64": Schedule(lanes, narrowing=(2, 4, 8, 16, 32, 64)),
-        "two take turns at a lane": Schedule(lanes, under_way=2),
-        "three take turns (now)": Schedule(lanes, under_way=3),
-        "four take turns": Schedule(lanes, under_way=4),
-        "three, 1/16 turned over": Schedule(lanes, under_way=3, turnover=16),
-        "three, 1/4 turned over": Schedule(lanes, under_way=3, turnover=4),
+        "two take turns at a lane": Schedule(min(4 * lanes, scenarios) // 2, under_way=2),
+        "three take turns": Schedule(min(4 * lanes, scenarios) // 3, under_way=3),
+        "four take turns (now)": Schedule(lanes, under_way=4),
+        "four, 1/16 turned over": Schedule(lanes, under_way=4, turnover=16),
+        "four, 1/4 turned over": Schedule(lanes, under_way=4, turnover=4),
     }
 
 
@@ -267,7 +267,7 @@ def compare(market: str, found: Counts, scenarios: int, put) -> None:
         single = one_at_a_time(found)
         for turnover in (8, 16):
             plan = Schedule(lanes, under_way=UNDER_WAY, turnover=turnover)
-            name = f"three, one iteration a step, 1/{turnover} turned over (not built)"
+            name = f"four, one iteration a step, 1/{turnover} turned over (not built)"
             put({**common, "schedule": name, "lanes": lanes, **simulate(single, rows, plan)})
 
 

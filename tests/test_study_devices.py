@@ -45,8 +45,8 @@ def drawn_task():
 
 @pytest.fixture(scope="module")
 def reference(drawn_task):
-    """Ten scenarios in three lanes on one device."""
-    return jax.device_get(run_batch(drawn_task, numbers(COUNT), engine="free_running", lanes=3))
+    """Ten scenarios in two lanes on one device."""
+    return jax.device_get(run_batch(drawn_task, numbers(COUNT), engine="free_running", lanes=2))
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_a_batch_is_its_scenarios_simulated_one_by_one(drawn_task, reference, sc
 
 def test_a_scenario_is_the_same_to_the_last_bit_whatever_the_others_are(drawn_task, reference):
     order = np.random.default_rng(0).permutation(COUNT)
-    other = jax.device_get(run_batch(drawn_task, numbers(COUNT)[order], engine="free_running", lanes=3))
+    other = jax.device_get(run_batch(drawn_task, numbers(COUNT)[order], engine="free_running", lanes=2))
     assert other.steps_made != reference.steps_made, "another schedule"
     for mine, theirs in zip(other.series, reference.series, strict=True):
         np.testing.assert_array_equal(mine, theirs[order])
@@ -132,25 +132,25 @@ def test_the_steps_made_are_those_of_the_simulated_schedule(drawn_task, referenc
     turns, steps = record("pool", COUNT, task=drawn_task)
     each = np.add.reduceat(turns.astype(int), np.concatenate([[0], np.cumsum(steps.reshape(-1))[:-1]]))
     np.testing.assert_array_equal(each.reshape(steps.shape), reference.series.iterations)
-    plan = Schedule(lanes=3, under_way=engine.UNDER_WAY, turnover=engine.TURNOVER)
+    plan = Schedule(lanes=2, under_way=engine.UNDER_WAY, turnover=engine.TURNOVER)
     found = simulate(counts(turns, steps), np.arange(COUNT), plan)
     assert found["made"] == reference.steps_made[0] > found["useful"] == reference.steps_useful[0]
 
 
 @pytest.mark.parametrize("market", ["pool", "bilateral"])
-def test_the_lanes_of_an_accelerator_fill_it_and_leave_three_scenarios_to_each(market, monkeypatch):
+def test_the_lanes_of_an_accelerator_fill_it_and_leave_four_scenarios_to_each(market, monkeypatch):
     task = make_task(market)
     monkeypatch.setattr(engine.jax, "default_backend", lambda: "gpu")
     most = engine.DEVICE_HOMES // HOMES
     assert suited_lanes(task, 10**6, "free_running") == ("free_running", most)
-    assert suited_lanes(task, 1000, "free_running") == ("free_running", 334)
+    assert suited_lanes(task, 1000, "free_running") == ("free_running", 250)
     assert suited_lanes(task, 1000, "lockstep") == ("lockstep", 1000)
     assert suited_lanes(task, 1)[0] == ("lockstep" if market == "pool" else "free_running")
     lane = engine.bytes_per_scenario(task)[0]
 
     class Small:
         def memory_stats(self):
-            return {"bytes_limit": 2 * 50.5 * 7 * lane}
+            return {"bytes_limit": 2 * 50.5 * 8 * lane}
 
     monkeypatch.setattr(engine.jax, "local_devices", lambda: [Small()])
     assert suited_lanes(task, 10**6, "free_running") == ("free_running", 50)
@@ -159,7 +159,7 @@ def test_the_lanes_of_an_accelerator_fill_it_and_leave_three_scenarios_to_each(m
 @pytest.mark.parametrize(("market", "count"), [("pool", 1), ("bilateral", 3)])
 def test_without_effects_a_scenario_is_a_simulation_of_the_horizon(market, count):
     task = make_task(market)
-    batch = jax.device_get(run_batch(task, numbers(count), engine="free_running", lanes=32))
+    batch = jax.device_get(run_batch(task, numbers(count), engine="free_running", lanes=22))
     series = by_name(batch.series)
     run = simulated(task, task.community, task.horizon.slice(0, SLOTS), task.policy)
     expected = summed(run)
@@ -173,7 +173,7 @@ def test_without_effects_a_scenario_is_a_simulation_of_the_horizon(market, count
 
 def test_an_unsolved_slot_keeps_its_status_and_its_scenario_goes_on(drawn_task):
     never = replace(drawn_task, solver=scale_tolerances(drawn_task.solver, -1.0))
-    batch = jax.device_get(run_batch(never, numbers(COUNT), engine="free_running", lanes=3))
+    batch = jax.device_get(run_batch(never, numbers(COUNT), engine="free_running", lanes=2))
     assert (batch.series.status == Status.MAX_ITER).all()
     assert (batch.series.iterations >= never.solver.max_iter).all()
     assert np.isfinite(batch.series.cost_eur).all()

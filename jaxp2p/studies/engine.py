@@ -47,7 +47,7 @@ from jaxp2p.slot.solvers import Solver
 from jaxp2p.studies.summary import Circumstances, Series, summarise, with_flow
 
 TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished theirs
-UNDER_WAY = 3  # scenarios per lane of `free_running` that take turns; fewer would wait for the last ones
+UNDER_WAY = 4  # scenarios per lane of `free_running` that take turns; fewer would wait for the last ones
 CORE_LANES = 32  # lanes that stay in the cache of a core
 SMALL = 64  # homes below which a core does more with CORE_LANES scenarios at a time than with one
 DEVICE_HOMES = 2**21  # in the lanes of an accelerator: kernels of so many take far longer than their launches
