@@ -94,7 +94,7 @@ def turns_of(market: str) -> Callable[[Loop], float]:
 
     def turns(loop: Loop) -> float:
         inner = loop.source[0] if loop.source else ""
-        if inner.startswith(("studies/engine.py:lockstep", "studies/engine.py:free_running.round_")):
+        if inner.startswith(("studies/engine.py:lockstep", "studies/engine.py:_take_turns.round_")):
             return PROOFS if market == "pool" else iterations / CHECK_EVERY
         if inner.startswith("slot/newton/solver.py"):
             return iterations / PROOFS
@@ -111,7 +111,7 @@ def room_of(source: tuple[str, ...]) -> str:
 
 def is_solver(loop: Loop) -> bool:
     """Whether it is the loop of a slot's iterations."""
-    names = ("studies/engine.py:lockstep.cleared", "studies/engine.py:free_running.round_")
+    names = ("studies/engine.py:lockstep.cleared", "studies/engine.py:_take_turns.round_")
     return loop.turns is None and bool(loop.source) and loop.source[0] in names
 
 
@@ -142,7 +142,7 @@ class Account:
 
 def rooms(program: Loop, market: str, engine: str) -> list[dict]:
     """A line per room: of one slot of all lanes."""
-    from jaxp2p.studies.engine import DEVICE_TURNOVER
+    from jaxp2p.studies.engine import TURNOVER
 
     account = Account(turns_of(market))
     if engine == "lockstep":
@@ -153,9 +153,9 @@ def rooms(program: Loop, market: str, engine: str) -> list[dict]:
         # a round turns over a part of the lanes; how long it iterates is in the solver's turns
         (around,) = (loop for loop in program.every() if any(is_solver(inner) for inner in loop.inner))
         for inner in around.inner:
-            times = account.turns(inner) * (1 if is_solver(inner) else DEVICE_TURNOVER)
+            times = account.turns(inner) * (1 if is_solver(inner) else TURNOVER)
             account.book(inner, times)
-        account.book(Loop(around.name, None, around.kernels, waits=around.waits), DEVICE_TURNOVER)
+        account.book(Loop(around.name, None, around.kernels, waits=around.waits), TURNOVER)
     lines = []
     for room, (kernels, moved, waits) in account.rooms.items():
         us = prediction(kernels, moved, waits)["us_per_step"]

@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +12,18 @@ import numpy as np
 import pytest
 from communities import small
 from jax.sharding import Mesh
-from on_devices import DRAWN, SERIES, SLOTS, draws, make_task, numbered, numbers, simulated, start
+from on_devices import DRAWN, HOMES, SERIES, SLOTS, draws, make_task, numbered, numbers, simulated, start
 
 from jaxp2p.runs.runner import make_policies
 from jaxp2p.slot.solvers import scale_tolerances
 from jaxp2p.slot.status import Status
 from jaxp2p.studies import engine
 from jaxp2p.studies.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
-from jaxp2p.studies.engine import Task, run_batch
+from jaxp2p.studies.engine import Task, run_batch, suited_lanes
 
 pytestmark = pytest.mark.slow
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 COUNT = 10
 # two programs round differently, so a solver may stop elsewhere: share of the money moved, and kWh
 LOSS = {"pool": 1e-5, "bilateral": 2e-4}
@@ -43,8 +45,8 @@ def drawn_task():
 
 @pytest.fixture(scope="module")
 def reference(drawn_task):
-    """Ten scenarios in three lanes on one device."""
-    return jax.device_get(run_batch(drawn_task, numbers(COUNT), engine="free_running", lanes=3))
+    """Ten scenarios in two lanes on one device."""
+    return jax.device_get(run_batch(drawn_task, numbers(COUNT), engine="free_running", lanes=2))
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +116,50 @@ def test_a_batch_is_its_scenarios_simulated_one_by_one(drawn_task, reference, sc
             np.testing.assert_allclose(mine[name], summed(alone)[name], atol=5e-3)
 
 
+def test_a_scenario_is_the_same_to_the_last_bit_whatever_the_others_are(drawn_task, reference):
+    order = np.random.default_rng(0).permutation(COUNT)
+    other = jax.device_get(run_batch(drawn_task, numbers(COUNT)[order], engine="free_running", lanes=2))
+    assert other.steps_made != reference.steps_made, "another schedule"
+    for mine, theirs in zip(other.series, reference.series, strict=True):
+        np.testing.assert_array_equal(mine, theirs[order])
+    np.testing.assert_array_equal(other.start_kwh, reference.start_kwh[order])
+
+
+def test_the_steps_made_are_those_of_the_simulated_schedule(drawn_task, reference, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from bench_lanes import Schedule, counts, record, simulate
+
+    turns, steps = record("pool", COUNT, task=drawn_task)
+    each = np.add.reduceat(turns.astype(int), np.concatenate([[0], np.cumsum(steps.reshape(-1))[:-1]]))
+    np.testing.assert_array_equal(each.reshape(steps.shape), reference.series.iterations)
+    plan = Schedule(lanes=2, under_way=engine.UNDER_WAY, turnover=engine.TURNOVER)
+    found = simulate(counts(turns, steps), np.arange(COUNT), plan)
+    assert found["made"] == reference.steps_made[0] > found["useful"] == reference.steps_useful[0]
+
+
+@pytest.mark.parametrize("market", ["pool", "bilateral"])
+def test_the_lanes_of_an_accelerator_fill_it_and_leave_four_scenarios_to_each(market, monkeypatch):
+    task = make_task(market)
+    monkeypatch.setattr(engine.jax, "default_backend", lambda: "gpu")
+    most = engine.DEVICE_HOMES // HOMES
+    assert suited_lanes(task, 10**6, "free_running") == ("free_running", most)
+    assert suited_lanes(task, 1000, "free_running") == ("free_running", 250)
+    assert suited_lanes(task, 1000, "lockstep") == ("lockstep", 1000)
+    assert suited_lanes(task, 1)[0] == ("lockstep" if market == "pool" else "free_running")
+    lane = engine.bytes_per_scenario(task)[0]
+
+    class Small:
+        def memory_stats(self):
+            return {"bytes_limit": 2 * 50.5 * 8 * lane}
+
+    monkeypatch.setattr(engine.jax, "local_devices", lambda: [Small()])
+    assert suited_lanes(task, 10**6, "free_running") == ("free_running", 50)
+
+
 @pytest.mark.parametrize(("market", "count"), [("pool", 1), ("bilateral", 3)])
 def test_without_effects_a_scenario_is_a_simulation_of_the_horizon(market, count):
     task = make_task(market)
-    batch = jax.device_get(run_batch(task, numbers(count), engine="free_running", lanes=32))
+    batch = jax.device_get(run_batch(task, numbers(count), engine="free_running", lanes=22))
     series = by_name(batch.series)
     run = simulated(task, task.community, task.horizon.slice(0, SLOTS), task.policy)
     expected = summed(run)
@@ -131,7 +173,7 @@ def test_without_effects_a_scenario_is_a_simulation_of_the_horizon(market, count
 
 def test_an_unsolved_slot_keeps_its_status_and_its_scenario_goes_on(drawn_task):
     never = replace(drawn_task, solver=scale_tolerances(drawn_task.solver, -1.0))
-    batch = jax.device_get(run_batch(never, numbers(COUNT), engine="free_running", lanes=3))
+    batch = jax.device_get(run_batch(never, numbers(COUNT), engine="free_running", lanes=2))
     assert (batch.series.status == Status.MAX_ITER).all()
     assert (batch.series.iterations >= never.solver.max_iter).all()
     assert np.isfinite(batch.series.cost_eur).all()

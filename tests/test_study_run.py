@@ -279,23 +279,28 @@ def test_an_accelerator_has_as_many_homes_under_way_whatever_the_community(monke
 
 
 @pytest.mark.parametrize(
-    ("lanes", "memory", "chunk"),
+    ("kind", "lanes", "memory", "chunk"),
     [
-        (32, 2**30, 2 * 512),  # a processor: files of a size
-        (32, 4 * 1000 * 2 * 32 + 3 * 100 * 300, 300),  # what is kept fills the memory
-        (5000, 2**30, 2 * 5000),  # an accelerator: as many as it has lanes
-        (5000, 2 * 4300 * 70 + 1, 2 * 70),  # fewer lanes than it could take
-        (5000, 2 * 4300 - 1, None),
+        ("lockstep", 32, 2**30, 2 * 512),  # a processor: files of a size
+        ("lockstep", 32, 4 * 1000 * 2 * 32 + 3 * 100 * 300, 300),  # what is kept fills the memory
+        ("lockstep", 5000, 2**30, 2 * 5000),  # an accelerator: as many as it has lanes
+        ("free_running", 5000, 2**30, 2 * 20_000),  # or as take turns at them
+        ("lockstep", 5000, 2 * 4300 * 70 + 1, 2 * 70),  # fewer lanes than it could take
+        ("free_running", 5000, 2 * (8000 + 1200) * 30 + 1, 2 * 120),
+        ("lockstep", 5000, 2 * 4300 - 1, None),
     ],
 )
-def test_scenarios_of_a_chunk_by_memory_and_lanes(monkeypatch, lanes, memory, chunk):
-    """Two devices; a lane of 1,000 bytes, four times with temporaries, and 100 that are kept, three times."""
+def test_scenarios_of_a_chunk_by_memory_and_lanes(monkeypatch, kind, lanes, memory, chunk):
+    """Two devices; a lane of 1,000 bytes, four times with temporaries, and 100 that are kept, three times.
+
+    Four scenarios take turns at a lane of `free_running`.
+    """
     from jaxp2p.cli import studying
     from jaxp2p.cli.console import UsageError
     from jaxp2p.studies import engine
 
     monkeypatch.setattr(engine, "bytes_per_scenario", lambda task: (1000, 100))
-    monkeypatch.setattr(engine, "choose_engine", lambda *_: ("any", lanes))
+    monkeypatch.setattr(engine, "choose_engine", lambda *_: (kind, lanes))
     made = SimpleNamespace(
         policies={"p": object()}, task=lambda _: None, solver=None, community=SimpleNamespace(size=1)
     )

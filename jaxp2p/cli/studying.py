@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 FORESIGHT_SAMPLE, FORESIGHT_SECONDS = 8, 600.0  # scenarios, and what "auto" lets them take together
 CHUNK = 512  # scenarios: a file of its own, and what a restart may lose
-TEMPORARIES = 4  # times a lane's own bytes, what one step of it needs at most
 
 
 def foresight_sample(text: str) -> int:
@@ -156,22 +155,24 @@ def _stored_chunk(out: Path) -> int | None:
 
 def _chunk(made: "Study", options: Options, devices: int) -> int:
     """Scenarios per chunk within the memory budget; as many as a device has lanes for, where it has many."""
-    from jaxp2p.studies.engine import bytes_per_scenario, choose_engine
+    from jaxp2p.studies.engine import bytes_per_lane, bytes_per_scenario, choose_engine, scenarios_per_lane
 
     policy = next((policy for policy in made.policies.values() if policy is not None), None)
     if policy is None:
         return CHUNK
     lane, kept = bytes_per_scenario(made.task(policy))
-    lanes = min(choose_engine(made.solver, made.community.size)[1], options.scenarios)
+    engine, lanes = choose_engine(made.solver, made.community.size)
+    each = scenarios_per_lane(engine)
+    under_way = min(each * lanes, options.scenarios)
     memory = options.memory * 2**30
     # the series once on the device, and once more, in float64, on the host
-    lane, kept = TEMPORARIES * lane, 3 * kept
-    fitting = int(memory / (devices * (lane + kept)))  # under way on a device
+    at_work, kept = bytes_per_lane(engine, lane) / each, 3 * kept
+    fitting = int(memory / (devices * (at_work + kept)))  # under way on a device
     if not fitting:
         raise UsageError(f"--memory: {options.memory:g} GiB are too few for one scenario per device")
-    if fitting < lanes:
+    if fitting < under_way:
         return devices * fitting
-    return min(max(CHUNK, lanes) * devices, int((memory - lane * devices * lanes) / kept))
+    return min(max(CHUNK, under_way) * devices, int((memory - at_work * devices * under_way) / kept))
 
 
 def _announce(case: str, made: "Study", settings: "StudySettings", options: Options, devices: int) -> None:

@@ -77,6 +77,7 @@ def read_csv(table: str, file: Path) -> CsvTable:
         inside = separator
     places = np.array([number for number, _ in kept], int)
     rows = _even(file, [line for _, line in kept], places, inside, header)
+    del lines, kept  # of a large file they are as much again
     if table in TIME_TABLES:
         frame = _long_frame(file, rows, places, inside, len(header), decimal_comma=separator != ",")
     else:
@@ -231,7 +232,7 @@ def _even(file: Path, rows: list[str], places: np.ndarray, separator: str, heade
 def _long_frame(
     file: Path, rows: list[str], places: np.ndarray, separator: str, width: int, *, decimal_comma: bool
 ) -> pd.DataFrame:
-    """Rows without quotes as a frame of numbers where they are numbers."""
+    """Rows without quotes as a frame of numbers where they are numbers; `rows` is empty afterwards."""
     if not rows:
         return pd.DataFrame({column: pd.Series(dtype=object) for column in range(width)})
     decimal_comma = decimal_comma and any("," in row for row in rows)
@@ -242,9 +243,11 @@ def _long_frame(
         if mixed is not None:
             raise FileFault(_mixed(file), mixed)
     options: dict[str, Any] = EXACT | ({"decimal": ","} if decimal_comma else {})
+    content = io.BytesIO("\n".join(rows).encode("utf-8", "surrogatepass"))
+    rows.clear()
     try:
         frame = pd.read_csv(
-            io.BytesIO("\n".join(rows).encode("utf-8", "surrogatepass")),
+            content,
             sep=separator,
             header=None,
             names=range(width),
@@ -257,6 +260,7 @@ def _long_frame(
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         raise FileFault(f"the file {file.name} is not a table: {str(error).strip()}") from None
+    content.close()
     return frame.copy()  # as one array: the reader leaves one per column, and thousands of them are slow
 
 

@@ -139,9 +139,10 @@ def _typed(table: str, column: Column, cells: pd.Series, labels: Callable[[int],
 
 
 def _names(table: str, column: Column, cells: pd.Series) -> tuple[pd.Series, list[Fault]]:
-    if isinstance(cells.dtype, pd.StringDtype):  # the same few names in very many rows
-        code, distinct = pd.factorize(cells)
-        words = np.array([*map(as_name, distinct), ""], object)[code].tolist()
+    if isinstance(cells.dtype, pd.StringDtype) or _all_text(cells.to_numpy()):
+        # often the same few names in very many rows
+        code, found = pd.factorize(cells)
+        words = np.array([*map(as_name, np.asarray(found, object)), ""], object)[code].tolist()
     else:
         words = [as_name(cell) for cell in cells.astype(object).to_numpy()]
     faults = []
@@ -223,7 +224,22 @@ def _outside(column: Column, values: np.ndarray) -> np.ndarray:
     return bad if column.infinite else bad & np.isfinite(values)
 
 
+def _all_text(cells: np.ndarray) -> bool:
+    """Whether every cell is a `str`, so that equal cells are alike: 1, 1.0 and True are equal as well."""
+    return pd.api.types.infer_dtype(cells, skipna=False) == "string"
+
+
 def _parse(column: Column, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """Values, where cells are blank, and by row those that are no numbers; the same text is read once."""
+    if not _all_text(cells):
+        return _read(column, cells)
+    code, found = pd.factorize(cells)
+    values, blank, text = _read(column, found)
+    rows = np.flatnonzero(np.isin(code, list(text))).tolist() if text else []
+    return values[code], blank[code], {row: text[int(code[row])] for row in rows}
+
+
+def _read(column: Column, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Cell by cell, by Python's own exact conversion; pandas' fast one may be off in the last digit."""
     values = np.full(len(cells), math.nan)
     blank = np.zeros(len(cells), bool)

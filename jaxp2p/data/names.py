@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Set
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any
@@ -27,6 +27,10 @@ def as_name(cell: Any) -> str:
     that it stands for, without point and exponent: pandas turns the names 7 and 10023456 into 7.0 and
     10023456.0 as soon as one cell of the column is empty.
     """
+    if type(cell) is str:  # nearly all cells: at once
+        text = cell.strip()
+        # half a letter (a lone surrogate) can be neither printed nor written
+        return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
     if is_blank(cell):
         return ""
     if isinstance(cell, bytes):
@@ -38,8 +42,7 @@ def as_name(cell: Any) -> str:
             return ""
         whole = math.isfinite(cell) and cell == math.trunc(cell)
         return str(math.trunc(cell)) if whole else str(cell)
-    # half a letter (a lone surrogate) can be neither printed nor written
-    return str(cell).strip().encode("utf-8", "backslashreplace").decode("utf-8")
+    return as_name(str(cell))
 
 
 def whole_number(name: str) -> str:
@@ -50,13 +53,17 @@ def whole_number(name: str) -> str:
     return str(int(value)) if value == int(value) else name
 
 
-def resolved(names: pd.Series, known: Iterable[str]) -> pd.Series:
+def distinct(names: pd.Series) -> list[str]:
+    """The names without repetition, in their order; pandas gives its own text cell by cell, and slowly."""
+    return names.drop_duplicates().to_numpy(object).tolist()
+
+
+def resolved(names: pd.Series, present: Set[str]) -> pd.Series:
     """References with those that nobody has, but whose whole number one has, turned into that name.
 
     12.0 refers to 12 (and 12 to 12.0) unless both are there. Names that somebody has are never touched.
     """
-    present = set(known)
-    unknown = [name for name in dict.fromkeys(names) if name and name not in present]
+    unknown = [name for name in distinct(names) if name and name not in present]
     if not unknown:
         return names
     meant: dict[str, list[str]] = {}

@@ -16,6 +16,7 @@ import pandas as pd
 
 from jaxp2p.data.blocks import column_blocks
 from jaxp2p.data.faults import Fault, row_faults
+from jaxp2p.data.names import distinct
 from jaxp2p.data.price_sense import PriceFigures, fee_hint, price_figures, price_judgements
 
 FEE_MAX = 10.0  # EUR/kWh of a fee, of wear or of curtailed energy
@@ -72,7 +73,7 @@ class Whole(NamedTuple):
 def whole_of(frames: dict[str, pd.DataFrame]) -> Whole:
     """The figures of all rows."""
     profiles, prices = frames["profiles"], frames["prices"]
-    peaks = _largest(profiles, [name for name in profiles.columns if name != "time"])
+    peaks = _largest(profiles, profiles.columns.drop("time").to_numpy(object).tolist())
     columns = [column for column in prices.columns if column != "time"]
     return Whole(peaks, {column: price_figures(prices[column].to_numpy(float)) for column in columns})
 
@@ -329,7 +330,7 @@ def _sizes(
 
 def _peaks(names: pd.Series, profiles: pd.DataFrame | None, known: dict[str, float] | None) -> np.ndarray:
     """Largest absolute value of each named profile; 1 where there is none to look at."""
-    peak = dict.fromkeys(names, 1.0)
+    peak = dict.fromkeys(distinct(names), 1.0)
     if profiles is not None:
         unknown = [name for name in peak if name in profiles.columns and name != "time"]
         peak |= _largest(profiles, [name for name in unknown if known is None or name not in known])

@@ -12,7 +12,7 @@ import pandas as pd
 from jaxp2p.data.blocks import column_blocks
 from jaxp2p.data.faults import Fault, InputError, row_faults
 from jaxp2p.data.frames import complete_frame, near, plain_columns
-from jaxp2p.data.names import as_name, resolved
+from jaxp2p.data.names import as_name, distinct, resolved
 from jaxp2p.data.parallel import merge_parallel, ratio_faults
 from jaxp2p.data.plausibility import Whole, check_accept, judge, whole_of
 from jaxp2p.data.rounding import ROUNDING, clipped, largest
@@ -219,10 +219,12 @@ def _clock_faults(raw: Frames) -> list[Fault]:
 
 
 def _duplicate_faults(table: str, key: str, names: pd.Series) -> list[Fault]:
+    repeated = names.duplicated().to_numpy() & (names != "").to_numpy()
+    if not repeated.any():
+        return []
     first: dict[str, int] = {}
     for i, name in enumerate(names):
         first.setdefault(name, i)
-    repeated = names.duplicated().to_numpy() & (names != "").to_numpy()
     return row_faults(
         table, key, repeated, lambda i: f'"{names.iloc[i]}" stands already in row {first[names.iloc[i]] + 1}'
     )
@@ -242,30 +244,34 @@ _REFERENCES = (
 )
 
 
+def _known(frames: Frames) -> dict[tuple[str, str], dict[str, None]]:
+    """What names may refer to, in order, by table and column; without a column, the profiles."""
+    known = {}
+    for target, key in {(target, key) for _, _, target, key, _ in _REFERENCES if target in frames}:
+        frame = frames[target]
+        names = distinct(frame[key]) if key else frame.columns.drop("time").to_numpy(object).tolist()
+        known[target, key] = dict.fromkeys(names)
+    return known
+
+
 def _resolve_references(frames: Frames) -> None:
     """References such as 12.0 to the name 12, in place: pandas writes a column with an empty cell so."""
+    known = _known(frames)
     for table, column, target, key, _ in _REFERENCES:
         if table in frames and target in frames:
-            frame = frames[target]
-            known = frame[key] if key else [name for name in frame.columns if name != "time"]
-            frames[table][column] = resolved(frames[table][column], known)
+            frames[table][column] = resolved(frames[table][column], known[target, key].keys())
 
 
 def _reference_faults(frames: Frames) -> list[Fault]:
-    faults = []
+    faults, known = [], _known(frames)
     for table, column, target, key, noun in _REFERENCES:
         if table not in frames or target not in frames:
             continue
-        names = frames[table][column]
-        known = (
-            [name for name in frames[target].columns if name != "time"]
-            if not key
-            else list(frames[target][key])
-        )
-        unknown = ~names.isin(known).to_numpy() & (names != "").to_numpy()
+        names, there = frames[table][column].to_numpy(object), known[target, key]
+        unknown = [name != "" and name not in there for name in names]
 
-        def text(i: int, names: pd.Series = names, known: list = known, noun: str = noun) -> str:
-            return f'unknown {noun} "{names.iloc[i]}"{near(names.iloc[i], known)}'
+        def text(i: int, names: np.ndarray = names, there: dict = there, noun: str = noun) -> str:
+            return f'unknown {noun} "{names[i]}"{near(names[i], list(there))}'
 
         faults += row_faults(table, column, unknown, text)
     return faults
@@ -330,7 +336,7 @@ def _profile_sign_faults(frames: Frames) -> list[Fault]:
     profiles, faults = frames["profiles"], []
     users = {"load_profile": "load", "pv_profile": "PV"}
     for column, noun in users.items():
-        used = dict.fromkeys(frames["prosumers"][column])
+        used = distinct(frames["prosumers"][column])
         known = [name for name in used if name in profiles.columns and name != "time"]
         for some, block in column_blocks(profiles, known):
             for k in np.flatnonzero((block < 0).any(axis=0)).tolist():

@@ -6,15 +6,16 @@ The kernels know one scenario. This module alone knows the axis S, in two ways:
   slowest scenario. A group of one is the plain simulation, one scenario after the other: no waiting, no
   step wasted, and all that it touches stays in the cache. That is the fastest on a processor core, unless the
   community is so small that a few scenarios at a time fill the vector units better.
-- `free_running`: scenarios run in lanes, each with its own slot counter. All lanes step together (one solver
-  step each); as soon as some of them have solved their slots, those are gathered, execute their dispatch,
-  draw their next slots and go on. A lane that ends its scenario takes the next one of the batch. So a hard
-  slot of one scenario delays nobody else, however many lanes a device needs to be busy.
+- `free_running`: `lanes` scenarios iterate at a time, `UNDER_WAY` times as many are under way. All lanes step
+  together (one solver step each); as soon as some have solved their slots, those are gathered, execute their
+  dispatch and draw their next slots, and their lanes go to the scenarios that have done the fewest slots. So
+  a hard slot of one scenario delays nobody else, and a scenario of hard slots does not trail behind in the
+  end, when its lane would iterate alone: all end within a few slots.
 
 `choose_engine` takes the one that was measured to be faster (benchmarks/NOTES.md).
 
-Both return the same series. A scenario is the same whatever the others are: its draws depend on the key and
-its number only, and a lane that has finished is frozen.
+Both return the same series. A scenario is the same whatever the others are, to the last bit with as many
+lanes: its draws depend on the key and its number only, and a lane that has finished is frozen.
 """
 
 from collections.abc import Callable
@@ -46,12 +47,11 @@ from jaxp2p.slot.solvers import Solver
 from jaxp2p.studies.summary import Circumstances, Series, summarise, with_flow
 
 TURNOVER = 8  # lanes change slots as soon as 1 / TURNOVER of them have finished theirs
-DEVICE_TURNOVER = (
-    4  # the same on an accelerator, where a change takes hundreds of launches, few or many lanes
-)
+UNDER_WAY = 4  # scenarios per lane of `free_running` that take turns; fewer would wait for the last ones
 CORE_LANES = 32  # lanes that stay in the cache of a core
 SMALL = 64  # homes below which a core does more with CORE_LANES scenarios at a time than with one
-DEVICE_HOMES = 2**21  # under way on an accelerator: kernels of so many take far longer than their launches
+DEVICE_HOMES = 2**21  # in the lanes of an accelerator: kernels of so many take far longer than their launches
+TEMPORARIES = 4  # times a lane's own bytes, what one step of it needs at most
 AXIS = "scenario"
 
 
@@ -96,7 +96,7 @@ class _Lane(NamedTuple):
     secure: "_Security | None"  # None: the market is linear
     search: solvers.Search
     slot: Array  # () int32
-    row: Array  # () int32, of the scenario in the batch; -1 before the first, and beyond the batch at its end
+    row: Array  # () int32, of the scenario in the batch; -1 before it begins, and beyond the batch at its end
 
 
 def problem_of(task: Task, lane: _Lane) -> SlotProblem:
@@ -234,7 +234,11 @@ def _empty(task: Task, scenarios: int) -> Series:
 
 
 def choose_engine(solver: Solver, homes: int, engine: str | None = None) -> tuple[str, int]:
-    """The engine and its lanes that suit solver, community and device; or the lanes for a given engine."""
+    """The engine and its lanes that suit solver, community and device; or the lanes for a given engine.
+
+    A core: one scenario after the other, or as many lanes as its cache holds. An accelerator: lanes until
+    their homes fill it, since more of them only make a step longer.
+    """
     if jax.default_backend() != "cpu":
         # a cheap step is not worth sorting the lanes for
         return engine or ("lockstep" if solver.cheap else "free_running"), max(1, DEVICE_HOMES // homes)
@@ -242,75 +246,141 @@ def choose_engine(solver: Solver, homes: int, engine: str | None = None) -> tupl
     return engine or "lockstep", 1 if alone else CORE_LANES
 
 
+def scenarios_per_lane(engine: str) -> int:
+    """How many are under way for each lane."""
+    return UNDER_WAY if engine == "free_running" else 1
+
+
+def bytes_per_lane(engine: str, lane: int) -> int:
+    """Bytes that a lane needs, of the `lane` of a scenario under way: temporaries, and those that rest."""
+    resting = UNDER_WAY if engine == "free_running" else 0
+    return (TEMPORARIES + resting) * lane
+
+
+def suited_lanes(task: Task, scenarios: int, engine: str | None = None) -> tuple[str, int]:
+    """`choose_engine` for this many scenarios: its lanes, or as many as there are scenarios for.
+
+    On an accelerator half of its memory must hold them, which binds where few homes have a large network (a
+    home alone takes a third of a kB).
+    """
+    engine, lanes = choose_engine(task.solver, task.community.size, engine)
+    if jax.default_backend() == "cpu":
+        return engine, lanes
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", float("inf"))
+    room = memory / 2 / bytes_per_lane(engine, bytes_per_scenario(task)[0])
+    return engine, max(1, int(min(lanes, -(-scenarios // scenarios_per_lane(engine)), room)))
+
+
 def free_running(task: Task, numbers: Array, lanes: int) -> Batch:
     """Scenarios `numbers` (S,) int32, every one at its own pace, `lanes` at a time."""
     count = numbers.shape[0]
+    groups = -(-count // (UNDER_WAY * lanes))
+    size = -(-count // groups)
+    lanes = lanes if groups == 1 else -(-size // UNDER_WAY)  # as many take turns in each of even groups
+    rows = jnp.arange(groups * size, dtype=jnp.int32).reshape(groups, size)
+    # the last group may not be full: what is beyond the batch never begins
+    shares = jnp.take(numbers, rows, mode="clip"), rows < count
+    each = lambda share: _take_turns(task, share[0], share[1], lanes)
+    series, start_kwh, made, useful = jax.lax.map(each, shares)
+    flat = lambda x: x.reshape(groups * size, *x.shape[2:])[:count]
+    return Batch(jax.tree.map(flat, series), flat(start_kwh), jnp.sum(made)[None], jnp.sum(useful)[None])
+
+
+def _take_turns(task: Task, numbers: Array, there: Array, lanes: int) -> tuple[Series, Array, Array, Array]:
+    """Scenarios `numbers` (S,) that are `there` (S,) bool: series, start_kwh, steps made and useful.
+
+    Each has its state at rest; `at_work` has those of the `width` that iterate, and `place` (width,) which
+    scenario a lane is at, S where nobody is left for it.
+    """
+    count = numbers.shape[0]
     width = min(lanes, count)
-    group = -(-width // (TURNOVER if jax.default_backend() == "cpu" else DEVICE_TURNOVER))
-    number_of = lambda row: jnp.take(numbers, row, mode="clip")
+    group = -(-width // TURNOVER)
+
+    def taken(state: _Lane) -> Array:
+        """(L,) bool: at a scenario."""
+        return state.row < count
 
     def busy(state: _Lane) -> Array:
         """(L,) bool: still iterating."""
-        mine = (state.row >= 0) & (state.row < count)
+        mine = (state.row >= 0) & taken(state)
         return mine & jax.vmap(partial(solvers.running, task.solver))(state.search)
 
     def waiting(state: _Lane) -> Array:
-        return (state.row < count) & ~busy(state)
+        return taken(state) & ~busy(state)
 
     def step(lane: _Lane) -> _Lane:
         search = solvers.advance(problem_of(task, lane), task.solver, lane.search)
         return lane._replace(search=search)
 
     def go_on(carry) -> Array:
-        return jnp.any(busy(carry[0])) & (jnp.sum(waiting(carry[0])) < group)
+        at_work = carry[0]
+        few = TURNOVER * jnp.sum(waiting(at_work)) < jnp.sum(taken(at_work))
+        return jnp.any(busy(at_work)) & few
 
     def steps(carry):
-        state, made, useful = carry
-        working = busy(state)
+        at_work, made, useful = carry
+        working = busy(at_work)
         freeze = lambda new, old: jnp.where(working.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
-        search = jax.tree.map(freeze, jax.vmap(step)(state).search, state.search)
-        turns = (search.iterations - state.search.iterations).astype(made.dtype)
+        search = jax.tree.map(freeze, jax.vmap(step)(at_work).search, at_work.search)
+        turns = (search.iterations - at_work.search.iterations).astype(made.dtype)
         made, useful = made + width * jnp.max(turns), useful + jnp.sum(turns)  # the longest is waited for
-        return state._replace(search=search), made, useful
+        return at_work._replace(search=search), made, useful
 
-    def turn_over(state: _Lane, kept: tuple[Series, Array], following: Array):
+    def turn_over(at_work: _Lane, at_rest: _Lane, place: Array, kept: tuple[Series, Array]):
         series, start_kwh = kept
-        chosen = jnp.nonzero(waiting(state), size=group, fill_value=width)[0]
-        some = jax.tree.map(lambda x: jnp.take(x, chosen, axis=0, mode="clip"), state)
+        chosen = jnp.nonzero(waiting(at_work), size=group, fill_value=width)[0]
+        some = jax.tree.map(lambda x: jnp.take(x, chosen, axis=0, mode="clip"), at_work)
+        mine = jnp.take(place, chosen, mode="fill", fill_value=count)
         secured, again = jax.vmap(partial(_judge, task))(some)
         again &= some.row >= 0
-        ended = ((chosen < width) & ~again & (some.slot + 1 >= task.slots)).astype(jnp.int32)
-        rows = following + jnp.cumsum(ended) - ended
-        moved, result, _ = jax.vmap(partial(_close, task))(some, secured, rows, number_of(rows))
+        number = jnp.take(numbers, mine, mode="clip")
+        next_row = jnp.where(some.row < 0, mine, count)
+        moved, result, _ = jax.vmap(partial(_close, task))(some, secured, next_row, number)
         if secure.asked(task.community):
             retried = jax.vmap(partial(_retry, task))(some, secured)
             moved = jax.vmap(pick_tree)(again, retried, moved)
-        row = jnp.where((chosen < width) & (some.row >= 0) & ~again, some.row, count)
+        row = jnp.where((some.row >= 0) & ~again, mine, count)
         put = lambda all_, new: all_.at[row, some.slot].set(new.astype(all_.dtype), mode="drop")
         series = jax.tree.map(put, series, result)
         begun = jnp.where(some.slot == 0, row, count)
         start_kwh = start_kwh.at[begun].set(jnp.sum(some.posed.stored.energy, axis=1), mode="drop")
-        state = jax.tree.map(lambda all_, new: all_.at[chosen].set(new, mode="drop"), state, moved)
-        return state, (series, start_kwh), following + jnp.sum(ended, dtype=jnp.int32)
+        into = lambda where: lambda all_, new: all_.at[where].set(new, mode="drop")
+        at_rest = jax.tree.map(into(mine), at_rest, moved)
+        following = _fewest_slots(task, at_rest, place.at[chosen].set(count, mode="drop"), group)
+        fresh = jax.tree.map(lambda x: jnp.take(x, following, axis=0, mode="clip"), at_rest)
+        fresh = fresh._replace(row=jnp.where(following < count, fresh.row, count))
+        at_work = jax.tree.map(into(chosen), at_work, fresh)
+        return at_work, at_rest, place.at[chosen].set(following, mode="drop"), (series, start_kwh)
 
     def round_(carry):
-        state, kept, following, made, useful = carry
-        state, made, useful = jax.lax.while_loop(go_on, steps, (state, made, useful))
-        return *turn_over(state, kept, following), made, useful
+        at_work, at_rest, place, kept, made, useful = carry
+        at_work, made, useful = jax.lax.while_loop(go_on, steps, (at_work, made, useful))
+        return *turn_over(at_work, at_rest, place, kept), made, useful
 
     # Every lane begins at the end of a scenario that never was: the loop itself starts the first ones, and
     # the program has one copy of all that instead of two.
     none = jnp.zeros((), jnp.int32)
     lane = jax.eval_shape(partial(_start, task), none, none)
-    state = jax.tree.map(lambda x: jnp.zeros((width, *x.shape), x.dtype), lane)
-    state = state._replace(row=state.row - 1, slot=state.slot + task.slots - 1)
+    at_rest = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), lane)
+    row = jnp.where(there, at_rest.row - 1, count)
+    at_rest = at_rest._replace(row=row, slot=at_rest.slot + task.slots - 1)
+    at_work = jax.tree.map(lambda x: x[:width], at_rest)
     kept = _empty(task, count), jnp.zeros((count,), task.horizon.load.dtype)
     # float: a study makes more steps than an int32 holds
     zero = jnp.zeros((), jnp.float32)
-    unfinished = lambda carry: jnp.any(carry[0].row < count)
-    carry = jax.lax.while_loop(unfinished, round_, (state, kept, none, zero, zero))
-    _, (series, start_kwh), _, made, useful = carry
-    return Batch(series, start_kwh, made[None], useful[None])
+    unfinished = lambda carry: jnp.any(taken(carry[0]))
+    begin = at_work, at_rest, jnp.arange(width, dtype=jnp.int32), kept, zero, zero
+    *_, (series, start_kwh), made, useful = jax.lax.while_loop(unfinished, round_, begin)
+    return series, start_kwh, made, useful
+
+
+def _fewest_slots(task: Task, at_rest: _Lane, place: Array, most: int) -> Array:
+    """(most,) scenarios that have done the fewest slots, of those at no place; S where there are no more."""
+    count = at_rest.row.shape[0]
+    done = jnp.where(at_rest.row < 0, -1, at_rest.slot)
+    done = jnp.where(at_rest.row < count, done, task.slots).at[place].set(task.slots, mode="drop")
+    nearest, found = jax.lax.top_k(-done, most)
+    return jnp.where(nearest > -task.slots, found, count)
 
 
 def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
@@ -387,13 +457,14 @@ def run_batch(
 ) -> Batch:
     """Scenarios `numbers` (S,) int32 under one policy; with a mesh, each device takes its share of them.
 
-    engine, lanes: which of the two, and how many scenarios at a time on a device; by default `choose_engine`.
+    engine, lanes: which of the two, and how many scenarios at a time on a device; by default `suited_lanes`.
     Devices never wait for each other: every one runs its own loop. S must be a multiple of their number,
     ValueError otherwise. Where the devices belong to several processes, all call this with the same task and
     numbers (on the host, or on no device in particular), and each can read its own rows of the result,
     `addressable_shards`.
     """
-    engine, suited = choose_engine(task.solver, task.community.size, engine)
+    devices = 1 if mesh is None else mesh.size
+    engine, suited = suited_lanes(task, -(-numbers.shape[0] // devices), engine)
     kernel = partial(ENGINES[engine], lanes=lanes or suited)
     if mesh is None:
         return kernel(task, numbers)
