@@ -2038,7 +2038,7 @@ VEHICLES_AHEAD = (
     ),
     _mutant(
         "duals_of_vehicles_in_the_runner",
-        "runs/runner.py",
+        "runs/in_hindsight.py",
         "if foresight is not None and foresight.vehicle_duals is not None:",
         "if False:",
         f"{EV_HINDSIGHT}test_the_runner_proves_what_perfect_foresight_says",

@@ -28,7 +28,7 @@ from jaxp2p.control.policy import greedy, suggest_penalties
 from jaxp2p.hindsight.lower_bound import best_lower_bound, lower_bound
 from jaxp2p.hindsight.perfect_foresight import estimate_seconds, perfect_foresight
 from jaxp2p.model.devices.vehicle import Stay, begun
-from jaxp2p.runs.runner import _lower_bound
+from jaxp2p.runs.in_hindsight import _lower_bound
 from jaxp2p.simulation import grid as simulation_grid
 from jaxp2p.simulation.accounting import costs
 from jaxp2p.simulation.forward import simulate

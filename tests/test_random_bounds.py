@@ -124,7 +124,7 @@ def test_perfect_foresight_is_left_out_where_it_would_take_too_long(monkeypatch)
     assert found.perfect_foresight_eur is not None and not found.left_out
     assert any("round 1 with" in stage for stage in told)
     assert run(*parts, policies=names, foresight_mode="off").perfect_foresight_eur is None
-    monkeypatch.setattr("jaxp2p.runs.runner.estimate_seconds", lambda *_: 1e6)
+    monkeypatch.setattr("jaxp2p.runs.in_hindsight.estimate_seconds", lambda *_: 1e6)
     left = run(*parts, policies=names, foresight_mode="auto")
     assert "perfect_foresight" not in left.trajectories and "--foresight on" in left.left_out
     assert left.lower_bound_eur <= found.perfect_foresight_eur + 1e-9

@@ -9,7 +9,7 @@ import pytest
 from communities import small
 
 from jaxp2p.runs import runner
-from jaxp2p.runs.side_by_side import cores, side_by_side
+from jaxp2p.runs.side_by_side import cores, side_by_side, together
 
 
 @pytest.mark.parametrize("at_a_time", [1, 3])
@@ -75,6 +75,28 @@ def test_who_hears_may_stop_it():
     assert len(steps) < 1000
 
 
+def test_works_within_works_end_with_the_first_that_fails():
+    steps, heard = [], []
+
+    def policies(report):
+        def work(name, told):
+            for slot in range(1000):
+                told(slot)
+                steps.append(slot)
+                time.sleep(0.005)
+
+        return side_by_side(["a", "b"], work, lambda name, slots: report(name, slots), 2)
+
+    def hindsight(report):
+        report("one round")
+        raise RuntimeError("no solution")
+
+    with pytest.raises(RuntimeError, match="no solution"):
+        together([policies, hindsight], lambda *words: heard.append(words), 2)
+    assert len(steps) < 1000 and ("one round",) in heard
+    assert together([lambda report: 1, lambda report: "b"], print, 2) == [1, "b"]
+
+
 def test_an_accelerator_has_them_one_by_one(monkeypatch):
     assert cores() >= 1
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -83,13 +105,14 @@ def test_an_accelerator_has_them_one_by_one(monkeypatch):
 
 def test_a_run_is_the_same_whatever_is_at_a_time(monkeypatch):
     community, horizon = small("rural1", days=0.25, market="pool")
-    names = ("no_storage", "greedy", "self_consumption", "lyapunov")
+    names = ("no_storage", "greedy", "self_consumption", "lyapunov", "perfect_foresight")
     found = []
     for at_a_time in (1, 3):
         monkeypatch.setattr(runner, "cores", lambda at_a_time=at_a_time: at_a_time)
-        made = runner.run(community, horizon, policies=names, lower_bound=False)
+        made = runner.run(community, horizon, policies=names)
         assert list(made.trajectories) == list(names) and set(made.seconds) == set(names)
-        found.append(made.trajectories)
+        found.append(made)
+    assert found[0].lower_bound_eur == found[1].lower_bound_eur
     for name in names:
-        for ours, theirs in zip(*(jax.tree.leaves(one[name]) for one in found), strict=True):
+        for ours, theirs in zip(*(jax.tree.leaves(one.trajectories[name]) for one in found), strict=True):
             np.testing.assert_array_equal(ours, theirs)

@@ -45,13 +45,8 @@ def run(source: Source, options: Options) -> int:
         from jaxp2p.model.chosen import build_both, first_slot_of_week, use_dtype
 
         use_dtype(options.dtype)
-        from jaxp2p.runs.runner import (
-            check_end_value,
-            check_foresight,
-            check_history,
-            penalties_of,
-            tuned_policy,
-        )
+        from jaxp2p.runs.in_hindsight import check_foresight
+        from jaxp2p.runs.runner import check_end_value, check_history, penalties_of, tuned_policy
         from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 
         names = named(options.policies, usual_policies(tables), besides=tuple(MPC_POLICIES))

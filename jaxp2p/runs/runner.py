@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,12 @@ from jaxp2p.control.policy import (
     suggest_penalties,
 )
 from jaxp2p.control.tuned import TunedValue
-from jaxp2p.hindsight.lower_bound import best_lower_bound
-from jaxp2p.hindsight.perfect_foresight import PerfectForesight, estimate_seconds, perfect_foresight
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.planning.predictive import mpc, require_history
-from jaxp2p.runs.side_by_side import cores, side_by_side
+from jaxp2p.runs.in_hindsight import Hindsight, bound_reasons, check_foresight, hindsight, waits
+from jaxp2p.runs.side_by_side import Report, cores, side_by_side, together
 from jaxp2p.settings.model import FORESIGHT
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.simulation.accounting import costs, end_value, possible_saving
@@ -44,8 +43,6 @@ VEHICLES_PROVED = (
 )
 NAME = re.compile(r"\w[\w.+-]*")  # of a policy: it becomes part of file names and columns
 HISTORY_DAYS = 28  # before the window, all that these forecasts look back on
-# "auto" leaves perfect foresight out where it would take this many times as long as all else, and a while
-FORESIGHT_FACTOR, FORESIGHT_SECONDS = 10.0, 60.0
 
 Progress = Callable[[str, int, int], None]
 
@@ -209,49 +206,49 @@ def run(
     if terminal_price is None:
         terminal_price = suggest_terminal_price(community, horizon)
     own = tuned_policy(controller, horizon)
-    trajectories, seconds, compile_seconds = _online(
-        community, horizon, [*names, *own], penalties, solver, slot_of_week, report, given | own
+
+    def online(report: Report) -> tuple[dict[str, Trajectory], dict[str, float], float]:
+        asked, policies = [*names, *own], given | own
+        trajectories, seconds, compile_seconds = _online(
+            community, horizon, asked, policies, penalties, solver, slot_of_week, report
+        )
+        for name in [name for name in names if name in MPC_POLICIES]:
+            told = lambda done, name=name: report(name, done, horizon.slots)
+            told(0)
+            found = mpc(
+                community,
+                horizon,
+                history=history,
+                forecast=MPC_POLICIES[name],
+                terminal_price=terminal_price,
+                penalties=penalties,
+                solver=solver,
+                told=told,
+            )
+            trajectories[name], seconds[name] = found.trajectory, found.seconds
+            compile_seconds += found.compile_seconds
+        return trajectories, seconds, compile_seconds
+
+    def afterwards(report: Report) -> Hindsight:
+        return hindsight(
+            community,
+            horizon,
+            penalties,
+            terminal_price=terminal_price,
+            mode=foresight_mode if OPTIMUM in names else None,
+            lower_bound=lower_bound,
+            begun=begin,
+            report=report,
+        )
+
+    # what sees the whole horizon waits for no policy: it has a core while their program is compiled
+    beside = not (OPTIMUM in names and waits(community, horizon, foresight_mode))
+    (trajectories, seconds, compile_seconds), seen = together(
+        [online, afterwards], report, cores() if beside else 1
     )
-    for name in [name for name in names if name in MPC_POLICIES]:
-        told = lambda done, name=name: report(name, done, horizon.slots)
-        told(0)
-        found = mpc(
-            community,
-            horizon,
-            history=history,
-            forecast=MPC_POLICIES[name],
-            terminal_price=terminal_price,
-            penalties=penalties,
-            solver=solver,
-            told=told,
-        )
-        trajectories[name], seconds[name] = found.trajectory, found.seconds
-        compile_seconds += found.compile_seconds
-
-    foresight, left_out = None, ""
-    if OPTIMUM in names:
-        elapsed = time.perf_counter() - begin
-        left_out = _reason_to_leave_out(community, horizon, foresight_mode, elapsed)
-    if OPTIMUM in names and not left_out:
-        report(OPTIMUM, 0, horizon.slots)
-
-        def heard(round: int, rows: int, iteration: int) -> None:
-            # how many rounds it takes nobody knows beforehand: they are told, the bar waits
-            stage = f"perfect foresight, round {round} with {rows} grid limits, iteration {iteration}"
-            report(stage, 0, horizon.slots)
-
-        foresight = perfect_foresight(
-            community,
-            horizon,
-            terminal_price=terminal_price,
-            row_penalty=float(penalties.row),
-            unserved_price=float(penalties.unserved),
-            told=heard,
-        )
-        trajectories[OPTIMUM] = foresight.trajectory
-        seconds[OPTIMUM] = foresight.seconds
-        report(OPTIMUM, horizon.slots, horizon.slots)
-    bound = _lower_bound(community, horizon, penalties, terminal_price, foresight) if lower_bound else None
+    foresight = seen.foresight
+    if foresight is not None:
+        trajectories[OPTIMUM], seconds[OPTIMUM] = foresight.trajectory, foresight.seconds
     prices = {
         "terminal_price": terminal_price,
         "unserved_price": float(penalties.unserved),
@@ -272,45 +269,13 @@ def run(
         compile_seconds=compile_seconds,
         perfect_foresight_eur=None if foresight is None else foresight.objective_eur,
         perfect_foresight_is_bound=foresight is not None and foresight.is_lower_bound,
-        lower_bound_eur=bound,
+        lower_bound_eur=seen.lower_bound_eur,
         **prices,
         certificate="\n".join(proved),
         row_names=row_names(community),
         perfect_foresight_reasons=() if foresight is None else bound_reasons(community, foresight),
-        left_out=left_out,
+        left_out=seen.left_out,
     )
-
-
-def _reason_to_leave_out(community: Community, horizon: Horizon, mode: str, elapsed: float) -> str:
-    """Why perfect foresight is not run; empty: it is. `elapsed` is what all else took, in seconds."""
-    if mode == "off":
-        return "perfect foresight: left out, as asked for; capture is not known"
-    if words := community.feeder.no_response(community.size):
-        return f"perfect foresight: left out, as {words}; capture is not known"
-    seconds = estimate_seconds(community, horizon.slots)
-    if mode == "on" or seconds <= max(FORESIGHT_SECONDS, FORESIGHT_FACTOR * elapsed):
-        return ""
-    return (
-        f"perfect foresight: left out, as it would take about {seconds / 60:.0f} min, more than "
-        f"{FORESIGHT_FACTOR:g} times all else together ({elapsed:.0f} s); jaxp2p run --foresight on insists. "
-        "Capture is not known"
-    )
-
-
-def bound_reasons(community: Community, foresight: PerfectForesight) -> tuple[str, ...]:
-    """Why real homes need not reach what perfect foresight costs, in words; nothing where they can."""
-    if not foresight.is_lower_bound:
-        return ()
-    words = community.market.relaxation()
-    reasons = [words] if words else []
-    if foresight.simultaneous_kwh > 1e-6:
-        reasons.append(
-            f"with {foresight.simultaneous_kwh:,.3g} kWh charged and discharged at once, which pays where "
-            "local prices are negative and which no other policy does"
-        )
-    if foresight.status == "MaxRounds":
-        reasons.append("with some limits of the grid left out, as its rounds ended before all were in")
-    return tuple(reasons)
 
 
 def check_history(policies: Sequence[str], horizon: Horizon, history: Horizon | None) -> None:
@@ -318,13 +283,6 @@ def check_history(policies: Sequence[str], horizon: Horizon, history: Horizon | 
     for name in policies:
         if name in MPC_POLICIES:
             require_history(MPC_POLICIES[name], horizon, history)
-
-
-def check_foresight(policies: Sequence[str], community: Community, mode: str) -> None:
-    """Raises ValueError where perfect foresight is insisted on, and the network is too large for it."""
-    words = community.feeder.no_response(community.size)
-    if OPTIMUM in policies and mode == "on" and words:
-        raise ValueError(f"perfect foresight cannot be had: {words}; leave it out")
 
 
 def tuned_policy(controller: TunedValue | None, horizon: Horizon) -> dict[str, Policy]:
@@ -345,7 +303,7 @@ def check_slots(controller: TunedValue, hours: float) -> None:
         )
 
 
-def _online(community, horizon, policies, penalties, solver, slot_of_week, report, own):
+def _online(community, horizon, policies, own, penalties, solver, slot_of_week, report):
     """The online policies, side by side; those of one structure share their compiled programs."""
     known = make_policies(community, horizon) | own
     names = [name for name in policies if name in known]
@@ -381,30 +339,6 @@ def _possible_saving(
         grid = grid_state(community, horizon, np.asarray(done.injection, float), done.pv_used, linear=linear)
         total[name] = costs(community, horizon, trajectories[name], grid, **prices).total_eur
     return possible_saving(total[TRADE_ONLY], total[OPTIMUM])
-
-
-def _lower_bound(
-    community: Community,
-    horizon: Horizon,
-    penalties: Penalties,
-    terminal_price: float,
-    foresight: PerfectForesight | None,
-) -> float:
-    """EUR, proved a posteriori; the duals of perfect foresight, where known, are the best start."""
-    dtype = horizon.load.dtype
-    known: dict[str, Any] = {}
-    if foresight is not None:
-        known = {"storage_value": jnp.asarray(foresight.storage_duals, dtype), "steps": 0}
-    if foresight is not None and foresight.vehicle_duals is not None:
-        known["vehicle_value"] = jnp.asarray(foresight.vehicle_duals, dtype)
-    if foresight is not None and community.feeder.rows:
-        # an interior point may be beyond the penalty by its rounding
-        rows = jnp.asarray(foresight.row_duals, dtype)
-        known["row_price"] = jnp.clip(rows, -penalties.row, penalties.row)
-    best = best_lower_bound(
-        community, horizon, terminal_price=terminal_price, unserved_price=penalties.unserved, **known
-    )
-    return float(best.value_eur)
 
 
 def make_certificate(community: Community, horizon: Horizon, terminal_price: float) -> Certificate:

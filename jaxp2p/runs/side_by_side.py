@@ -1,23 +1,25 @@
 """Policies side by side: on a processor as many at a time as it has cores, on an accelerator one by one.
 
 A policy keeps one core busy, slot after slot; compiled programs run outside Python's lock, so threads do.
-What each comes to, and how long it takes by itself, is the same as alone.
+What each comes to, and how long it takes by itself, is the same as alone. `together` does the same for any
+work: what needs no policy runs while their program is compiled.
 """
 
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
 T = TypeVar("T")
 Told = Callable[[int], None]  # slots done
+Report = Callable[..., None]  # anything, from one thread at a time
 
 
 class _Stopped(Exception):
-    """Another policy has failed, or the user has had enough."""
+    """Another work has failed, or the user has had enough."""
 
 
 def cores() -> int:
@@ -34,34 +36,51 @@ def side_by_side(
 ) -> dict[str, T]:
     """What `work` comes to for every name, in their order.
 
-    work(name, told) tells how far it is; report(name, slots) hears of it from one thread at a time. The first
-    exception, of the work or of the report, ends all the others and is raised.
+    work(name, told) tells how far it is; report(name, slots) hears of it from one thread at a time. Ends and
+    raises as `together`.
+    """
+
+    def one(name: str) -> Callable[[Report], T]:
+        def begun(heard: Report) -> T:
+            told = lambda slots: heard(name, slots)
+            told(0)
+            return work(name, told)
+
+        return begun
+
+    return dict(zip(names, together([one(name) for name in names], report, at_a_time), strict=True))
+
+
+def together(works: Sequence[Callable[[Report], Any]], report: Report, at_a_time: int) -> list[Any]:
+    """What all works come to, in their order; begun in this order, so many at a time.
+
+    Each is called with a report of its own, which hands on to `report` from one thread at a time. The first
+    exception, of a work or of the report, ends all others at their next report and is raised.
     """
     stop, one_at_a_time = threading.Event(), threading.Lock()
 
-    def done(name: str) -> T:
-        def told(slots: int) -> None:
-            with one_at_a_time:
-                if stop.is_set():
-                    raise _Stopped
-                report(name, slots)
+    def heard(*words: Any) -> None:
+        with one_at_a_time:
+            if stop.is_set():
+                raise _Stopped
+            report(*words)
 
+    def done(work: Callable[[Report], T]) -> T:
         try:
-            told(0)
-            return work(name, told)
+            return work(heard)
         except BaseException:
             stop.set()
             raise
 
-    if at_a_time <= 1 or len(names) <= 1:
-        return {name: done(name) for name in names}
-    with ThreadPoolExecutor(min(at_a_time, len(names)), thread_name_prefix="policy") as pool:
-        futures = {name: pool.submit(done, name) for name in names}
+    if at_a_time <= 1 or len(works) <= 1:
+        return [done(work) for work in works]
+    with ThreadPoolExecutor(min(at_a_time, len(works)), thread_name_prefix="work") as pool:
+        futures = [pool.submit(done, work) for work in works]
         try:
-            for future in futures.values():
+            for future in futures:
                 if not isinstance(error := future.exception(), _Stopped | None):
                     raise error
-            return {name: future.result() for name, future in futures.items()}
+            return [future.result() for future in futures]
         except BaseException:
             stop.set()
             raise

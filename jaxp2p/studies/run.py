@@ -22,9 +22,9 @@ from jaxp2p.model.match import require_match
 from jaxp2p.model.network import ac_violated, on_host
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.kpis import UNSOLVED
+from jaxp2p.runs.in_hindsight import check_foresight
 from jaxp2p.runs.runner import (
     check_end_value,
-    check_foresight,
     make_policies,
     penalties_of,
     policy_names,
