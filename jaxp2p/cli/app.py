@@ -1,5 +1,6 @@
 """The commands and their options; the work is done in the modules beside this one."""
 
+import gc
 import sys
 from dataclasses import replace
 from typing import Annotated
@@ -335,6 +336,8 @@ def compare(options: inspecting.CompareOptions) -> None:
 def main() -> None:
     """Entry point of the command `jaxp2p`."""
     lenient_streams()
+    # a command makes a million objects that live to its end, and would look them through again and again
+    gc.set_threshold(100_000, 50, 100)
     try:
         app()
     finally:

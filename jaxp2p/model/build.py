@@ -12,6 +12,7 @@ from jaxp2p.data.tables import Tables, check
 from jaxp2p.data.times import zoned_time
 from jaxp2p.data.validation import slot_hours
 from jaxp2p.model.devices import Battery, Inverters, Plugs, Vehicles
+from jaxp2p.model.devices.arrays import on_device
 from jaxp2p.model.devices.vehicle import Stay, calendar
 from jaxp2p.model.markets import (
     complete_graph,
@@ -97,11 +98,11 @@ def build_community(
     if wrong := faults_of_curve(volt_var):
         raise ValueError("; ".join(wrong))
     homes, bus_ids, _, bus = _ordered(tables)
-    column = lambda name: jnp.asarray(homes[name].to_numpy(float), kind)
+    column = lambda name: on_device(homes[name].to_numpy(float), kind)
     hours = slot_hours(tables.profiles["time"])
     retention = (1 - homes["self_discharge_per_day"].to_numpy(float)) ** (hours / 24)
     usable = homes["battery_kwh"].to_numpy(float) > homes["battery_min_kwh"].to_numpy(float)
-    power = lambda name: jnp.asarray(np.where(usable, homes[name].to_numpy(float), 0), kind)
+    power = lambda name: on_device(np.where(usable, homes[name].to_numpy(float), 0), kind)
     battery = Battery(
         energy_min=column("battery_min_kwh"),
         energy_max=column("battery_kwh"),
@@ -110,12 +111,12 @@ def build_community(
         discharge_max=power("battery_discharge_kw"),
         charge_efficiency=column("charge_efficiency"),
         discharge_efficiency=column("discharge_efficiency"),
-        retention=jnp.asarray(retention, kind),
+        retention=on_device(retention, kind),
         wear_cost=column("wear_cost_eur_per_kwh"),
     )
     follows = None if reactive == "unity" else _inverters(homes, tables.profiles, reactive, volt_var, kind)
     prosumers = Prosumers(
-        bus=jnp.asarray(bus, jnp.int32),
+        bus=on_device(bus, np.int32),
         pv_peak=column("pv_kw"),
         curtailment_cost=column("curtailment_cost_eur_per_kwh"),
         load_flex_share=column("load_flex_share"),
@@ -180,7 +181,7 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
     slack = float(buses["v_set_pu"].iloc[0])
     base = on_host(community.network).base(active_base, reactive_base, slack_voltage=slack)
     buy = prices["buy_eur_per_kwh"].to_numpy(float)
-    array = lambda x: jnp.asarray(x, kind)
+    array = lambda x: on_device(x, kind)
     return Horizon(
         slot_hours=array(slot_hours(profiles["time"])),
         load=array(load),
@@ -283,7 +284,7 @@ def _vehicles(stays: pd.DataFrame | None, members: tuple[str, ...], kind: np.dty
     def leaf(column: str, empty: float) -> jax.Array:
         values = np.full((seat.max() + 1, len(members)), empty)
         values[seat, home] = own[column].to_numpy(float)
-        return jnp.asarray(values, kind)
+        return on_device(values, kind)
 
     return Vehicles(
         capacity=leaf("battery_kwh", 0.0),
@@ -317,7 +318,7 @@ def _inverters(
     cos_phi = np.where(np.isnan(cos_phi), usual, cos_phi)
     rating = np.where(np.isnan(rating), power / cos_phi, rating)
     none = power == 0
-    array = lambda values, empty: jnp.asarray(np.where(none, empty, values), kind)
+    array = lambda values, empty: on_device(np.where(none, empty, values), kind)
     return Inverters(
         rating=array(rating, 0), power=array(power, 0), cos_phi=array(cos_phi, 1), rule=rule, curve=curve
     )
@@ -380,7 +381,7 @@ def _network(tables: Tables, bus_ids: tuple[str, ...], kind: np.dtype) -> Networ
     buses, lines = tables.buses.set_index("bus_id").loc[list(bus_ids)], tables.lines
     pi, shunt = branches_of(tables, bus_ids)
     tree = tree_of(pi, shunt, (lines["kind"] == "line").to_numpy(float), kind)
-    array = lambda x: jnp.asarray(x, kind)
+    array = lambda x: on_device(x, kind)
     return Network(
         paths=paths_of(pi, tree, kind),
         slack_voltage=array(buses["v_set_pu"].iloc[0]),
@@ -401,7 +402,7 @@ def _dependent(
     shares = [buses[f"background_{part}_share"].to_numpy(float) for part in ("i", "z")]
     if not any(share.any() for share in shares):
         return None
-    return VoltageDependent(*(jnp.asarray(s * power, kind) for s in shares for power in (active, reactive)))
+    return VoltageDependent(*(on_device(s * power, kind) for s in shares for power in (active, reactive)))
 
 
 def _market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, kind) -> Market:

@@ -139,6 +139,11 @@ def outside_legend(axis: Axes, **options: Any) -> None:
 def save(figure: Figure, folder: Path, name: str) -> Path:
     """Write `name`.png into the folder."""
     file = folder / f"{name}.png"
+    figure.set_dpi(DPI)  # what follows happens in points of the file
+    # laid out here: savefig would draw everything once more to do so
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     figure.savefig(file, dpi=DPI)
     return file
 

@@ -12,6 +12,7 @@ from jax import Array
 
 from jaxp2p._pytree import present
 from jaxp2p.control.policy import AnyPolicy, Penalties, Slot, fix_storage, observe, remember
+from jaxp2p.model.devices.arrays import namespace
 from jaxp2p.model.match import require_match
 from jaxp2p.model.trajectory import Trajectory, only
 from jaxp2p.model.types import Community, Horizon
@@ -100,7 +101,7 @@ def carry_out(community: Community, state: RunState, cleared: Cleared) -> tuple[
 
 def slots(horizon: Horizon) -> Slot:
     """The horizon as rows to scan over."""
-    hours = jnp.broadcast_to(horizon.slot_hours, (horizon.slots,))
+    hours = namespace(horizon.slot_hours).broadcast_to(horizon.slot_hours, (horizon.slots,))
     fields = {name: getattr(horizon, name) for name in Slot._fields if name != "slot_hours"}
     return Slot(slot_hours=hours, **fields)
 
@@ -159,6 +160,8 @@ def simulate_in_pieces(
     told: Callable[[int], None] = lambda done: None,
 ) -> Trajectory:
     """`simulate` in compiled calls of `PIECE` slots, on the host; `told` hears how many slots are done."""
+    # cut on the host: on the device every cut of every leaf would be a program of its own
+    horizon, schedule = jax.device_get((horizon, schedule))
     cuts = [*range(0, horizon.slots, PIECE), horizon.slots]
     first = jax.tree.map(lambda x: x[0], slots(horizon))
     state = _start(community, penalties, policy, solver, first, jnp.asarray(slot_of_week, jnp.int32))

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from jaxp2p.model.devices.arrays import on_device
 from jaxp2p.model.markets.base import Market
 from jaxp2p.model.markets.bilateral import Bilateral
 from jaxp2p.model.markets.nobody import NoMarket
@@ -32,10 +33,10 @@ def market_from_edges(
     fees[place, owner], limits[place, owner] = fee[number], limit[number]
     reverse[place, owner] = place.reshape(-1, 2)[:, ::-1].ravel() * size + other
     return Bilateral(
-        partner=jnp.asarray(partner, jnp.int32),
-        reverse=jnp.asarray(reverse, jnp.int32),
-        fee=jnp.asarray(fees, dtype),
-        limit=jnp.asarray(limits, dtype),
+        partner=on_device(partner, np.int32),
+        reverse=on_device(reverse, np.int32),
+        fee=on_device(fees, dtype),
+        limit=on_device(limits, dtype),
     )
 
 

@@ -18,7 +18,7 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p._pytree import record
-from jaxp2p.model.devices.arrays import Values, namespace
+from jaxp2p.model.devices.arrays import Values, namespace, on_device
 
 ONE_BLOCK, LEAST_BLOCK = 48, 8  # buses
 
@@ -176,7 +176,7 @@ def _blocks(
             at = found[hang[k]]
             behind[:, k] = behind[:, at // size]
             behind[np.searchsorted(posts, at), k] = 1
-    array, index = (lambda x: jnp.asarray(x, dtype)), (lambda x: jnp.asarray(x, jnp.int32))
+    array, index = (lambda x: on_device(x, dtype)), (lambda x: on_device(x, np.int32))
     return Blocks(
         place=index(place),
         found=index(found),

@@ -12,7 +12,7 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p._pytree import record
-from jaxp2p.model.devices.arrays import Values, namespace
+from jaxp2p.model.devices.arrays import Values, namespace, on_device
 from jaxp2p.model.network.impedance import Blocks
 from jaxp2p.model.network.tree import Pi, Tree, rooted, voltage_scale
 
@@ -130,7 +130,7 @@ def paths_of(branches: Pi, tree: Tree, dtype: np.dtype, *, largest: int | None =
     """Of a feeder: matrices up to `largest` buses, by default 256, and beyond the blocks of its `tree`."""
     scale, behind = voltage_scale(branches, tree.scale.shape[0])
     seen = branches.impedance / behind**2
-    array = lambda x: jnp.asarray(x, dtype)
+    array = lambda x: on_device(x, dtype)
     if len(scale) > (ONE_MATRIX if largest is None else largest):
         fed, blocks = np.asarray(tree.far), tree.impedance
         at_bus = np.zeros((3, len(scale)))

@@ -14,7 +14,7 @@ from jax import Array
 from jax.lax import Precision
 
 from jaxp2p._pytree import record, static
-from jaxp2p.model.devices.arrays import Values, namespace
+from jaxp2p.model.devices.arrays import Values, namespace, on_device
 from jaxp2p.model.network.law import Base, Network, on_host
 from jaxp2p.model.network.paths import Sweeps, too_large
 from jaxp2p.model.network.power_flow import Flow
@@ -294,13 +294,13 @@ def controllable_rows(
     if not len(rows.scale):
         return NoRows()
     return Feeder(
-        group=jnp.asarray(group, jnp.int32),
-        flexible=jnp.asarray(flexible, dtype),
-        count=jnp.asarray(count, dtype),
+        group=on_device(group, np.int32),
+        flexible=on_device(flexible, dtype),
+        count=on_device(count, dtype),
         matrix=rows.matrix,
-        scale=jnp.asarray(rows.scale, dtype),
-        voltage_bus=jnp.asarray(rows.voltage_bus, jnp.int32),
-        flow_branch=jnp.asarray(rows.flow_branch, jnp.int32),
+        scale=on_device(rows.scale, dtype),
+        voltage_bus=on_device(rows.voltage_bus, np.int32),
+        flow_branch=on_device(rows.flow_branch, np.int32),
         rounds=rounds,
         marginal=marginal,
     )
@@ -321,7 +321,7 @@ def _matrix_rows(network: Network, buses: np.ndarray, dtype: np.dtype) -> _Found
     flow_branch = np.flatnonzero(np.isfinite(grid.rating) & (flow_rows.max(1, initial=0) > 0))
     rows = np.concatenate([voltage_rows[voltage_bus], flow_rows[flow_branch]])
     scale = np.abs(rows).max(1, initial=0)
-    return _Found(jnp.asarray(rows / scale[:, None], dtype), scale, voltage_bus, flow_branch)
+    return _Found(on_device(rows / scale[:, None], dtype), scale, voltage_bus, flow_branch)
 
 
 def _tree_rows(network: Network, buses: np.ndarray, dtype: np.dtype) -> _Found:
@@ -332,12 +332,12 @@ def _tree_rows(network: Network, buses: np.ndarray, dtype: np.dtype) -> _Found:
     flow_branch = np.flatnonzero(np.isfinite(grid.rating) & behind[sweeps.fed])
     scale = np.concatenate([2 * largest[voltage_bus], np.ones(len(flow_branch))])
     weight = np.concatenate([1 / largest[voltage_bus], np.ones(len(flow_branch))])
-    index = lambda x: jnp.asarray(x, jnp.int32)
+    index = lambda x: on_device(x, np.int32)
     matrix = TreeRows(
         sweeps=sweeps,
         bus=index(buses),
         voltage=index(voltage_bus),
         branch=index(np.asarray(sweeps.fed)[flow_branch]),
-        weight=jnp.asarray(weight, dtype),
+        weight=on_device(weight, dtype),
     )
     return _Found(matrix, scale, voltage_bus, flow_branch)

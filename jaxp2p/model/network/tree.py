@@ -9,11 +9,11 @@ the currents k i, which leave every power as it is, the branch is its pi alone, 
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxp2p._pytree import record, static
+from jaxp2p.model.devices.arrays import on_device
 from jaxp2p.model.network.impedance import Blocks, impedance_of
 
 
@@ -61,10 +61,10 @@ def tree_of(
     for branch in order:
         reach[far[branch]] = reach[near[branch]] + z[branch]
     pair = lambda x: np.stack([x.real, x.imag])
-    array = lambda x: jnp.asarray(x, dtype)
+    array = lambda x: on_device(x, dtype)
     return Tree(
-        near=jnp.asarray(near, jnp.int32),
-        far=jnp.asarray(far, jnp.int32),
+        near=on_device(near, np.int32),
+        far=on_device(far, np.int32),
         scale=array(scale),
         series=array(pair(z)),
         charging=array(pair(y)),
