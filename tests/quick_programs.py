@@ -7,11 +7,9 @@ the pipeline: with loops in loops that is half of what is left, and none of our 
 be found.
 """
 
-import mmap
 import os
-from pathlib import Path
 
-import jaxlib
+from jaxp2p._xla_flags import joined, known
 
 LOOPS = ("while-loop-invariant-code-motion", "simplify-while-loops", "while-loop-trip-count-annotator")
 QUICK = {
@@ -22,24 +20,10 @@ QUICK = {
 }
 
 
-def known(flag: str) -> bool:
-    """XLA ends a process that sets a flag it does not know; those of a version are named in its library."""
-    for library in sorted(Path(jaxlib.__file__).parent.glob("*.so"), key=lambda f: -f.stat().st_size):
-        with (
-            open(library, "rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-        ):
-            # by itself, as a flag: names of flags that are no more live on within other texts
-            if content.find(f"\0{flag}\0".encode()) >= 0:
-                return True
-    return False
-
-
 def flags() -> str:
     """What XLA_FLAGS holds already, and the quick ones that this version knows."""
     given = os.environ.get("XLA_FLAGS", "")
-    more = [f"--{flag}={value}" for flag, value in QUICK.items() if flag not in given and known(flag)]
-    return " ".join([given, *more]).strip()
+    return joined(given, {flag: QUICK[flag] for flag in QUICK if flag not in given and known(flag)})
 
 
 if __name__ == "__main__":
