@@ -85,7 +85,7 @@ def test_a_run_has_the_same_numbers(market, tmp_path):
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        found.append(json.loads(table.read_text())["policies"])
+        found.append(json.loads((tmp_path / f"{kind}.json").read_text())["policies"])
     for name in ("no_storage", "lyapunov"):
         ours, usual = (policies[name] for policies in found)
         assert ours["status_counts"] == usual["status_counts"]
