@@ -189,6 +189,7 @@ def compile_pieces(
     time. With the limits of the grid, ADMM would look for the prices of rows that it takes for kept.
     """
     loose, free = scale_tolerances(solver, jnp.inf), replace(community, network=community.network.unlimited())
+    horizon, schedule = jax.device_get((horizon, schedule))
     last = (horizon.slots - 1) // PIECE * PIECE
     for begin, end in {(0, min(PIECE, horizon.slots)), (last, horizon.slots)}:
         orders = jax.tree.map(lambda x, a=begin, b=end: x[a:b], schedule)

@@ -3,6 +3,7 @@
 from types import ModuleType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -16,5 +17,5 @@ def namespace(*arrays: Any) -> ModuleType:
 
 
 def on_device(values: Any, dtype: Any) -> Array:
-    """`jnp.asarray` of what is on the host, rounded there: JAX would compile a program per shape for it."""
-    return jnp.asarray(np.asarray(values, dtype))
+    """What is on the host, rounded there: `jnp.asarray` would be a program for every shape."""
+    return jax.device_put(np.array(values, dtype))
