@@ -85,12 +85,13 @@ def test_at_consistent_prices_no_trade_with_room_would_pay(market, seed):
     if not market.pooled:  # an edge has room from both sides or from none
         free = free & jnp.take(free.reshape(-1), market.reverse, mode="clip") if free.size else free
     given = {"free": free, "trade_price": jnp.full((1, 1), 0.2)}
-    found = market.consistent(price, low, high, alike=True, **given)
+    injection = jnp.asarray(draw.uniform(-2, 2, HOMES))
+    found = market.consistent(price, low, high, injection=injection, alike=True, **given)
     assert bool(jnp.all((found >= low - 1e-12) & (found <= high + 1e-12)))
     apart = jnp.broadcast_to(jnp.abs(market.difference(found, low, high, **given)), market.fee.shape)
     assert bool(jnp.all(jnp.where(free, apart, 0) <= FEE / 2 + 1e-12))
     # prices that are consistent already stay
-    again = market.consistent(found, low, high, alike=True, **given)
+    again = market.consistent(found, low, high, injection=injection, alike=True, **given)
     np.testing.assert_allclose(again, found, atol=1e-12)
 
 

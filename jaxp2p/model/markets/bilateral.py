@@ -14,7 +14,7 @@ from jaxp2p.model.markets.base import Market
 SWEEPS = 12  # of `passed_on`
 TRADING = 1e-3  # kW from which two members count as trading
 IDLE = 0.1  # weight of an edge without trade, of one with trade
-KEPT = 0.01  # how willingly everybody keeps what is left
+KEPT = 0.001  # how willingly everybody keeps what is left
 
 
 @record
