@@ -50,11 +50,6 @@ def last_change(old: State, new: State) -> Change:
     )
 
 
-def no_leap(dtype) -> Leap:
-    """Prices as they are."""
-    return Leap(jnp.zeros((), dtype), jnp.zeros((), dtype))
-
-
 def best_leap(
     problem: SlotProblem, answer: Answer, result: SlotResult, eps_gap: Array, change: Change, *, also: Array
 ) -> tuple[Array, Leap]:

@@ -22,7 +22,7 @@ from jax.lax import Precision
 
 from jaxp2p._once import once_if
 from jaxp2p.slot.admm.feeder import RowsAtWork, moving_with, row_prices, rows_at_work
-from jaxp2p.slot.admm.leap import Change, Leap, best_leap, last_change, leapt, no_leap
+from jaxp2p.slot.admm.leap import Change, best_leap, last_change, leapt
 from jaxp2p.slot.admm.residuals import Residuals, no_residuals, residuals
 from jaxp2p.slot.admm.state import Settings, State, init, rescale, safe, warm
 from jaxp2p.slot.answer import Answer
@@ -256,14 +256,13 @@ def advance(problem: SlotProblem, admm: Settings, search: Search) -> Search:
     found = search._replace(state=state, update=update, residuals=last, iterations=iterations)
     change = last_change(search.state, state)
     due = due | (last.small & (last.row_excess <= 1) & (iterations >= search.look_at))
-    with_gap = lambda now: _with_gap(problem, admm, now[0], change)
-    found, leap = once_if(due, with_gap, (found, no_leap(last.gap.dtype)))
-    adapted = _adapt(admm, leapt(problem, state, change, leap), found.residuals, iterations)
-    return found._replace(state=safe(problem, admm, adapted))
+    with_gap = lambda now: _with_gap(problem, admm, now, change)
+    found = once_if(due, with_gap, found)
+    return found._replace(state=_adapt(admm, found.state, found.residuals, iterations))
 
 
-def _with_gap(problem: SlotProblem, admm: Settings, search: Search, change: Change) -> tuple[Search, Leap]:
-    """The search with the gap of what would be executed, and how its prices should move."""
+def _with_gap(problem: SlotProblem, admm: Settings, search: Search, change: Change) -> Search:
+    """The search with the gap of what would be executed, and prices moved to where that is smaller."""
     last = search.residuals
     answer = polish(problem, _raw(problem, admm, search), search.devices)
     # leaps may end where they began, again and again: every other stretch goes without
@@ -283,7 +282,10 @@ def _with_gap(problem: SlotProblem, admm: Settings, search: Search, change: Chan
     checks = HALVES * jnp.log2(jnp.where(jnp.isfinite(excess), jnp.maximum(excess, 1), 1))
     checks = jnp.clip(jnp.ceil(checks), 1, admm.gap_every).astype(jnp.int32)
     look_at = search.iterations + admm.check_every * checks
-    return search._replace(answer=answer, result=result, least=least, residuals=found, look_at=look_at), leap
+    state = safe(problem, admm, leapt(problem, search.state, change, leap))
+    return search._replace(
+        state=state, answer=answer, result=result, least=least, residuals=found, look_at=look_at
+    )
 
 
 def _raw(problem: SlotProblem, admm: Settings, search: "Search | Outcome") -> Answer:
