@@ -76,6 +76,25 @@ def test_executed_trades_are_reciprocal_within_their_limits_and_in_the_wished_di
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_what_members_have_left_reaches_those_who_can_place_it(market, seed):
+    """Some take any amount, the others nothing: what these have left is gone, and nothing is made up."""
+    draw = np.random.default_rng(seed)
+    trades = market.reciprocal(wished(market, seed) / 10, market.limit)
+    left = jnp.asarray(draw.uniform(-0.1, 0.1, HOMES))
+    absorbs = jnp.where(jnp.arange(HOMES) < 2, jnp.inf, 0.0)
+    found = np.asarray(market.passed_on(trades, left, absorbs, limit=market.limit))
+    assert np.max(market.imbalance(found), initial=0) < 1e-12
+    assert (np.abs(found) <= np.asarray(market.limit)).all()
+    moved = (found - np.asarray(trades)).sum(axis=0)
+    if market.kind != "bilateral":
+        np.testing.assert_array_equal(moved, 0)
+        return
+    # they may keep KEPT of a potential that is nowhere large
+    np.testing.assert_allclose(moved[2:], left[2:], atol=2e-3)
+    assert np.abs(moved[:2]).max() > 0.01
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_at_consistent_prices_no_trade_with_room_would_pay(market, seed):
     """It would where a member's price is above that of its trade by more than half the fee."""
     draw = np.random.default_rng(seed)

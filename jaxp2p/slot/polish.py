@@ -1,7 +1,8 @@
 """From where a solver stopped to what every home would do there: the last step before execution.
 
-Trades are made reciprocal. Then every home does what is best for it, given its trades and the prices of the
-network: with t its net sales to peers, the price mu at which it deals with the utility is the root of
+Trades are made reciprocal, and pass on what members between the tariffs have left. Then every home does what
+is best for it, given its trades and the prices of the network: with t its net sales to peers, the price mu at
+which it deals with the utility is the root of
 
     max(F - sell_max, min(mu - s, max(F, min(mu - b, F + buy_max)))),       F(mu) = p(mu - surcharge) - t,
 

@@ -269,8 +269,8 @@ def _with_gap(problem: SlotProblem, admm: Settings, search: Search, change: Chan
     pause = 2 * admm.check_every * admm.gap_every
     stretch = search.iterations // max(admm.balance_until, 1)
     late = (search.iterations % pause == 0) & (stretch % 2 == 0)
-    # what half of the tolerance did not end in time may use nearly all of it
-    share = jnp.where(search.iterations < admm.balance_until, 0.5, 0.95)
+    # what most of the tolerance did not end in time may use nearly all of it
+    share = jnp.where(search.iterations < admm.balance_until, 0.8, 0.95)
     result = finish(problem, answer)
     excess, leap = best_leap(problem, answer, result, share * admm.eps_gap, change, also=late)
     found = last._replace(gap=excess)
