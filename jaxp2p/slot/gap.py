@@ -70,14 +70,15 @@ def price_limits(problem: SlotProblem) -> tuple[Array, Array]:
 
 
 def consistent_prices(
-    problem: SlotProblem, price: Array, trades: Array, trade_price: Array
+    problem: SlotProblem, price: Array, trades: Array, trade_price: Array, injection: Array
 ) -> tuple[Array, Array]:
     """Market prices (N,) near `price` at which no trade with room would pay, and who has room (K, N) bool."""
     limit = problem.trade_limit
     low, high = price_limits(problem)
     free = jnp.abs(trades) < AT_LIMIT * limit
     alike = problem.unserved_price is None  # else a limit of the connection makes prices a member's own
-    found = problem.market.consistent(price, low, high, free=free, trade_price=trade_price, alike=alike)
+    given = {"trade_price": trade_price, "injection": injection}
+    found = problem.market.consistent(price, low, high, free=free, alike=alike, **given)
     return found, free
 
 
@@ -99,7 +100,7 @@ def slot_gap(
     shares (P, N) of the device pieces; injection, exchange (sales positive), unserved (short positive) (N,)
     and trades (K, N) in kW, reciprocal; prices in EUR/kWh, any: the bound is valid for all of them.
     """
-    price, room = consistent_prices(problem, market_price, trades, trade_price)
+    price, room = consistent_prices(problem, market_price, trades, trade_price, injection)
     row_price = jnp.clip(row_price, -problem.row_penalty, problem.row_penalty)
     nodal = price - nodal_surcharge(problem, row_price)
     size = jnp.sum(pieces.gain, axis=0) + jnp.abs(problem.base)

@@ -29,7 +29,15 @@ class NoMarket(Market):
         return trades
 
     def consistent(
-        self, price: Array, low: Array, high: Array, *, free: Array, trade_price: Array, alike: bool
+        self,
+        price: Array,
+        low: Array,
+        high: Array,
+        *,
+        free: Array,
+        trade_price: Array,
+        injection: Array,
+        alike: bool,
     ) -> Array:
         return jnp.clip(price, low, high)
 
