@@ -16,7 +16,9 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -30,6 +32,7 @@ HOMES, SLOTS = 153, 96
 # of a slot, in the mean over 32 scenarios of 96 slots: `Batch.series.iterations`
 ITERATIONS = {"pool": 6.8, "bilateral": 66.6}
 PROOFS = 2  # of a Newton slot: turns of the loop around its iterations
+LOOKS = 4  # turns of Newton by kernels of our own between two looks of the host
 CHECK_EVERY = 5  # iterations of ADMM in a turn of the loop around them
 # by the function in which an open loop stands; the first that is in its source counts
 TURNS = {
@@ -56,7 +59,7 @@ ROOMS = {
     ),
 }
 REST = "batch"  # lanes gathered and put back, what a loop carries copied
-COLUMNS = ("market", "engine", "room", "kernels", "mb", "waits", "us", "of_solver")
+COLUMNS = ("market", "engine", "solver", "room", "kernels", "mb", "waits", "us", "of_solver")
 OUT = HERE / "results" / "compile_study_h100.jsonl"
 
 
@@ -67,6 +70,9 @@ def arguments(argv=None):
     markets, engines = list(ITERATIONS), ["lockstep", "free_running"]
     parser.add_argument("--market", nargs="+", choices=markets, default=markets)
     parser.add_argument("--engine", nargs="+", choices=engines, default=engines)
+    parser.add_argument(
+        "--kernels", nargs="+", choices=["xla", "fused"], default=["xla", "fused"], help="of the solver"
+    )
     parser.add_argument("--lanes", type=int, help="scenarios under way together (as the engine chooses)")
     parser.add_argument("--loops-in-graphs", action="store_true", help="as of compile_gpu.py")
     parser.add_argument("--keep", metavar="FOLDER", help="write the compiled programs there, to look into")
@@ -74,7 +80,7 @@ def arguments(argv=None):
     return parser.parse_args(argv)
 
 
-def compile_study(place, market: str, engine: str, lanes: int, loops_in_graphs: bool):
+def compile_study(place, market: str, engine: str, kernels: str, lanes: int, loops_in_graphs: bool):
     """The program of a batch of twice as many scenarios as lanes."""
     import jax
     import jax.numpy as jnp
@@ -83,6 +89,7 @@ def compile_study(place, market: str, engine: str, lanes: int, loops_in_graphs: 
     from jaxp2p.studies.engine import run_batch
 
     task = jax.tree.map(jnp.asarray, village(HOMES, market, slots=SLOTS))
+    task = replace(task, solver=replace(task.solver, kernels=kernels))
     numbers = jax.ShapeDtypeStruct((2 * lanes,), jnp.int32)
     batch = partial(run_batch, engine=engine, lanes=lanes)
     return compile_for(place, batch, task, numbers, loops_in_graphs=loops_in_graphs)
@@ -98,6 +105,8 @@ def turns_of(market: str) -> Callable[[Loop], float]:
             return PROOFS if market == "pool" else iterations / CHECK_EVERY
         if inner.startswith("slot/newton/solver.py"):
             return iterations / PROOFS
+        if inner.startswith("slot/kernels/climb.py:turns"):  # so many turns of it are a loop of known length
+            return -(-iterations // (PROOFS * LOOKS))
         return next((n for name, n in TURNS.items() if any(name in part for part in loop.source)), 1)
 
     return turns
@@ -181,11 +190,12 @@ def main(argv=None) -> list[dict]:
     lanes = options.lanes or DEVICE_HOMES // HOMES
     place, lines = h100(), []
     for market in options.market:
-        for engine in options.engine:
-            compiled = compile_study(place, market, engine, lanes, options.loops_in_graphs)
+        for engine, kernels in product(options.engine, options.kernels):
+            compiled = compile_study(place, market, engine, kernels, lanes, options.loops_in_graphs)
             if options.keep:
-                keep(Path(options.keep), f"{market}-{engine}", compiled)
+                keep(Path(options.keep), f"{market}-{engine}-{kernels}", compiled)
             head = {"device": "H100, described", "jax": jax.__version__, "market": market, "engine": engine}
+            head |= {"solver": kernels}
             head |= {"n": HOMES, "lanes": lanes, "loops_in_graphs": options.loops_in_graphs}
             head |= {"temporary_mb": round(compiled.temporary / 1e6, 1)}
             found = [head | line for line in rooms(compiled.read(), market, engine)]
