@@ -169,3 +169,14 @@ def test_unknown_kernels_are_refused():
     with pytest.raises(ValueError, match="unknown kernels 'cuda': choose from auto, xla, fused, interpret"):
         fused("cuda")
     assert not fused("auto")  # no CUDA device here
+
+
+def test_an_older_jax_does_without_them(monkeypatch):
+    from jax.experimental.pallas import triton
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert fused("auto") and not fused("xla")
+    monkeypatch.delattr(triton, "load")
+    assert not fused("auto")
+    with pytest.raises(ValueError, match="need a newer JAX"):
+        fused("fused")

@@ -9,10 +9,26 @@ KERNELS = ("auto", "xla", "fused", "interpret")  # auto: fused where there is a 
 
 
 def fused(kernels: str) -> bool:
-    """Whether kernels of our own are asked for. Raises ValueError for an unknown name."""
+    """Whether kernels of our own are asked for.
+
+    Raises ValueError for an unknown name, and where they are asked for by name and this JAX cannot write them.
+    """
     if kernels not in KERNELS:
         raise ValueError(f"unknown kernels {kernels!r}: choose from {', '.join(KERNELS)}")
-    return kernels in ("fused", "interpret") or (kernels == "auto" and jax.default_backend() == "gpu")
+    if kernels == "xla" or (kernels == "auto" and jax.default_backend() != "gpu"):
+        return False
+    if not _can_write_them() and kernels != "auto":
+        raise ValueError(f"kernels {kernels!r} need a newer JAX than {jax.__version__}: 'xla' does without")
+    return _can_write_them()
+
+
+def _can_write_them() -> bool:
+    """Whether this JAX has what they are written in, which is still on the move."""
+    try:
+        from jax.experimental.pallas import triton
+    except ImportError:
+        return False
+    return all(hasattr(triton, name) for name in ("load", "store", "CompilerParams"))
 
 
 def suits_kernel(market: Market) -> bool:
