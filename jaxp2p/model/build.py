@@ -184,8 +184,8 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
     array = lambda x: on_device(x, kind)
     return Horizon(
         slot_hours=array(slot_hours(profiles["time"])),
-        load=array(load),
-        pv=array(pv),
+        load=on_device(load, kind, given=True),
+        pv=on_device(pv, kind, given=True),
         price_buy=array(buy),
         price_sell=array(prices["sell_eur_per_kwh"].to_numpy(float)),
         voltage_base=array(base.voltage),

@@ -16,6 +16,9 @@ def namespace(*arrays: Any) -> ModuleType:
     return np if all(isinstance(x, np.ndarray | np.generic | float | int) for x in arrays) else jnp
 
 
-def on_device(values: Any, dtype: Any) -> Array:
-    """What is on the host, rounded there: `jnp.asarray` would be a program for every shape."""
-    return jax.device_put(np.array(values, dtype))
+def on_device(values: Any, dtype: Any, *, given: bool = False) -> Array:
+    """What is on the host, rounded there: `jnp.asarray` would be a program for every shape.
+
+    given: nobody else will write into it, so that a processor may take the memory that it is in.
+    """
+    return jax.device_put(np.asarray(values, dtype) if given else np.array(values, dtype))
