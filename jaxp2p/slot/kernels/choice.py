@@ -11,7 +11,7 @@ KERNELS = ("auto", "xla", "fused", "interpret")  # auto: fused where there is a 
 def fused(kernels: str) -> bool:
     """Whether kernels of our own are asked for.
 
-    Raises ValueError for an unknown name, and where they are asked for by name and this JAX cannot write them.
+    Raises ValueError for an unknown name, and for one that asks for them where this JAX cannot write them.
     """
     if kernels not in KERNELS:
         raise ValueError(f"unknown kernels {kernels!r}: choose from {', '.join(KERNELS)}")
