@@ -49,7 +49,7 @@ def stages(options):
     from jaxp2p.data import read_tables, write_tables
     from jaxp2p.model.build import build_community, build_horizon
     from jaxp2p.report.kpis import evaluate
-    from jaxp2p.runs import runner
+    from jaxp2p.runs import in_hindsight, runner
 
     head = {"bench": "large", "device": "cpu", "dtype": "float32", "slots": options.slots}
     head |= {"buses": options.buses, "members": options.members, "reactive": options.reactive}
@@ -86,7 +86,7 @@ def stages(options):
     evaluate(community, horizon, run)
     yield head | clock.stage("figures")
     penalties = runner.penalties_of(horizon)
-    runner._lower_bound(community, horizon, penalties, run.terminal_price, None)
+    in_hindsight.lower_bound_of(community, horizon, penalties, run.terminal_price, None)
     yield head | clock.stage("lower bound")
 
 

@@ -64,7 +64,7 @@ def hindsight(
             told=heard,
         )
         report(OPTIMUM, horizon.slots, horizon.slots)
-    bound = _lower_bound(community, horizon, penalties, terminal_price, foresight) if lower_bound else None
+    bound = lower_bound_of(community, horizon, penalties, terminal_price, foresight) if lower_bound else None
     return Hindsight(foresight, left_out, bound)
 
 
@@ -112,7 +112,7 @@ def check_foresight(policies: Sequence[str], community: Community, mode: str) ->
         raise ValueError(f"perfect foresight cannot be had: {words}; leave it out")
 
 
-def _lower_bound(
+def lower_bound_of(
     community: Community,
     horizon: Horizon,
     penalties: Penalties,

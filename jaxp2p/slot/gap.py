@@ -70,15 +70,14 @@ def price_limits(problem: SlotProblem) -> tuple[Array, Array]:
 
 
 def consistent_prices(
-    problem: SlotProblem, price: Array, trades: Array, trade_price: Array, injection: Array
+    problem: SlotProblem, price: Array, trades: Array, trade_price: Array
 ) -> tuple[Array, Array]:
     """Market prices (N,) near `price` at which no trade with room would pay, and who has room (K, N) bool."""
     limit = problem.trade_limit
     low, high = price_limits(problem)
     free = jnp.abs(trades) < AT_LIMIT * limit
     alike = problem.unserved_price is None  # else a limit of the connection makes prices a member's own
-    given = {"trade_price": trade_price, "injection": injection}
-    found = problem.market.consistent(price, low, high, free=free, alike=alike, **given)
+    found = problem.market.consistent(price, low, high, free=free, trade_price=trade_price, alike=alike)
     return found, free
 
 
@@ -100,7 +99,7 @@ def slot_gap(
     shares (P, N) of the device pieces; injection, exchange (sales positive), unserved (short positive) (N,)
     and trades (K, N) in kW, reciprocal; prices in EUR/kWh, any: the bound is valid for all of them.
     """
-    price, room = consistent_prices(problem, market_price, trades, trade_price, injection)
+    price, room = consistent_prices(problem, market_price, trades, trade_price)
     row_price = jnp.clip(row_price, -problem.row_penalty, problem.row_penalty)
     nodal = price - nodal_surcharge(problem, row_price)
     size = jnp.sum(pieces.gain, axis=0) + jnp.abs(problem.base)

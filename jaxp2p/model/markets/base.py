@@ -64,31 +64,15 @@ class Market(ABC):
     ) -> Array:
         """Trades with what is `over` (N,) kW handed on to peers whose own connection has room for it."""
 
-    def passed_on(self, trades: Array, left: Array, absorbs: Array, *, limit: Array) -> Array:
-        """Reciprocal trades (K, N) that pass on to others what members have left, (N,) kW, and cannot place.
-
-        absorbs (N,): how willingly a member places more or less itself, infinite where any amount is welcome.
-        """
-        return trades
-
     # ------------------------------------------------------------------ prices
 
     @abstractmethod
     def consistent(
-        self,
-        price: Array,
-        low: Array,
-        high: Array,
-        *,
-        free: Array,
-        trade_price: Array,
-        injection: Array,
-        alike: bool,
+        self, price: Array, low: Array, high: Array, *, free: Array, trade_price: Array, alike: bool
     ) -> Array:
         """Prices (N,) near `price`, in [low, high], at which no trade with room to grow would pay.
 
-        free (K, N) bool: who has room; injection (N,) kW: what members do, which says whether higher prices
-        make a better bound; alike: low and high are the same for everybody.
+        free (K, N) bool: who has room; alike: low and high are the same for everybody.
         """
 
     @abstractmethod

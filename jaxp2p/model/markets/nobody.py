@@ -29,15 +29,7 @@ class NoMarket(Market):
         return trades
 
     def consistent(
-        self,
-        price: Array,
-        low: Array,
-        high: Array,
-        *,
-        free: Array,
-        trade_price: Array,
-        injection: Array,
-        alike: bool,
+        self, price: Array, low: Array, high: Array, *, free: Array, trade_price: Array, alike: bool
     ) -> Array:
         return jnp.clip(price, low, high)
 

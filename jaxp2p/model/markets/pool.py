@@ -51,15 +51,7 @@ class Pool(Market):
         return self.reciprocal((mine - total * part)[None, :], limit)
 
     def consistent(
-        self,
-        price: Array,
-        low: Array,
-        high: Array,
-        *,
-        free: Array,
-        trade_price: Array,
-        injection: Array,
-        alike: bool,
+        self, price: Array, low: Array, high: Array, *, free: Array, trade_price: Array, alike: bool
     ) -> Array:
         """No further than half the fee from the pool's price."""
         half, room = self.fee[0] / 2, free[0]
