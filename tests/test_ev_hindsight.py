@@ -28,7 +28,7 @@ from jaxp2p.control.policy import greedy, suggest_penalties
 from jaxp2p.hindsight.lower_bound import best_lower_bound, lower_bound
 from jaxp2p.hindsight.perfect_foresight import estimate_seconds, perfect_foresight
 from jaxp2p.model.devices.vehicle import Stay, begun
-from jaxp2p.runs.in_hindsight import _lower_bound
+from jaxp2p.runs.in_hindsight import lower_bound_of
 from jaxp2p.simulation import grid as simulation_grid
 from jaxp2p.simulation.accounting import costs
 from jaxp2p.simulation.forward import simulate
@@ -343,7 +343,7 @@ def test_the_runner_proves_what_perfect_foresight_says():
             row_penalty=float(penalties.row),
             unserved_price=float(penalties.unserved),
         )
-        bound = _lower_bound(community, horizon, penalties, TERMINAL, found)
+        bound = lower_bound_of(community, horizon, penalties, TERMINAL, found)
         assert bound == pytest.approx(found.objective_eur, abs=2e-3 if network else 1e-5)
 
 
