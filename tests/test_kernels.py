@@ -12,10 +12,12 @@ from jaxp2p.slot import solvers
 from jaxp2p.slot.admm import solver as admm_solver
 from jaxp2p.slot.execute import slot_cost
 from jaxp2p.slot.kernels import blocked_rows, blocks
-from jaxp2p.slot.kernels.choice import fused
+from jaxp2p.slot.kernels.choice import available, fused
 from jaxp2p.slot.newton import dense
 from jaxp2p.slot.newton import solver as newton_solver
 from jaxp2p.slot.solvers import ADMM, Newton
+
+pytestmark = pytest.mark.skipif(not available(), reason="this JAX is older than what the kernels need")
 
 PATHS = ("xla", "interpret")
 

@@ -17,12 +17,12 @@ def fused(kernels: str) -> bool:
         raise ValueError(f"unknown kernels {kernels!r}: choose from {', '.join(KERNELS)}")
     if kernels == "xla" or (kernels == "auto" and jax.default_backend() != "gpu"):
         return False
-    if not _can_write_them() and kernels != "auto":
+    if not available() and kernels != "auto":
         raise ValueError(f"kernels {kernels!r} need a newer JAX than {jax.__version__}: 'xla' does without")
-    return _can_write_them()
+    return available()
 
 
-def _can_write_them() -> bool:
+def available() -> bool:
     """Whether this JAX has what they are written in, which is still on the move."""
     try:
         from jax.experimental.pallas import triton
