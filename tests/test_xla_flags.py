@@ -54,7 +54,7 @@ def test_it_is_too_late_after_jax(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("market", ["bilateral", "pool"])
+@pytest.mark.parametrize("market", ["bilateral", pytest.param("pool", marks=pytest.mark.long)])
 def test_a_run_has_the_same_numbers(market, tmp_path):
     code = (
         "import os, sys\n"
