@@ -32,7 +32,6 @@ HOMES, SLOTS = 153, 96
 # of a slot, in the mean over 32 scenarios of 96 slots: `Batch.series.iterations`
 ITERATIONS = {"pool": 6.8, "bilateral": 66.6}
 PROOFS = 2  # of a Newton slot: turns of the loop around its iterations
-LOOKS = 4  # turns of Newton by kernels of our own between two looks of the host
 CHECK_EVERY = 5  # iterations of ADMM in a turn of the loop around them
 # by the function in which an open loop stands; the first that is in its source counts
 TURNS = {
@@ -106,7 +105,9 @@ def turns_of(market: str) -> Callable[[Loop], float]:
         if inner.startswith("slot/newton/solver.py"):
             return iterations / PROOFS
         if inner.startswith("slot/kernels/climb.py:turns"):  # so many turns of it are a loop of known length
-            return -(-iterations // (PROOFS * LOOKS))
+            from jaxp2p.slot.kernels.climb import TURNS as together
+
+            return -(-iterations // (PROOFS * together))
         return next((n for name, n in TURNS.items() if any(name in part for part in loop.source)), 1)
 
     return turns

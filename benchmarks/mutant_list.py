@@ -966,8 +966,8 @@ SOLVERS = (
     _mutant(
         "newton_fee_sign",
         "slot/newton/dual.py",
-        "return jnp.maximum(problem.price_sell, pool - half_fee), ",
-        "return jnp.maximum(problem.price_sell, pool + half_fee), ",
+        "return jnp.maximum(sell, pool - half_fee), ",
+        "return jnp.maximum(sell, pool + half_fee), ",
         "tests/test_paper_prox.py",
         "sellers get the fee on top",
     ),

@@ -39,7 +39,8 @@ def scaled(problem, factor):
 
 
 @pytest.mark.parametrize(
-    ("seed", "market", "homes"), [(0, "pool", None), (1, "none", None), (4, "pool", 153), (2, "pool", 300)]
+    ("seed", "market", "homes"),
+    [(0, "pool", None), (1, "none", None), (4, "pool", 153), (2, "pool", 300), (3, "pool", 1)],
 )
 def test_newton_climbs_as_without_kernels(seed, market, homes):
     problem = random_slot(seed, dtype=jnp.float64, market=market, binding=True, homes=homes)
@@ -66,6 +67,7 @@ def test_newton_climbs_as_without_kernels(seed, market, homes):
         (2, "none", None, True),
         (3, "bilateral", 153, True),
         (4, "pool", 300, False),
+        (5, "pool", 1, False),
     ],
 )
 def test_admm_steps_as_without_kernels(seed, market, homes, limited):

@@ -61,6 +61,7 @@ def this_block(homes: int, size: int) -> Block:
 
 
 def block_count(homes: int, size: int) -> int:
+    """Of so many homes each, for all of them."""
     return pl.cdiv(homes, size)
 
 

@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 
 from jaxp2p.model.network import Feeder
 from jaxp2p.model.network.tree_rows import TreeRows
@@ -25,14 +23,23 @@ from jaxp2p.slot.kernels.blocks import (
     sum_by_bus,
     this_block,
 )
-from jaxp2p.slot.newton.dual import Homes, Limits, Point, Prices, Setup, Totals, evaluate, home_answers
+from jaxp2p.slot.newton.dual import (
+    Homes,
+    Limits,
+    Point,
+    Prices,
+    Setup,
+    Totals,
+    evaluate,
+    home_answers,
+    trading_prices,
+)
 from jaxp2p.slot.newton.state import Settings
 from jaxp2p.slot.newton.step import Lane, climb
 from jaxp2p.slot.problem import SlotProblem
 
 HOMES = 256  # of a block, two per thread: sums over threads are the dearest part
 MOST_BUSES, MOST_ROWS = 512, 1024  # of a network whose rows one program works out
-WARPS = 4  # of 32 threads, for one community
 TURNS = 4  # between looks of the host; whoever is through waits for the others
 
 
@@ -165,8 +172,7 @@ def _homes_kernel(given: Any, out: tuple[Sums, Any], *, homes: int) -> None:
     position, power = block.rows(about.position), block.rows(about.power)
     idle, centre = block.read(about.idle), block.read(centre_ref)
     eps, half_fee, pool = about.eps[()], about.half_fee[()], pool_ref[()]
-    sell = jnp.maximum(about.price_sell[()], pool - half_fee)
-    buy = jnp.minimum(about.price_buy[()], pool + half_fee)
+    sell, buy = trading_prices(about.price_sell[()], about.price_buy[()], half_fee, pool)
     taken = jnp.zeros_like(centre)
     if bus_price is not None:
         bus, flexible = block.read(about.group), block.read(about.flexible)
@@ -203,24 +209,17 @@ def _climbed(
         lane, late = _next(NoNetwork(limits.row_upper), limits, newton, lane, totals)
         return _flags_as(jnp.int32, lane), None, late
     moving = (now.lane, now.bus_price, now.late)
-    given = (moving, limits, total, at_bus, matrix, offset)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), moving)
-    leaves, tree = jax.tree.flatten(given)
-    out, out_tree = jax.tree.flatten(shapes)
-
-    def kernel(*refs):
-        given, out = refs[: len(leaves)], refs[len(leaves) :]
-        _climb_kernel(newton, jax.tree.unflatten(tree, given), jax.tree.unflatten(out_tree, out))
-
-    found = pl.pallas_call(
-        kernel,
-        out_shape=tuple(out),
-        input_output_aliases={k: k for k in range(len(out))},  # everything is read before it is written
-        compiler_params=triton.CompilerParams(num_warps=WARPS),
-        interpret=interpret,
+    return launch(
+        lambda given, out: _climb_kernel(newton, given, out),
+        (moving, limits, total, at_bus, matrix, offset),
+        shapes,
+        blocks=1,
         name="climb",
-    )(*leaves)
-    return jax.tree.unflatten(out_tree, found)
+        interpret=interpret,
+        # everything is read before it is written
+        in_place=tuple(zip(jax.tree.leaves(moving), jax.tree.leaves(shapes), strict=True)),
+    )
 
 
 def _next(network: Any, limits: Limits, newton: Settings, lane: Lane, totals: Totals) -> tuple[Lane, Array]:

@@ -167,14 +167,14 @@ def home_answers(
     return jnp.where(keeps, 0, answer), jnp.where(keeps, 0, slope), market_price
 
 
-def trading_prices(problem: SlotProblem, half_fee: Array, pool: Array) -> tuple[Array, Array]:
-    """() what a seller gets and a buyer pays at the pool's price."""
-    return jnp.maximum(problem.price_sell, pool - half_fee), jnp.minimum(problem.price_buy, pool + half_fee)
+def trading_prices(sell: Array, buy: Array, half_fee: Array, pool: Array) -> tuple[Array, Array]:
+    """() what a seller gets and a buyer pays; sell, buy: what the utility pays and takes; pool: the price."""
+    return jnp.maximum(sell, pool - half_fee), jnp.minimum(buy, pool + half_fee)
 
 
 def evaluate(problem: SlotProblem, setup: Setup, prices: Prices, centre: Array) -> tuple[Homes, Totals]:
     """Everybody's answer to some prices, around a centre (N,) kW."""
-    sell, buy = trading_prices(problem, setup.half_fee, prices.pool)
+    sell, buy = trading_prices(problem.price_sell, problem.price_buy, setup.half_fee, prices.pool)
     shift = setup.eps * centre - nodal_surcharge(problem, prices.rows)
     power, slope, market_price = home_answers(
         setup.position, setup.corners.power, idle=setup.idle, shift=shift, sell=sell, buy=buy
