@@ -14,16 +14,20 @@ than D_l,
 
 which is all that the guarantees need. They hold slot by slot, so theta and V may change between slots.
 
+The functions take and give NumPy or JAX arrays.
+
 Sources: Neely, Stochastic Network Optimization (2010); Urgaonkar, Urgaonkar, Neely,
 Sivasubramaniam (2011) for the linear method; Qin, Chow, Yang, Rajagopal (2016) for theta, leakage and
 the network.
 """
 
-import jax.numpy as jnp
+from typing import Any
+
 from jax import Array
 
 from jaxp2p._pytree import record, static
 from jaxp2p.model.devices import Battery
+from jaxp2p.model.devices.arrays import Values, namespace
 
 METHODS = ("exact", "standard")
 
@@ -41,13 +45,12 @@ class LyapunovParameters:
     method: str = static(default="exact")
 
 
-def _limits(battery: Battery, price_min, price_max) -> tuple[Array, Array]:
-    """The two price bounds as arrays of the battery's dtype (numbers are welcome)."""
-    dtype = battery.energy_max.dtype
-    return jnp.asarray(price_min, dtype), jnp.asarray(price_max, dtype)
+def _limits(battery: Battery, price_min, price_max) -> tuple[Values, Values]:
+    """The two price bounds as arrays of the battery's dtype and kind (numbers are welcome)."""
+    return _like(battery.energy_max, price_min), _like(battery.energy_max, price_max)
 
 
-def stored_value_range(battery: Battery, price_min, price_max) -> tuple[Array, Array]:
+def stored_value_range(battery: Battery, price_min, price_max) -> tuple[Values, Values]:
     """(D_l, D_h) in EUR per kWh in the cells: the least it can cost, the most it can earn.
 
     `price_min`, `price_max`: EUR/kWh, () or (N,), bounds of the nodal price. D_h <= D_l means that the
@@ -57,7 +60,7 @@ def stored_value_range(battery: Battery, price_min, price_max) -> tuple[Array, A
     return battery.charge_value(low), battery.discharge_value(high)
 
 
-def value_at_empty(battery: Battery, price_min, price_max) -> Array:
+def value_at_empty(battery: Battery, price_min, price_max) -> Values:
     """(N,) EUR/kWh: what the last kWh must at least be worth for the lower limit to hold by itself.
 
     D_h, so that nothing is discharged below it. A battery that leaks and has E_min > 0 must also be
@@ -66,16 +69,17 @@ def value_at_empty(battery: Battery, price_min, price_max) -> Array:
     _, earn_most = stored_value_range(battery, price_min, price_max)
     _, high = _limits(battery, price_min, price_max)
     refill = battery.charge_value(high)
-    return jnp.where(_must_refill(battery), jnp.maximum(earn_most, refill), earn_most)
+    xp = namespace(earn_most, refill)
+    return xp.where(_must_refill(battery), xp.maximum(earn_most, refill), earn_most)
 
 
-def can_earn(battery: Battery, price_min, price_max) -> Array:
+def can_earn(battery: Battery, price_min, price_max) -> Values:
     """(N,) bool: the battery has room and power, and some price pair pays for a cycle (D_h > D_l)."""
     cost_least, earn_most = stored_value_range(battery, price_min, price_max)
     return battery.owned & (battery.energy_max > battery.energy_min) & (earn_most > cost_least)
 
 
-def v_max(battery: Battery, price_min, price_max) -> Array:
+def v_max(battery: Battery, price_min, price_max) -> Values:
     """(N,) kWh^2/EUR: the largest V with which the exact drift keeps the storage limits by itself.
 
         V_max = (E_max - E_min) / (D_h - D_l)
@@ -93,11 +97,11 @@ def v_max(battery: Battery, price_min, price_max) -> Array:
     cost_least, _ = stored_value_range(battery, price_min, price_max)
     spread = value_at_empty(battery, price_min, price_max) - cost_least
     earns = can_earn(battery, price_min, price_max)
-    room = battery.energy_max - battery.energy_min
-    return jnp.where(earns, room / jnp.where(earns, spread, 1.0), jnp.inf)
+    room, xp = battery.energy_max - battery.energy_min, namespace(spread)
+    return xp.where(earns, room / xp.where(earns, spread, 1.0), xp.inf)
 
 
-def v_max_standard(battery: Battery, price_min, price_max, *, slot_hours) -> Array:
+def v_max_standard(battery: Battery, price_min, price_max, *, slot_hours) -> Values:
     """(N,) kWh^2/EUR: the same for the standard method, whose lambda does not change within the slot.
 
         V_max = (E_max - E_min - dt (eta_c c_max + d_max / eta_d)) / (D_h - D_l)
@@ -109,25 +113,25 @@ def v_max_standard(battery: Battery, price_min, price_max, *, slot_hours) -> Arr
     charge, discharge = slot_energy(battery, slot_hours)
     cost_least, earn_most = stored_value_range(battery, price_min, price_max)
     earns = can_earn(battery, price_min, price_max)
-    room = battery.energy_max - battery.energy_min - charge
-    trading = (room - discharge) / jnp.where(earns, earn_most - cost_least, 1.0)
-    refill = room / jnp.where(earns, value_at_empty(battery, price_min, price_max) - cost_least, 1.0)
-    limit = jnp.where(_must_refill(battery), jnp.minimum(trading, refill), trading)
-    return jnp.where(earns, limit, jnp.inf)
+    room, xp = battery.energy_max - battery.energy_min - charge, namespace(earns)
+    trading = (room - discharge) / xp.where(earns, earn_most - cost_least, 1.0)
+    refill = room / xp.where(earns, value_at_empty(battery, price_min, price_max) - cost_least, 1.0)
+    limit = xp.where(_must_refill(battery), xp.minimum(trading, refill), trading)
+    return xp.where(earns, limit, xp.inf)
 
 
-def theta_range(battery: Battery, v, price_min, price_max) -> tuple[Array, Array]:
+def theta_range(battery: Battery, v, price_min, price_max) -> tuple[Values, Values]:
     """(lowest, highest) theta, (N,) kWh, for the exact drift and a finite V; empty above V_max.
 
     E_min + V D_h <= theta <= E_max + V D_l, with `value_at_empty` in place of D_h.
     """
-    v = jnp.asarray(v, battery.energy_max.dtype)
+    v = _like(battery.energy_max, v)
     cost_least, _ = stored_value_range(battery, price_min, price_max)
     floor = value_at_empty(battery, price_min, price_max)
     return battery.energy_min + v * floor, battery.energy_max + v * cost_least
 
 
-def theta_range_standard(battery: Battery, v, price_min, price_max, *, slot_hours) -> tuple[Array, Array]:
+def theta_range_standard(battery: Battery, v, price_min, price_max, *, slot_hours) -> tuple[Values, Values]:
     """(lowest, highest) theta, (N,) kWh, for the standard method and a finite V; empty above its V_max.
 
         E_min + dt d_max / eta_d + V D_h <= theta <= E_max - dt eta_c c_max + V D_l
@@ -137,18 +141,19 @@ def theta_range_standard(battery: Battery, v, price_min, price_max, *, slot_hour
     sigma E, so nothing else changes for sigma < 1, except that a battery with E_min > 0 must charge at
     any price where sigma E < E_min: theta >= E_min + V (mu_max / eta_c + kappa).
     """
-    v = jnp.asarray(v, battery.energy_max.dtype)
+    v = _like(battery.energy_max, v)
     charge, discharge = slot_energy(battery, slot_hours)
     cost_least, earn_most = stored_value_range(battery, price_min, price_max)
     lowest = battery.energy_min + discharge + v * earn_most
     refill = battery.energy_min + v * value_at_empty(battery, price_min, price_max)
-    lowest = jnp.where(_must_refill(battery), jnp.maximum(lowest, refill), lowest)
+    xp = namespace(lowest, refill)
+    lowest = xp.where(_must_refill(battery), xp.maximum(lowest, refill), lowest)
     return lowest, battery.energy_max - charge + v * cost_least
 
 
-def slot_energy(battery: Battery, slot_hours) -> tuple[Array, Array]:
+def slot_energy(battery: Battery, slot_hours) -> tuple[Values, Values]:
     """(dt eta_c c_max, dt d_max / eta_d), (N,) kWh: the most that a slot adds to or takes from the cells."""
-    hours = jnp.asarray(slot_hours, battery.energy_max.dtype)
+    hours = _like(battery.energy_max, slot_hours)
     charge = hours * battery.charge_efficiency * battery.charge_max
     return charge, hours * battery.discharge_max / battery.discharge_efficiency
 
@@ -173,27 +178,32 @@ def lyapunov_parameters(
     else:
         limit = v_max_standard(battery, price_min, price_max, slot_hours=slot_hours)
     # inf is set aside before the product: its derivative would not be a number
-    v = jnp.asarray(v_share, limit.dtype) * jnp.where(jnp.isfinite(limit), limit, 0.0)
+    xp = namespace(limit, v_share)
+    v = xp.asarray(v_share, limit.dtype) * xp.where(xp.isfinite(limit), limit, 0.0)
     active = v > 0
-    v = jnp.where(active, v, 1.0)
+    v = xp.where(active, v, 1.0)
     if method == "exact":
         _, theta = theta_range(battery, v, price_min, price_max)
     else:
         _, theta = theta_range_standard(battery, v, price_min, price_max, slot_hours=slot_hours)
     middle = 0.5 * (earn_most + cost_least)
     return LyapunovParameters(
-        theta=jnp.where(active, theta, battery.energy_max),
-        inverse_v=jnp.where(active, 1.0 / v, 0.0),
-        rest_value=jnp.broadcast_to(middle, theta.shape),
+        theta=xp.where(active, theta, battery.energy_max),
+        inverse_v=xp.where(active, 1.0 / v, 0.0),
+        rest_value=xp.broadcast_to(middle, theta.shape),
         method=method,
     )
 
 
-def value_at(parameters: LyapunovParameters, energy: Array) -> Array:
+def value_at(parameters: LyapunovParameters, energy: Values) -> Values:
     """lambda at the given energy, EUR/kWh: k (theta - E), or the rest value where k = 0."""
     line = parameters.inverse_v * (parameters.theta - energy)
-    return jnp.where(parameters.inverse_v > 0, line, parameters.rest_value)
+    return namespace(line).where(parameters.inverse_v > 0, line, parameters.rest_value)
 
 
-def _must_refill(battery: Battery) -> Array:
+def _like(values: Values, number: Any) -> Values:
+    return namespace(values, number).asarray(number, values.dtype)
+
+
+def _must_refill(battery: Battery) -> Values:
     return (battery.retention < 1) & (battery.energy_min > 0)

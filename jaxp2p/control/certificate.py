@@ -43,6 +43,7 @@ from jaxp2p.control.bounds import (
 )
 from jaxp2p.control.tuned import DAYS_OF_WEEK, TunedValue, stage, value_at_ends
 from jaxp2p.model.devices import Battery
+from jaxp2p.model.devices.arrays import Values, namespace
 
 
 @record
@@ -118,7 +119,7 @@ def certificate(
     V of shape (H, N) moves with the time of day: the storage guarantee is checked for each of its
     values and stays, the cost guarantee is lost.
     """
-    dtype = battery.energy_max.dtype
+    dtype, xp = battery.energy_max.dtype, namespace(battery.energy_max, parameters.theta)
     has_battery = _has_battery(battery)
     never = _limits_never_bind(battery, parameters, price_min, price_max, slot_hours) | ~has_battery
     moving = parameters.theta.ndim == 2 or parameters.inverse_v.ndim == 2
@@ -126,18 +127,18 @@ def certificate(
     resting = (parameters.inverse_v <= 0) & ~can_earn(battery, price_min, price_max)
     guaranteed = ~has_battery | (never & ((parameters.inverse_v > 0) | resting))
     if moving:
-        none = jnp.zeros_like(battery.energy_max)
+        none = xp.zeros_like(battery.energy_max)
         gap, start, guaranteed = none, none, ~has_battery
     else:
-        gap = jnp.where(has_battery, _gap(battery, parameters, slot_hours), 0.0)
-        start = jnp.where(has_battery, _start(battery, parameters, jnp.asarray(terminal_price, dtype)), 0.0)
+        gap = xp.where(has_battery, _gap(battery, parameters, slot_hours), 0.0)
+        start = xp.where(has_battery, _start(battery, parameters, xp.asarray(terminal_price, dtype)), 0.0)
     return Certificate(
         has_battery=has_battery,
         limits_never_bind=never,
         cost_guaranteed=guaranteed,
         gap=gap,
         start=start,
-        stopping=jnp.asarray(stopping_gap, dtype),
+        stopping=xp.asarray(stopping_gap, dtype),
         slots=slots,
         method=parameters.method,
     )
@@ -200,23 +201,25 @@ def tuned_certificate(
     )
 
 
-def _has_battery(battery: Battery) -> Array:
+def _has_battery(battery: Battery) -> Values:
     return battery.owned & (battery.energy_max > battery.energy_min)
 
 
-def _rounding(cost_least, earn_most, floor) -> Array:
+def _rounding(cost_least, earn_most, floor) -> Values:
     """(N,) EUR/kWh: at V_max the conditions hold with equality, which rounding must not exclude."""
-    scale = jnp.maximum(jnp.abs(earn_most), jnp.abs(cost_least))
-    return 64 * jnp.finfo(scale.dtype).eps * jnp.maximum(scale, jnp.abs(floor))
+    xp = namespace(earn_most, cost_least, floor)
+    scale = xp.maximum(xp.abs(earn_most), xp.abs(cost_least))
+    return 64 * xp.finfo(scale.dtype).eps * xp.maximum(scale, xp.abs(floor))
 
 
-def _limits_never_bind(battery, parameters, price_min, price_max, slot_hours) -> Array:
+def _limits_never_bind(battery, parameters, price_min, price_max, slot_hours) -> Values:
     """lambda high enough where the battery must not discharge, low enough where it must not charge."""
     cost_least, earn_most = stored_value_range(battery, price_min, price_max)
     floor = value_at_empty(battery, price_min, price_max)
     charge, discharge = slot_energy(battery, slot_hours)
+    xp = namespace(charge, parameters.theta)
     if parameters.method == "exact":
-        charge, discharge = jnp.zeros_like(charge), jnp.zeros_like(discharge)
+        charge, discharge = xp.zeros_like(charge), xp.zeros_like(discharge)
     slack = _rounding(cost_least, earn_most, floor)
 
     def check(theta, inverse_v, rest_value):
@@ -227,44 +230,46 @@ def _limits_never_bind(battery, parameters, price_min, price_max, slot_hours) ->
 
     fields = (parameters.theta, parameters.inverse_v, parameters.rest_value)
     rows = max(1, *(x.shape[0] for x in fields if x.ndim == 2), 1)
-    tables = [jnp.broadcast_to(x if x.ndim == 2 else x[None, :], (rows, x.shape[-1])) for x in fields]
+    tables = [xp.broadcast_to(x if x.ndim == 2 else x[None, :], (rows, x.shape[-1])) for x in fields]
     checks = [check(*(table[h] for table in tables)) for h in range(rows)]
-    return jnp.all(jnp.stack(checks), axis=0)
+    return xp.all(xp.stack(checks), axis=0)
 
 
-def _gap(battery, parameters, slot_hours) -> Array:
+def _gap(battery, parameters, slot_hours) -> Values:
     """(N,) EUR per slot: M_i / V_i; for a battery at rest only what leaks counts, at its rest value."""
     sigma, theta = battery.retention, parameters.theta
     leak = 1.0 - sigma
     charge, discharge = slot_energy(battery, slot_hours)
-    up = jnp.minimum(charge, battery.energy_max - sigma * battery.energy_min)
-    down = jnp.maximum(-discharge, battery.energy_min - sigma * battery.energy_max)
+    xp = namespace(charge, theta)
+    up = xp.minimum(charge, battery.energy_max - sigma * battery.energy_min)
+    down = xp.maximum(-discharge, battery.energy_min - sigma * battery.energy_max)
 
     def at(mean_energy):
         if parameters.method == "exact":
             square = (up + down) * leak * mean_energy - up * down
         else:
-            square = jnp.maximum(up**2, down**2)
+            square = xp.maximum(up**2, down**2)
         square = square + leak**2 * theta * (theta - 2.0 * mean_energy)
         pull = sigma**2 * leak / (1.0 + sigma) * (mean_energy - theta) ** 2
         return 0.5 * (square + pull)
 
-    moving = parameters.inverse_v * jnp.maximum(at(battery.energy_min), at(battery.energy_max))
+    moving = parameters.inverse_v * xp.maximum(at(battery.energy_min), at(battery.energy_max))
     lost = -leak * parameters.rest_value
-    resting = jnp.maximum(lost * battery.energy_min, lost * battery.energy_max)
-    return jnp.where(parameters.inverse_v > 0, moving, resting)
+    resting = xp.maximum(lost * battery.energy_min, lost * battery.energy_max)
+    return xp.where(parameters.inverse_v > 0, moving, resting)
 
 
-def _start(battery, parameters, terminal_price) -> Array:
+def _start(battery, parameters, terminal_price) -> Values:
     """(N,) EUR: max over E_T of L(E_0) - L(E_T) - v_T (E_T - E_0), the first two without cancellation."""
     slope = parameters.inverse_v
-    turn = parameters.theta - terminal_price / jnp.where(slope > 0, slope, 1.0)
-    moving = jnp.clip(turn, battery.energy_min, battery.energy_max)
+    xp = namespace(slope, battery.energy_max, terminal_price)
+    turn = parameters.theta - terminal_price / xp.where(slope > 0, slope, 1.0)
+    moving = xp.clip(turn, battery.energy_min, battery.energy_max)
     value = value_at(parameters, battery.energy_start)
     # at rest the energy stays or leaks away
     leaks_at_a_loss = (battery.retention < 1) & (value < terminal_price)
-    resting = jnp.where(leaks_at_a_loss, battery.energy_min, battery.energy_start)
-    end = jnp.where(slope > 0, moving, resting)
+    resting = xp.where(leaks_at_a_loss, battery.energy_min, battery.energy_start)
+    end = xp.where(slope > 0, moving, resting)
     mean_value = 0.5 * (value + value_at(parameters, end))
     return (end - battery.energy_start) * (mean_value - terminal_price)
 

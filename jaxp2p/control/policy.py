@@ -21,6 +21,7 @@ from jaxp2p.control.charging import RULES as CHARGING
 from jaxp2p.control.rules import RULES
 from jaxp2p.control.tuned import Memory, TunedValue
 from jaxp2p.model.devices import Fleet, Plugged, Plugs, Storage, Vehicles
+from jaxp2p.model.devices.arrays import namespace
 from jaxp2p.model.network import Base, VoltageDependent
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.slot.problem import Coupling, SlotProblem
@@ -145,8 +146,9 @@ class Penalties(NamedTuple):
 
 def suggest_penalties(horizon: Horizon) -> Penalties:
     """20 times the largest price for rows (5 % of influence still relieves one), twice that for unserved."""
-    largest = jnp.maximum(jnp.max(jnp.abs(horizon.price_buy)), jnp.max(jnp.abs(horizon.price_sell)))
-    row = 20 * jnp.maximum(largest, 0.05)
+    xp = namespace(horizon.price_buy, horizon.price_sell)
+    largest = xp.maximum(xp.max(xp.abs(horizon.price_buy)), xp.max(xp.abs(horizon.price_sell)))
+    row = 20 * xp.maximum(largest, 0.05)
     return Penalties(row=row, unserved=2 * row)
 
 

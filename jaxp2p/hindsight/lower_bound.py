@@ -319,12 +319,14 @@ def _homes(
 
 def _has_limits(community: Community, unserved_price) -> bool:
     """Whether a trade or connection has a finite limit that counts; True also while traced."""
-    limits = [jnp.where(_pool(community)[1] > 0, _pool(community)[1], jnp.inf)]
+    limits = [community.market.limit]
     if unserved_price is not None:
         limits += [community.prosumers.buy_max, community.prosumers.sell_max]
     if any(isinstance(limit, jax.core.Tracer) for limit in limits):
         return True
-    return any(bool(np.isfinite(np.asarray(limit)).any()) for limit in limits)
+    edges, *connections = (np.asarray(limit) for limit in limits)
+    trades = edges.sum(axis=0)
+    return any(bool(np.isfinite(limit).any()) for limit in (trades[trades > 0], *connections))
 
 
 def lower_bound(
@@ -415,17 +417,19 @@ def best_lower_bound(
     optimal) or from v_T everywhere. See `lower_bound` for the arguments.
     """
     require_match(community, horizon)
-    limited = _has_limits(community, unserved_price)
-    index, owners, surplus, deficit = _split(
-        _homes(community, horizon, row_price, unserved_price), horizon, limited=limited
-    )
     fixed = {"terminal_price": terminal_price, "row_price": row_price, "unserved_price": unserved_price}
     start = _worth(horizon, storage_value, vehicle_value, terminal_price)
     bound = lambda m: lower_bound(
         community, horizon, storage_value=m.battery, vehicle_value=m.vehicles, **fixed
     )
     first = bound(start)
-    if index.size == 0 or steps == 0:
+    if steps == 0:
+        return first
+    limited = _has_limits(community, unserved_price)
+    index, owners, surplus, deficit = _split(
+        _homes(community, horizon, row_price, unserved_price), horizon, limited=limited
+    )
+    if index.size == 0:
         return first
     x = (first.pool_price, jax.tree.map(lambda m: m[..., index], start))
     improved = _ascend(owners, surplus, deficit, horizon, terminal_price, *x, steps=steps, limited=limited)

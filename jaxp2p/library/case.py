@@ -215,4 +215,4 @@ def lyapunov(case: Case, *, v_share: float = 1.0, method: str = "exact") -> Poli
         raise ValueError(f"v_share is {v_share:g}: it must be positive")
     parameters = parameters_of(case.community, case.horizon, method=method, v_share=v_share)
     charging = worth_in_vehicles(case.community, case.horizon)
-    return replace(lyapunov_policy(parameters), charging=charging)
+    return replace(jax.device_put(lyapunov_policy(parameters)), charging=charging)

@@ -131,7 +131,7 @@ def build_community(
         ids=tuple(homes["prosumer_id"]),
     )
     grid, rounds = _network(tables, bus_ids, kind), secure_rounds(follows) if secure else 1
-    flexible = np.asarray(prosumers.flexible)
+    flexible = jax.device_get(prosumers).flexible
     return Community(
         prosumers=prosumers,
         market=_market(tables, market, graph, partners, fee, limit, seed, prosumers, grid, kind),

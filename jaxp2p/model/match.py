@@ -6,7 +6,7 @@ the same size it is as good as any to a program, and every figure of the grid is
 
 import hashlib
 
-import numpy as np
+import jax
 
 from jaxp2p.model.devices import Vehicles
 from jaxp2p.model.types import Community, Horizon, Prosumers
@@ -14,7 +14,7 @@ from jaxp2p.model.types import Community, Horizon, Prosumers
 
 def mark_of(name: str, prosumers: Prosumers, buses: tuple[str, ...]) -> str:
     """What tells communities apart: name, members, vehicles, and who of them has something to decide."""
-    parts = [*prosumers.ids, "", *buses, "", np.asarray(prosumers.flexible).tobytes().hex()]
+    parts = [*prosumers.ids, "", *buses, "", jax.device_get(prosumers).flexible.tobytes().hex()]
     if prosumers.vehicles is not None:
         parts += ["", *prosumers.vehicles.ids, "", *map(str, prosumers.vehicles.seats.ravel())]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]

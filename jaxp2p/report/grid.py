@@ -24,7 +24,7 @@ LOADING_COLOURS = ListedColormap(colormaps["YlOrRd"](np.linspace(0.22, 1, 256)))
 def voltages(data: PictureData) -> Figure:
     """Range of the bus voltages over time against the limits, and how long each extreme lasted."""
     network = data.community.network
-    low, high = float(np.min(network.voltage_min)), float(np.max(network.voltage_max))
+    low, high = float(np.asarray(network.voltage_min).min()), float(np.asarray(network.voltage_max).max())
     figure, [[left, right]] = canvas(1, 2, size=(13, 4.8), sharey=True, width_ratios=[2.2, 1])
     shown = [name for name in (data.unlimited(), data.favourite()) if name is not None]
     time = data.time.to_numpy()

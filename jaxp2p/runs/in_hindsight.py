@@ -8,12 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import numpy as np
 
 from jaxp2p.control.catalogue import OPTIMUM
 from jaxp2p.control.policy import Penalties
 from jaxp2p.hindsight.lower_bound import best_lower_bound
 from jaxp2p.hindsight.perfect_foresight import PerfectForesight, estimate_seconds, perfect_foresight
+from jaxp2p.model.devices.arrays import on_device
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.runs.side_by_side import Report
 
@@ -123,13 +124,13 @@ def lower_bound_of(
     dtype = horizon.load.dtype
     known: dict[str, Any] = {}
     if foresight is not None:
-        known = {"storage_value": jnp.asarray(foresight.storage_duals, dtype), "steps": 0}
+        known = {"storage_value": on_device(foresight.storage_duals, dtype), "steps": 0}
     if foresight is not None and foresight.vehicle_duals is not None:
-        known["vehicle_value"] = jnp.asarray(foresight.vehicle_duals, dtype)
+        known["vehicle_value"] = on_device(foresight.vehicle_duals, dtype)
     if foresight is not None and community.feeder.rows:
         # an interior point may be beyond the penalty by its rounding
-        rows = jnp.asarray(foresight.row_duals, dtype)
-        known["row_price"] = jnp.clip(rows, -penalties.row, penalties.row)
+        most = float(penalties.row)
+        known["row_price"] = on_device(np.clip(foresight.row_duals, -most, most), dtype)
     best = best_lower_bound(
         community, horizon, terminal_price=terminal_price, unserved_price=penalties.unserved, **known
     )

@@ -67,7 +67,7 @@ class Run(NamedTuple):
 
 def price_bounds(horizon: Horizon) -> tuple[float, float]:
     """Lowest sell and highest buy price of the tariffs, EUR/kWh: what a member's price can ever be."""
-    return float(jnp.min(horizon.price_sell)), float(jnp.max(horizon.price_buy))
+    return float(np.asarray(horizon.price_sell).min()), float(np.asarray(horizon.price_buy).max())
 
 
 def suggest_terminal_price(community: Community, horizon: Horizon) -> float:
@@ -80,7 +80,7 @@ def penalties_of(horizon: Horizon, unserved_price: float | None = None) -> Penal
 
     Raises ValueError for a price that does not exceed every tariff: not to serve would pay.
     """
-    suggested = suggest_penalties(horizon)
+    suggested = jax.device_put(suggest_penalties(jax.device_get(horizon)))
     if unserved_price is None:
         return suggested
     low, high = price_bounds(horizon)
@@ -107,7 +107,7 @@ def policy_names(community: Community) -> tuple[str, ...]:
 def make_policies(community: Community, horizon: Horizon) -> dict[str, Policy]:
     """Every online policy by name, with the certified V_max and theta of the tariffs' price range."""
     controlled = {
-        name: lyapunov(parameters_of(community, horizon, method=method))
+        name: jax.device_put(lyapunov(parameters_of(community, horizon, method=method)))
         for name, method in CONTROLLED.items()
     }
     vehicles, worth = community.prosumers.vehicles, worth_in_vehicles(community, horizon)
@@ -131,10 +131,9 @@ def worth_in_vehicles(community: Community, horizon: Horizon) -> Charging | None
 def parameters_of(
     community: Community, horizon: Horizon, *, method: str = "exact", v_share: float = 1.0
 ) -> LyapunovParameters:
-    """V = v_share V_max and theta for the price range of the tariffs, see `control.bounds`."""
-    low, high = price_bounds(horizon)
-    battery = community.prosumers.battery
-    return lyapunov_parameters(battery, low, high, horizon.slot_hours, method=method, v_share=v_share)
+    """V = v_share V_max and theta for the price range of the tariffs, see `control.bounds`. On the host."""
+    battery, hours = jax.device_get((community.prosumers.battery, horizon.slot_hours))
+    return lyapunov_parameters(battery, *price_bounds(horizon), hours, method=method, v_share=v_share)
 
 
 def sorted_out(
@@ -344,14 +343,12 @@ def _possible_saving(
 
 def make_certificate(community: Community, horizon: Horizon, terminal_price: float) -> Certificate:
     """What the modified controller guarantees for prices within the tariffs, network surcharges excluded."""
-    battery = community.prosumers.battery
-    low, high = price_bounds(horizon)
+    battery, hours = jax.device_get((community.prosumers.battery, horizon.slot_hours))
     return certificate(
         battery,
-        lyapunov_parameters(battery, low, high, horizon.slot_hours),
-        low,
-        high,
-        slot_hours=horizon.slot_hours,
+        parameters_of(community, horizon),
+        *price_bounds(horizon),
+        slot_hours=hours,
         slots=horizon.slots,
         terminal_price=terminal_price,
     )

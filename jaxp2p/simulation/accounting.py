@@ -16,6 +16,7 @@ prices losses (`Trajectory.loss_price`), each pays, or is paid, that price of it
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxp2p.control.bounds import stored_value_range
@@ -193,7 +194,7 @@ def end_value(community: Community, horizon: Horizon) -> float:
     with low and high from `usual_prices`. Where there are vehicles only, the same mean of what a kWh bought
     for them costs, (low + high) / 2 / eta_c + kappa; 0 where nothing is stored at all.
     """
-    battery, vehicles = community.prosumers.battery, community.prosumers.vehicles
+    battery, vehicles = jax.device_get((community.prosumers.battery, community.prosumers.vehicles))
     owners, prices = np.asarray(battery.owned), usual_prices(horizon)
     if owners.any():
         ends = stored_value_range(battery, *prices)

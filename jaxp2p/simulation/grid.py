@@ -5,8 +5,6 @@ In AC (`Flow`) and as the linear network has it (LinDistFlow), side by side.
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxp2p.model.devices.arrays import Values, namespace
@@ -52,17 +50,13 @@ def grid_state(
     whole, base = on_host(community), on_host(horizon.grid_base)
     used = np.asarray(horizon.pv if pv_used is None else pv_used, float)
     flow = power_flow_of(whole, base, np.asarray(injection, float), used)
-    base, bus, kind = supported(whole, base, flow), community.prosumers.bus, horizon.load.dtype
+    base, network = supported(whole, base, flow), whole.network
     moved = np.where(np.asarray(community.moving), injection, 0.0)
-    as_given = lambda x: jnp.asarray(x, kind)
-    network, given = community.network, jax.tree.map(as_given, base)
-    state = network.state(given, network.at_buses(as_given(moved), bus))
-    loading, volts = network.loading(state.flow, given.reactive), _f64(state.voltage)
-    network = whole.network
-    excess = network.overload(network.state(base, network.at_buses(moved, bus)).flow, base.reactive)
+    volts, power = network.state(base, network.at_buses(moved, community.prosumers.bus))
+    excess = network.overload(power, base.reactive)
     return GridState(
         voltage=volts,
-        loading=_f64(loading),
+        loading=network.loading(power, base.reactive),
         excess=excess,
         ac_voltage=np.asarray(flow.voltage),
         ac_loading=np.asarray(flow.loading),
