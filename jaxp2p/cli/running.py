@@ -1,6 +1,8 @@
 """The work behind `jaxp2p run`: clear the days with every policy, print, save."""
 
+import threading
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +72,9 @@ def run(source: Source, options: Options) -> int:
     shown = names if controller is None else (*names, TUNED)
     with RunProgress(shown, horizon.slots, quiet=options.quiet) as progress:
         progress.say("compiling")
+        if options.pictures:
+            # Matplotlib is long to import, and a compiler leaves the time to do so
+            threading.Thread(target=import_module, args=["jaxp2p.report.pictures"], daemon=True).start()
         try:
             result = run_policies(
                 community,

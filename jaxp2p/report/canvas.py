@@ -5,6 +5,7 @@ be made in any thread and beside a notebook.
 """
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from jaxp2p.control.catalogue import COLOURS, ENTRIES, OPTIMUM
 from jaxp2p.control.catalogue import favourite as favourite
@@ -138,13 +140,23 @@ def outside_legend(axis: Axes, **options: Any) -> None:
 
 def save(figure: Figure, folder: Path, name: str) -> Path:
     """Write `name`.png into the folder."""
-    file = folder / f"{name}.png"
-    figure.set_dpi(DPI)  # what follows happens in points of the file
+    return _write(_drawn(figure), folder / f"{name}.png")
+
+
+def _drawn(figure: Figure) -> memoryview:
+    """What is seen, a byte per pixel and colour."""
+    sheet = FigureCanvasAgg(figure)
+    figure.set_dpi(DPI)
     # laid out here: savefig would draw everything once more to do so
     if engine := figure.get_layout_engine():
         engine.execute(figure)
         figure.set_layout_engine(None)
-    figure.savefig(file, dpi=DPI)
+    sheet.draw()
+    return sheet.buffer_rgba()
+
+
+def _write(pixels: memoryview, file: Path) -> Path:
+    imsave(file, pixels, format="png", origin="upper", dpi=DPI)
     return file
 
 
@@ -158,11 +170,13 @@ def save_all(
     """Draw every picture that there is data for; returns the files. `done` is called with each name."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, draw in pictures.items():
-        figure = draw(data)
-        if figure is not None:
-            files.append(save(figure, folder, name))
-        if done is not None:
-            done(name)
-    return files
+    # a file is packed outside of Python's lock, while the next picture is drawn
+    with ThreadPoolExecutor(1, thread_name_prefix="pictures") as beside:
+        files = []
+        for name, draw in pictures.items():
+            figure = draw(data)
+            if figure is not None:
+                files.append(beside.submit(_write, _drawn(figure), folder / f"{name}.png"))
+            if done is not None:
+                done(name)
+        return [file.result() for file in files]
