@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from jaxp2p._pytree import present
@@ -151,10 +152,11 @@ def estimate_seconds(community: Community, slots: int) -> float:
     network there is one round, with one about 4. Fitted to rural3, PV and batteries with 9 of 10 members
     (`benchmarks/README.md`).
     """
-    homes, powered = community.prosumers, np.asarray(community.prosumers.battery.owned)
-    variables = 4 * powered.sum() + (np.asarray(homes.load_flex_share) > 0).sum()
+    homes = jax.device_get(community.prosumers)
+    powered = homes.battery.owned
+    variables = 4 * powered.sum() + (homes.load_flex_share > 0).sum()
     if homes.vehicles is not None:
-        owned = np.asarray(homes.vehicles.owned)
+        owned = homes.vehicles.owned
         variables, powered = variables + 3 / 2 * owned.sum(), powered | owned.any(0)
     limit = np.asarray(community.market.limit).sum(0) if community.market.limit.shape[0] else np.inf
     has_limits = np.isfinite(np.minimum(homes.buy_max, homes.sell_max)) | (np.isfinite(limit) & (limit > 0))

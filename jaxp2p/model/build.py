@@ -164,7 +164,7 @@ def build_horizon(community: Community, tables: Tables) -> Horizon:
         bus,
         kind,
         buses=len(bus_ids),
-        at_bus=~np.asarray(community.prosumers.flexible),
+        at_bus=~jax.device_get(community.prosumers).flexible,
     )
     pv, _ = _member_series(scaled(profiles, homes["pv_profile"], homes["pv_kw"]), bus, kind)
     reactive = scaled(profiles, homes["reactive_profile"], homes["load_kvar"])

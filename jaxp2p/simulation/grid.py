@@ -51,7 +51,7 @@ def grid_state(
     used = np.asarray(horizon.pv if pv_used is None else pv_used, float)
     flow = power_flow_of(whole, base, np.asarray(injection, float), used)
     base, network = supported(whole, base, flow), whole.network
-    moved = np.where(np.asarray(community.moving), injection, 0.0)
+    moved = np.where(whole.moving, injection, 0.0)
     volts, power = network.state(base, network.at_buses(moved, community.prosumers.bus))
     excess = network.overload(power, base.reactive)
     return GridState(
