@@ -218,3 +218,20 @@ def test_explain_weighs_the_bound_against_the_possible_saving():
     assert "vacuous" in proof.explain(possible_saving_eur=0.5 * proof.bound_eur)
     assert "vacuous" not in proof.explain(possible_saving_eur=2 * proof.bound_eur)
     assert "vacuous" in proof.explain(possible_saving_eur=0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("method", ["exact", "standard"])
+@pytest.mark.parametrize(("low", "high"), [(LOW, HIGH), (0.2, 0.2), (-0.1, 0.3)])
+def test_numpy_arrays_give_numpy_arrays_of_the_same_bits(dtype, method, low, high):
+    there = battery(dtype)
+    here = jax.device_get(there)
+
+    def known(b):
+        parameters = lyapunov_parameters(b, low, high, np.asarray(HOURS, dtype), method=method)
+        prices = {"slot_hours": np.asarray(HOURS, dtype), "slots": 96, "terminal_price": 0.2}
+        return parameters, certificate(b, parameters, low, high, **prices)
+
+    for ours, theirs in zip(jax.tree.leaves(known(here)), jax.tree.leaves(known(there)), strict=True):
+        assert isinstance(ours, np.ndarray) and ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)

@@ -349,7 +349,7 @@ def main() -> None:
     """Entry point of the command `jaxp2p`."""
     lenient_streams()
     # a command makes a million objects that live to its end, and would look them through again and again
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(1_000_000, 50, 100)
     codes: list[int] = []
     atexit.register(_end, codes)  # before all others, and so after all of them
     try:
