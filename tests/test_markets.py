@@ -63,6 +63,19 @@ def test_projected_trades_are_the_nearest_that_keep_the_rows_of_the_program(mark
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_a_trade_has_one_dual_bit_for_bit(market, seed):
+    """A difference between its sides would never be taken off again: a price that only one of them sees."""
+    dual = jnp.zeros(market.dual_shape, jnp.float32)
+    for step in range(100):
+        trades = wished(market, seed + step).astype(jnp.float32) / 3
+        dual = market.dual_after(dual, trades, market.project(trades))
+    if dual.size > 1:
+        twins = np.asarray(dual).reshape(-1)[np.asarray(market.reverse)]
+        open_ = np.asarray(market.limit) > 0
+        np.testing.assert_array_equal(np.asarray(dual)[open_], twins[open_])
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_executed_trades_are_reciprocal_within_their_limits_and_in_the_wished_direction(market, seed):
     trades = wished(market, seed)
     found = np.asarray(market.reciprocal(trades, market.limit))
@@ -76,6 +89,26 @@ def test_executed_trades_are_reciprocal_within_their_limits_and_in_the_wished_di
 
 
 @pytest.mark.parametrize("seed", range(5))
+def test_what_members_have_left_reaches_those_who_can_place_it(market, seed):
+    """Some take any amount, the others nothing: what these have left is gone, and nothing is made up."""
+    draw = np.random.default_rng(seed)
+    trades = market.reciprocal(wished(market, seed) / 10, market.limit)
+    left = jnp.asarray(draw.uniform(-0.1, 0.1, HOMES))
+    absorbs = jnp.where(jnp.arange(HOMES) < 2, jnp.inf, 0.0)
+    free = jnp.abs(trades) < market.limit
+    found = np.asarray(market.passed_on(trades, left, absorbs, free=free, limit=market.limit))
+    assert np.max(market.imbalance(found), initial=0) < 1e-12
+    assert (np.abs(found) <= np.asarray(market.limit)).all()
+    moved = (found - np.asarray(trades)).sum(axis=0)
+    if market.kind != "bilateral":
+        np.testing.assert_array_equal(moved, 0)
+        return
+    # they may keep KEPT of a potential that is nowhere large
+    np.testing.assert_allclose(moved[2:], left[2:], atol=2e-3)
+    assert np.abs(moved[:2]).max() > 0.01
+
+
+@pytest.mark.parametrize("seed", range(5))
 def test_at_consistent_prices_no_trade_with_room_would_pay(market, seed):
     """It would where a member's price is above that of its trade by more than half the fee."""
     draw = np.random.default_rng(seed)
@@ -85,13 +118,13 @@ def test_at_consistent_prices_no_trade_with_room_would_pay(market, seed):
     if not market.pooled:  # an edge has room from both sides or from none
         free = free & jnp.take(free.reshape(-1), market.reverse, mode="clip") if free.size else free
     given = {"free": free, "trade_price": jnp.full((1, 1), 0.2)}
-    found = market.consistent(price, low, high, alike=True, **given)
-    assert bool(jnp.all((found >= low - 1e-12) & (found <= high + 1e-12)))
-    apart = jnp.broadcast_to(jnp.abs(market.difference(found, low, high, **given)), market.fee.shape)
-    assert bool(jnp.all(jnp.where(free, apart, 0) <= FEE / 2 + 1e-12))
-    # prices that are consistent already stay
-    again = market.consistent(found, low, high, alike=True, **given)
-    np.testing.assert_allclose(again, found, atol=1e-12)
+    for found in market.consistent(price, low, high, alike=True, **given):
+        assert bool(jnp.all((found >= low - 1e-12) & (found <= high + 1e-12)))
+        apart = jnp.broadcast_to(jnp.abs(market.difference(found, low, high, **given)), market.fee.shape)
+        assert bool(jnp.all(jnp.where(free, apart, 0) <= FEE / 2 + 1e-12))
+        # prices that are consistent already stay
+        for again in market.consistent(found, low, high, alike=True, **given):
+            np.testing.assert_allclose(again, found, atol=1e-12)
 
 
 def test_a_pool_bounds_a_graph_and_is_a_pool_itself():

@@ -243,9 +243,10 @@ def price_table(community: Community, trajectory: Trajectory, time: pd.Series) -
     """
     market, nodal = np.asarray(trajectory.market_price, float), np.asarray(trajectory.nodal_price, float)
     volume = np.abs(np.asarray(present(trajectory.trades), float))
+    volume = np.where(volume > LEAST_KW, volume, 0)  # the trades that `trade_table` tells
     worth = (volume * np.asarray(present(trajectory.trade_price), float)).sum((1, 2))
     traded = volume.sum((1, 2))
-    some = traded > LEAST_KW
+    some = traded > 0
     energy = np.where(some, worth / np.where(some, traded, 1), market.mean(1))[:, None]
     parts = dict.fromkeys(("losses", "voltage", "branch"), np.zeros_like(market))
     if trajectory.loss_price is not None:

@@ -69,13 +69,21 @@ def price_limits(problem: SlotProblem) -> tuple[Array, Array]:
     return low, high
 
 
+def with_room(trades: Array, limit: Array) -> Array:
+    """(K, N) bool: the trades that could grow."""
+    return jnp.abs(trades) < AT_LIMIT * limit
+
+
 def consistent_prices(
     problem: SlotProblem, price: Array, trades: Array, trade_price: Array
-) -> tuple[Array, Array]:
-    """Market prices (N,) near `price` at which no trade with room would pay, and who has room (K, N) bool."""
+) -> tuple[tuple[Array, ...], Array]:
+    """Market prices (N,) near `price` at which no trade with room would pay, and who has room (K, N) bool.
+
+    Of the prices there may be several to choose from.
+    """
     limit = problem.trade_limit
     low, high = price_limits(problem)
-    free = jnp.abs(trades) < AT_LIMIT * limit
+    free = with_room(trades, limit)
     alike = problem.unserved_price is None  # else a limit of the connection makes prices a member's own
     found = problem.market.consistent(price, low, high, free=free, trade_price=trade_price, alike=alike)
     return found, free
@@ -99,9 +107,23 @@ def slot_gap(
     shares (P, N) of the device pieces; injection, exchange (sales positive), unserved (short positive) (N,)
     and trades (K, N) in kW, reciprocal; prices in EUR/kWh, any: the bound is valid for all of them.
     """
-    price, room = consistent_prices(problem, market_price, trades, trade_price)
+    choice, room = consistent_prices(problem, market_price, trades, trade_price)
     row_price = jnp.clip(row_price, -problem.row_penalty, problem.row_penalty)
-    nodal = price - nodal_surcharge(problem, row_price)
+    surcharge = nodal_surcharge(problem, row_price)
+
+    def lost(price: Array) -> Array:
+        apart = (
+            jnp.sum(piece_slack(pieces, shares, price - surcharge)),
+            jnp.sum(_exchange_slack(problem, price, exchange, unserved)),
+            jnp.sum(_trade_slack(problem, price, trades, trade_price, room)),
+        )
+        return jnp.stack(apart)
+
+    # every one of them bounds the optimum: the best does it best
+    losses = jnp.stack([lost(price) for price in choice])
+    best = jnp.argmin(jnp.sum(losses, axis=1))
+    devices, dealing, trading = losses[best]
+    nodal = jnp.stack(choice)[best] - surcharge
     size = jnp.sum(pieces.gain, axis=0) + jnp.abs(problem.base)
     value = row_values(problem, injection)
     beyond = excess_of(problem, value)
@@ -110,7 +132,6 @@ def slot_gap(
     priced = jnp.where(row_price == 0, 0, size_of * jnp.maximum(inside, 0))
     paid = jnp.where(inside < 0, size_of, 0)  # beyond the limit that has the price
     rows = jnp.sum(priced + (problem.row_penalty - paid) * beyond)
-    devices = jnp.sum(piece_slack(pieces, shares, nodal))
     eps = jnp.finfo(value.dtype).eps
     rounding = eps * pieces.level * jnp.sum(size)
     if problem.feeder.rows:
@@ -133,8 +154,8 @@ def slot_gap(
     hours = problem.slot_hours
     return Gap(
         devices=hours * devices,
-        exchange=hours * jnp.sum(_exchange_slack(problem, price, exchange, unserved)),
-        trades=hours * jnp.sum(_trade_slack(problem, price, trades, trade_price, room)),
+        exchange=hours * dealing,
+        trades=hours * trading,
         rows=hours * rows,
         rounding=hours * rounding,
     )

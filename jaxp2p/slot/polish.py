@@ -1,7 +1,8 @@
 """From where a solver stopped to what every home would do there: the last step before execution.
 
-Trades are made reciprocal. Then every home does what is best for it, given its trades and the prices of the
-network: with t its net sales to peers, the price mu at which it deals with the utility is the root of
+Trades are made reciprocal, and pass on what members between the tariffs have left. Then every home does what
+is best for it, given its trades and the prices of the network: with t its net sales to peers, the price mu at
+which it deals with the utility is the root of
 
     max(F - sell_max, min(mu - s, max(F, min(mu - b, F + buy_max)))),       F(mu) = p(mu - surcharge) - t,
 
@@ -19,13 +20,15 @@ from jax import Array
 from jaxp2p._pytree import present
 from jaxp2p.model.markets.pool import share_out
 from jaxp2p.slot.answer import Answer
-from jaxp2p.slot.gap import price_limits
+from jaxp2p.slot.gap import price_limits, with_room
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.response import Response, corners, power_range, prices_at
+from jaxp2p.slot.prox.response import Pieces, Response, corners, power_range, prices_at
 from jaxp2p.slot.prox.sensitivity import with_derivative_of
 from jaxp2p.slot.rows import nodal_surcharge
 
 NEARLY = 0.01  # of the price of unserved energy: so near to its own limit a price counts as there
+AT_TARIFF = 1e-3  # of the spread of the tariffs: as near to one as that nothing is lost by dealing at it
+NEARBY = 0.01  # of the scale of prices: how far a price may move when devices place what is left
 ROUNDS = 3  # of handing on what a connection does not carry
 
 
@@ -71,6 +74,7 @@ def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
     if problem.unserved_price is not None:
         trades = _within_connections(problem, trades, raw.injection, market_price)
     pieces, base = problem.pieces(), problem.base
+    trades = _passed_on(problem, pieces, trades, raw, market_price, limit)
     net = jnp.sum(trades, axis=0)
     priced = surcharge != 0
     alone = _own_price(problem, devices, net, market_price, surcharge, low, high)
@@ -92,6 +96,24 @@ def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
         trade_price=problem.market.seen_from_both(raw.trade_price),
         row_price=row_price,
     )
+
+
+def _passed_on(
+    problem: SlotProblem, pieces: Pieces, trades: Array, raw: Answer, market_price: Array, limit: Array
+) -> Array:
+    """Trades (K, N) that pass on what members between the tariffs would leave to the utility.
+
+    At a tariff any amount is welcome there; between the tariffs devices that answer the price can place some.
+    """
+    if problem.unserved_price is not None:
+        return trades
+    near = NEARBY * problem.price_scale
+    least, most = power_range(pieces, problem.base, raw.nodal_price - near, raw.nodal_price + near)
+    close = AT_TARIFF * (problem.price_buy - problem.price_sell)
+    at_tariff = (market_price >= problem.price_buy - close) | (market_price <= problem.price_sell + close)
+    absorbs = jnp.where(at_tariff, jnp.inf, jnp.where(most > least, 1, 0))
+    left = raw.injection - jnp.sum(trades, axis=0)
+    return problem.market.passed_on(trades, left, absorbs, free=with_room(trades, limit), limit=limit)
 
 
 def _finite(problem: SlotProblem, raw: Answer) -> Answer:

@@ -52,7 +52,7 @@ class Market(ABC):
 
     def dual_after(self, dual: Array, trades: Array, copies: Array) -> Array:
         """dual + rest."""
-        return dual + trades - copies
+        return dual + self.rest(trades, copies)
 
     def seen_from_both(self, trade_price: Array) -> Array:
         """One price per trade, bit for bit the same seen from either side."""
@@ -64,13 +64,21 @@ class Market(ABC):
     ) -> Array:
         """Trades with what is `over` (N,) kW handed on to peers whose own connection has room for it."""
 
+    def passed_on(self, trades: Array, left: Array, absorbs: Array, *, free: Array, limit: Array) -> Array:
+        """Reciprocal trades (K, N) that pass on to others what members have left, (N,) kW, and cannot place.
+
+        absorbs (N,): how willingly a member places more or less itself, infinite where any amount is welcome;
+        free (K, N) bool: trades with room, the others stay as they are.
+        """
+        return trades
+
     # ------------------------------------------------------------------ prices
 
     @abstractmethod
     def consistent(
         self, price: Array, low: Array, high: Array, *, free: Array, trade_price: Array, alike: bool
-    ) -> Array:
-        """Prices (N,) near `price`, in [low, high], at which no trade with room to grow would pay.
+    ) -> tuple[Array, ...]:
+        """Prices (N,) near `price`, in [low, high], at which no trade with room to grow would pay: a choice.
 
         free (K, N) bool: who has room; alike: low and high are the same for everybody.
         """

@@ -11,6 +11,12 @@ from jax import Array
 from jaxp2p._pytree import record
 from jaxp2p.model.markets.base import Market
 
+SWEEPS = 12  # of `passed_on`
+TRADING = 1e-3  # kW from which two members count as trading
+FAINT = 1e-4  # kW, too little to begin a trade with
+IDLE = 0.01  # weight of an edge without trade, of one with trade
+KEPT = 0.001  # how willingly everybody keeps what is left
+
 
 @record
 class Bilateral(Market):
@@ -30,6 +36,14 @@ class Bilateral(Market):
         """The antisymmetric part."""
         return (trades - self._twin(trades)) / 2
 
+    def rest(self, trades: Array, copies: Array) -> Array:
+        """The symmetric part, bit for bit the same from both sides.
+
+        What rounding made of trades less copies would differ by side. No later step takes such a difference
+        off the dual variable again: it stays, as a price that one side sees and the other does not.
+        """
+        return (trades + self._twin(trades)) / 2
+
     def reciprocal(self, trades: Array, limit: Array) -> Array:
         return self.project(jnp.clip(trades, -limit, limit))
 
@@ -46,10 +60,47 @@ class Bilateral(Market):
         more = over[None, :] * part
         return jnp.clip(trades + (more - self._twin(more)), -limit, limit)
 
+    def passed_on(self, trades: Array, left: Array, absorbs: Array, *, free: Array, limit: Array) -> Array:
+        """Along the edges, like a current: the smallest change of trades that places what is left.
+
+        With potentials phi the trade of i to j grows by w_ij (phi_i - phi_j) and i itself places
+        absorbs_i phi_i, so
+
+            (absorbs_i + sum_j w_ij) phi_i - sum_j w_ij phi_j = left_i,
+
+        with w_ij = 1 where the two trade already, which costs nothing at the margin, and far less elsewhere,
+        where it comes to nothing if it is FAINT. The matrix is symmetric and positive definite: a few steps
+        of conjugate gradients with its diagonal (Hestenes and Stiefel 1952; Saad 2003, section 9.2).
+        Where nobody absorbs all keep the same.
+        """
+        idle = jnp.abs(trades) <= TRADING
+        weight = jnp.where(idle, IDLE, 1).astype(left.dtype)
+        weight = jnp.where(free, weight, 0)
+        keeps = jnp.where(jnp.isinf(absorbs), 0, 1).astype(left.dtype)  # the others have phi = 0
+        diagonal = jnp.where(keeps > 0, absorbs, 0) + jnp.sum(weight, axis=0) + KEPT
+        inverse = keeps / diagonal
+
+        def improve(_, carry):
+            phi, rest, way, size = carry
+            seen = diagonal * way - jnp.sum(weight * jnp.take(way, self.partner, mode="clip"), axis=0)
+            length = jnp.vdot(way, seen)
+            step = size / jnp.where(length > 0, length, 1)
+            phi, rest = phi + step * way, rest - step * seen
+            better = inverse * rest
+            new = jnp.vdot(rest, better)
+            return phi, rest, better + new / jnp.where(size > 0, size, 1) * way, new
+
+        way = inverse * left
+        carry = jnp.zeros_like(left), keeps * left, way, jnp.vdot(left, way)
+        phi = jax.lax.fori_loop(0, SWEEPS, improve, carry)[0]
+        change = weight * (phi[None, :] - jnp.take(phi, self.partner, mode="clip"))
+        found = jnp.clip(trades + change, -limit, limit)
+        return jnp.where(idle & (jnp.abs(found) < FAINT), trades, found)
+
     def consistent(
         self, price: Array, low: Array, high: Array, *, free: Array, trade_price: Array, alike: bool
-    ) -> Array:
-        """The mean of the largest prices below and the smallest above that are consistent.
+    ) -> tuple[Array, ...]:
+        """The smallest prices above that are consistent, the largest below, and their mean.
 
         Those differ by no more than the fee along every edge with room (the two McShane extensions), found by
         relaxing the edges as Bellman and Ford do; it ends after as many sweeps as the longest chain of
@@ -60,7 +111,7 @@ class Bilateral(Market):
             low, high = _along_edges(self.partner, reach, low, high)
         price = jnp.clip(price, low, high)
         above, below = _along_edges(self.partner, reach, price, price)
-        return below + (above - below) / 2
+        return above, below, below + (above - below) / 2
 
     def difference(self, price: Array, low: Array, high: Array, *, free: Array, trade_price: Array) -> Array:
         """Half of what it is above the partner's."""

@@ -30,8 +30,8 @@ class NoMarket(Market):
 
     def consistent(
         self, price: Array, low: Array, high: Array, *, free: Array, trade_price: Array, alike: bool
-    ) -> Array:
-        return jnp.clip(price, low, high)
+    ) -> tuple[Array, ...]:
+        return (jnp.clip(price, low, high),)
 
     def difference(self, price: Array, low: Array, high: Array, *, free: Array, trade_price: Array) -> Array:
         return jnp.zeros_like(self.fee)

@@ -36,9 +36,6 @@ class Pool(Market):
     def rest(self, trades: Array, copies: Array) -> Array:
         return jnp.mean(trades, axis=1, keepdims=True)
 
-    def dual_after(self, dual: Array, trades: Array, copies: Array) -> Array:
-        return dual + self.rest(trades, copies)
-
     def handed_on(
         self, trades: Array, injection: Array, over: Array, *, buy_max: Array, sell_max: Array, limit: Array
     ) -> Array:
@@ -52,12 +49,12 @@ class Pool(Market):
 
     def consistent(
         self, price: Array, low: Array, high: Array, *, free: Array, trade_price: Array, alike: bool
-    ) -> Array:
+    ) -> tuple[Array, ...]:
         """No further than half the fee from the pool's price."""
         half, room = self.fee[0] / 2, free[0]
         pool = self._price(trade_price, low, high, room)
         inside = jnp.clip(price, jnp.maximum(low, pool - half), jnp.minimum(high, pool + half))
-        return jnp.where(room, inside, jnp.clip(price, low, high))
+        return (jnp.where(room, inside, jnp.clip(price, low, high)),)
 
     def difference(self, price: Array, low: Array, high: Array, *, free: Array, trade_price: Array) -> Array:
         return (price - self._price(trade_price, low, high, free[0]))[None, :]

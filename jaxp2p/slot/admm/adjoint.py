@@ -116,7 +116,7 @@ def at_solution(
     moved = motion(pushes, least_squares(residual, pushed, linear or Linear()))[1]
     update = with_derivative_of(outcome.update, ProsumerUpdate(*moved[4:]))
     state = (*with_derivative_of(tuple(star[:4]), moved[:4]), update.market_price, *star[5:])
-    moving_outcome = outcome._replace(state=State(*state), update=update)
+    moving_outcome = outcome._replace(state=State(*state), update=update, result=None)
     return moving_outcome._replace(answer=end_of(problem, admm, moving_outcome, outcome.answer))
 
 

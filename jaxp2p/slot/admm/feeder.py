@@ -46,21 +46,35 @@ class _Found(NamedTuple):
 
 
 def rows_at_work(
-    problem: SlotProblem, row_price: Array, at_bus: Array, tolerance: Array, *, most: int
+    problem: SlotProblem,
+    row_price: Array,
+    at_bus: Array,
+    tolerance: Array,
+    *,
+    most: int,
+    busy_only: bool = False,
 ) -> RowsAtWork:
     """The rows that matter at these copies (their sums at the buses (G,), kW) and prices (R,).
 
-    tolerance (R,) kW: by how much a row may be violated.
+    tolerance (R,) kW: by how much a row may be violated. busy_only: all but `busy` is zero where no row has a
+    price or is violated, and then it costs nothing.
     """
     value = values_at(problem, at_bus)
     busy = jnp.any(row_price != 0) | jnp.any(excess_of(problem, value) > 0)
-    chosen = _choose(problem, row_price, value, min(most, row_price.shape[0]))
-    pick = lambda x: jnp.take(x, chosen, axis=0)
-    matrix, gram, lower, upper = _data(problem, chosen)
-    size = jnp.matmul(jnp.abs(matrix), jnp.abs(at_bus), precision=Precision.HIGHEST)
-    size = size + jnp.abs(pick(problem.row_offset))
-    tolerance = jnp.maximum(1e-4 * pick(tolerance), 8 * jnp.finfo(gram.dtype).eps * size)
-    return RowsAtWork(busy, chosen, matrix, gram, lower, upper, tolerance)
+
+    def found() -> RowsAtWork:
+        chosen = _choose(problem, row_price, value, min(most, row_price.shape[0]))
+        pick = lambda x: jnp.take(x, chosen, axis=0)
+        matrix, gram, lower, upper = _data(problem, chosen)
+        size = jnp.matmul(jnp.abs(matrix), jnp.abs(at_bus), precision=Precision.HIGHEST)
+        size = size + jnp.abs(pick(problem.row_offset))
+        allowed = jnp.maximum(1e-4 * pick(tolerance), 8 * jnp.finfo(gram.dtype).eps * size)
+        return RowsAtWork(busy, chosen, matrix, gram, lower, upper, allowed)
+
+    if not busy_only:
+        return found()
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(found))
+    return jax.lax.cond(busy, found, lambda: nothing)
 
 
 def moving_with(problem: SlotProblem, work: RowsAtWork | None) -> RowsAtWork | None:

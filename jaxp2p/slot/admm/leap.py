@@ -17,7 +17,7 @@ from jax import Array
 
 from jaxp2p.slot.admm.state import State
 from jaxp2p.slot.answer import Answer
-from jaxp2p.slot.execute import finish
+from jaxp2p.slot.execute import SlotResult, finish
 from jaxp2p.slot.gap import price_limits
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.status import Status
@@ -50,15 +50,10 @@ def last_change(old: State, new: State) -> Change:
     )
 
 
-def no_leap(dtype) -> Leap:
-    """Prices as they are."""
-    return Leap(jnp.zeros((), dtype), jnp.zeros((), dtype))
-
-
 def best_leap(
-    problem: SlotProblem, answer: Answer, eps_gap: Array, change: Change, *, also: Array
+    problem: SlotProblem, answer: Answer, result: SlotResult, eps_gap: Array, change: Change, *, also: Array
 ) -> tuple[Array, Leap]:
-    """Gap of an answer over eps_gap of its scale, and how the prices should move.
+    """Gap of an answer over eps_gap of its scale, and how the prices should move; result: of executing it.
 
     The first is infinite where the verdict is not a solution. The second is none unless `also` () bool asks
     for other prices, the slot is not solved, and one of them is clearly better.
@@ -75,6 +70,11 @@ def best_leap(
         stride=jnp.concatenate([jnp.zeros_like(levels), strides]),
     )
 
+    def excess_of(result: SlotResult) -> Array:
+        failed = (result.status == Status.MAX_ITER) | (result.status == Status.NUMERICAL_ERROR)
+        excess = result.gap / (eps_gap * result.gap_scale)
+        return jnp.where(failed & (excess <= 1), jnp.inf, excess)
+
     def look(k: Array, gaps: Array) -> Array:
         shift, stride = leaps.shift[k], leaps.stride[k]
         moved = answer._replace(
@@ -82,15 +82,12 @@ def best_leap(
             trade_price=_trade_price(problem, answer.trade_price, shift + stride * change.trade),
             row_price=_row_price(problem, answer.row_price, stride * change.row),
         )
-        result = finish(problem, moved)
-        failed = (result.status == Status.MAX_ITER) | (result.status == Status.NUMERICAL_ERROR)
-        excess = result.gap / (eps_gap * result.gap_scale)
-        return gaps.at[k].set(jnp.where(failed & (excess <= 1), jnp.inf, excess))
+        return gaps.at[k].set(excess_of(finish(problem, moved)))
 
-    # one copy of the certificate in the program, as many turns as are asked for
+    # one copy of the certificate in this part of the program, as many turns as are asked for
     count = leaps.shift.shape[0]
-    gaps = jnp.full((count,), jnp.inf, at.dtype)
-    gaps = jax.lax.fori_loop(0, jnp.where(also, count, 1), look, gaps)
+    gaps = jnp.full((count,), jnp.inf, at.dtype).at[0].set(excess_of(result))
+    gaps = jax.lax.fori_loop(1, jnp.where(also, count, 1), look, gaps)
     best = jnp.argmin(gaps)
     better = also & (gaps[0] > 1) & (gaps[best] < CLEARLY * gaps[0])
     return gaps[0], jax.tree.map(lambda x: jnp.where(better, x[best], 0), leaps)

@@ -1,5 +1,6 @@
 """Residuals per family, each in its own unit: what penalties follow, and when a gap is worth working out."""
 
+from functools import reduce
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ from jax import Array
 
 from jaxp2p.slot.admm.state import Settings, State
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.prosumer import ProsumerUpdate
+from jaxp2p.slot.prox.prosumer import UNROLL_LIMIT, ProsumerUpdate
 from jaxp2p.slot.prox.sensitivity import largest
 from jaxp2p.slot.rows import row_excess, row_tolerance
 
@@ -64,4 +65,10 @@ def no_residuals(dtype) -> Residuals:
 
 def _largest(x: Array) -> Array:
     """() the largest absolute value; 0 of nothing."""
-    return largest(jnp.abs(x).reshape(-1)) if x.size else jnp.zeros((), x.dtype)
+    if not x.size:
+        return jnp.zeros((), x.dtype)
+    x = jnp.abs(x)
+    if x.ndim > 1 and x.shape[0] <= UNROLL_LIMIT:
+        # row by row: XLA's CPU back end works a reduction of all at once out element by element
+        x = reduce(jnp.maximum, list(x))
+    return largest(x.reshape(-1))

@@ -22,10 +22,11 @@ from jax import Array
 from jaxp2p._once import once_if
 from jaxp2p._pytree import present
 from jaxp2p.slot.admm.feeder import RowsAtWork, kept_at_buses, moving_with, rows_at_work
-from jaxp2p.slot.admm.leap import Change, Leap, best_leap, last_change, leapt, no_leap
+from jaxp2p.slot.admm.leap import Change, best_leap, last_change, leapt
 from jaxp2p.slot.admm.residuals import Residuals, no_residuals, residuals
 from jaxp2p.slot.admm.state import Settings, State, init, rescale, safe, warm
 from jaxp2p.slot.answer import Answer
+from jaxp2p.slot.execute import SlotResult, finish
 from jaxp2p.slot.kernels.choice import fused, interpreted, suits_kernel
 from jaxp2p.slot.polish import moving_as, polish
 from jaxp2p.slot.problem import SlotProblem
@@ -51,6 +52,9 @@ __all__ = [
 ]
 
 
+HALVES = 1.25  # checks in which a gap becomes half as large, or somewhat fewer than it takes
+
+
 class Outcome(NamedTuple):
     """Where the iteration stopped."""
 
@@ -59,7 +63,7 @@ class Outcome(NamedTuple):
     residuals: Residuals
     iterations: Array  # () int32
     answer: Answer  # what `execute` needs
-    result: None = None  # of executing it: not known
+    result: SlotResult | None = None  # of executing it, where nobody asked for its derivative
 
 
 def _homes(problem: SlotProblem, devices: Curve, state: State, surcharge: Array) -> ProsumerUpdate:
@@ -171,13 +175,16 @@ def _fused_steps(
     return old, consensus.closed(problem, state, now, row_price), update
 
 
-def at_work(problem: SlotProblem, admm: Settings, state: State) -> RowsAtWork | None:
+def at_work(
+    problem: SlotProblem, admm: Settings, state: State, *, busy_only: bool = False
+) -> RowsAtWork | None:
     """The network rows that matter at this state; None where there are no rows."""
     if not problem.feeder.rows:
         return None
     at_bus = problem.feeder.bus_sum(state.injection)
     tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
-    return rows_at_work(problem, state.row_price, at_bus, tolerance, most=admm.rows_at_once)
+    found = state.row_price, at_bus, tolerance
+    return rows_at_work(problem, *found, most=admm.rows_at_once, busy_only=busy_only)
 
 
 def _adapt(admm: Settings, state: State, last: Residuals, iterations: Array) -> State:
@@ -211,7 +218,7 @@ def _block(
     problem: SlotProblem, admm: Settings, devices: Response, state: State
 ) -> tuple[State, tuple[ProsumerUpdate, Residuals]]:
     """check_every steps, with the residuals of the last."""
-    work = at_work(problem, admm, state)
+    work = at_work(problem, admm, state, busy_only=True)
     if fused(admm.kernels) and suits_kernel(problem.market):
         old, new, update = _fused_steps(problem, admm, devices, state, work)
         return new, (update, residuals(problem, admm, old, new, update))
@@ -240,7 +247,9 @@ class Search(NamedTuple):
     residuals: Residuals
     iterations: Array  # () int32
     answer: Answer  # the best that was held against its certificate
+    result: SlotResult | None  # of executing it
     least: Array  # () its gap, as in `residuals`
+    look_at: Array  # () int32, iterations before which small residuals are no reason to work the gap out
 
 
 def solve(problem: SlotProblem, admm: Settings, state: State) -> Outcome:
@@ -259,9 +268,16 @@ def begin(problem: SlotProblem, admm: Settings, state: State) -> Search:
     state = state._replace(row_price=with_unavoidable(problem, state.row_price))
     search = (problem.response(), state, _no_update(problem), residuals_, jnp.zeros((), jnp.int32))
     unknown: Any = None  # its shapes are what is asked for
-    shapes = jax.eval_shape(lambda: _raw(problem, admm, Search(*search, answer=unknown, least=unknown)))
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return Search(*search, answer=nothing, least=jnp.full_like(residuals_.gap, jnp.inf))
+    none = jnp.zeros((), jnp.int32)
+    started = Search(*search, unknown, unknown, jnp.full_like(residuals_.gap, jnp.inf), none)
+
+    def known() -> tuple[Answer, SlotResult]:
+        answer = _raw(problem, admm, started)
+        return answer, finish(problem, answer)
+
+    shapes = jax.eval_shape(known)
+    answer, result = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    return started._replace(answer=answer, result=result)
 
 
 def running(admm: Settings, search: Search) -> Array:
@@ -276,29 +292,37 @@ def advance(problem: SlotProblem, admm: Settings, search: Search) -> Search:
     due = (iterations % (admm.check_every * admm.gap_every) == 0) | (iterations >= admm.max_iter)
     found = search._replace(state=state, update=update, residuals=last, iterations=iterations)
     change = last_change(search.state, state)
-    due = due | (last.small & (last.row_excess <= 1))
-    with_gap = lambda now: _with_gap(problem, admm, now[0], change)
-    found, leap = once_if(due, with_gap, (found, no_leap(last.gap.dtype)))
-    adapted = _adapt(admm, leapt(problem, state, change, leap), found.residuals, iterations)
-    return found._replace(state=safe(problem, admm, adapted))
+    due = due | (last.small & (last.row_excess <= 1) & (iterations >= search.look_at))
+    with_gap = lambda now: _with_gap(problem, admm, now, change)
+    found = once_if(due, with_gap, found)
+    return found._replace(state=_adapt(admm, found.state, found.residuals, iterations))
 
 
-def _with_gap(problem: SlotProblem, admm: Settings, search: Search, change: Change) -> tuple[Search, Leap]:
-    """The search with the gap of what would be executed, and how its prices should move."""
+def _with_gap(problem: SlotProblem, admm: Settings, search: Search, change: Change) -> Search:
+    """The search with the gap of what would be executed, and prices moved to where that is smaller."""
     last = search.residuals
     answer = polish(problem, _raw(problem, admm, search), search.devices)
     # leaps may end where they began, again and again: every other stretch goes without
     pause = 2 * admm.check_every * admm.gap_every
     stretch = search.iterations // max(admm.balance_until, 1)
     late = (search.iterations % pause == 0) & (stretch % 2 == 0)
-    # what half of the tolerance did not end in time may use nearly all of it
-    share = jnp.where(search.iterations < admm.balance_until, 0.5, 0.95)
-    excess, leap = best_leap(problem, answer, share * admm.eps_gap, change, also=late)
+    # what most of the tolerance did not end in time may use nearly all of it
+    share = jnp.where(search.iterations < admm.balance_until, 0.8, 0.95)
+    result = finish(problem, answer)
+    excess, leap = best_leap(problem, answer, result, share * admm.eps_gap, change, also=late)
     found = last._replace(gap=excess)
     better = (share * excess <= search.least) | found.converged
-    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), answer, search.answer)
+    new, old = (answer, result), (search.answer, search.result)
+    answer, result = jax.tree.map(lambda new, old: jnp.where(better, new, old), new, old)
     least = jnp.where(better, share * excess, search.least)
-    return search._replace(answer=best, least=least, residuals=found), leap
+    # half as large after some HALVES checks: nothing is gained by looking much sooner
+    checks = HALVES * jnp.log2(jnp.where(jnp.isfinite(excess), jnp.maximum(excess, 1), 1))
+    checks = jnp.clip(jnp.ceil(checks), 1, admm.gap_every).astype(jnp.int32)
+    look_at = search.iterations + admm.check_every * checks
+    state = safe(problem, admm, leapt(problem, search.state, change, leap))
+    return search._replace(
+        state=state, answer=answer, result=result, least=least, residuals=found, look_at=look_at
+    )
 
 
 def _raw(problem: SlotProblem, admm: Settings, search: "Search | Outcome") -> Answer:
@@ -328,7 +352,8 @@ def end_of(
 
 def end(problem: SlotProblem, admm: Settings, search: Search) -> Outcome:
     """What to execute: the best answer that was held against its certificate."""
-    return Outcome(search.state, search.update, search.residuals, search.iterations, search.answer)
+    found = search.answer, search.result
+    return Outcome(search.state, search.update, search.residuals, search.iterations, *found)
 
 
 def solve_fixed(
@@ -354,4 +379,4 @@ def solve_fixed(
     found = search._replace(
         state=state, update=update, residuals=last, iterations=jnp.asarray(iterations, jnp.int32)
     )
-    return end(problem, admm, found._replace(answer=end_of(problem, admm, found))), history
+    return end(problem, admm, found._replace(answer=end_of(problem, admm, found), result=None)), history

@@ -17,10 +17,10 @@ class Settings:
     """Solver configuration. Leaves may be traced, batched and differentiated; the rest is structure.
 
     A slot is solved when the gap of its executed dispatch is at most eps_gap of `slot.gap.gap_scale` and the
-    rows are kept within eps_flow and eps_voltage; iterations stop at half of that. The gap is worked out
-    where the residuals are small, of the trades and of the injections each for itself: below eps_power +
-    eps_rel * (largest power) in kW and eps_price + eps_rel * max(b - s, 0.01) in EUR/kWh; and every
-    gap_every checks in any case.
+    rows are kept within eps_flow and eps_voltage; iterations stop at 0.8 of that gap. It is worked out where
+    the residuals are small, of the trades and of the injections each for itself: below eps_power + eps_rel *
+    (largest power) in kW and eps_price + eps_rel * max(b - s, 0.01) in EUR/kWh, and, once it was too large,
+    not before it can have become small enough; and every gap_every checks in any case.
     """
 
     rho: float | Array = 0.3  # trade penalty in units of price scale / power scale of the problem

@@ -271,7 +271,7 @@ def _last_step(block: Block, about: Community, now: Open) -> tuple[list[Array], 
         reverse = block.read(about.reverse, k)
         twin = block.pick(now.trades, (reverse // homes, reverse % homes))
         copies.append((trade - twin) / 2)
-        duals.append(block.read(now.dual, k) + trade - copies[-1])
+        duals.append(block.read(now.dual, k) + (trade + twin) / 2)
     return copies, duals
 
 
