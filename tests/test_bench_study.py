@@ -118,7 +118,7 @@ def test_counted_floats():
 
     assert counted_floats("admm", corners=8, partners=1) == 23 + 4 + 6
     assert counted_floats("admm", corners=8, partners=6) == 23 + 6 * 9 + 6
-    assert counted_floats("newton", corners=8, partners=1) == 16 + 11
+    assert counted_floats("newton", corners=8, partners=1) == 16 + 4 + 12
 
 
 def test_failures_become_lines(capsys):
