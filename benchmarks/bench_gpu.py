@@ -127,8 +127,9 @@ def counted_floats(kernel: str, *, corners: int, partners: int) -> int:
     bus and flag of the home. Written: copies, dual, injection copy, price. Between two members every trade
     is written and gathered once more, because a partner's answer is needed. In the pool the dual is a scalar.
 
-    Newton, read: price and power of the corners, gain of the pieces, base, idle position, centre, bus and flag,
-    and the last accepted injection, slope and market price. Written: the new ones of these three, and the centre.
+    Newton, read: price and power of the corners, gain of the pieces, base, idle position, centre, bus and
+    flag, and the last accepted injection, slope and market price. Written: the new ones of these three, and
+    the centre.
 
     A prosumer update evaluates its curve two or three times. Whoever keeps a home in registers or cache in
     the meantime moves no more for that; a loop of separate kernels reads the corners each time.

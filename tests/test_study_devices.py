@@ -17,7 +17,7 @@ from on_devices import DRAWN, HOMES, SERIES, SLOTS, draws, make_task, numbered, 
 from jaxp2p.runs.runner import make_policies
 from jaxp2p.slot.solvers import scale_tolerances
 from jaxp2p.slot.status import Status
-from jaxp2p.studies import engine
+from jaxp2p.studies import engine, free_running
 from jaxp2p.studies.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
 from jaxp2p.studies.engine import Task, run_batch, suited_lanes
 
@@ -127,13 +127,12 @@ def test_a_scenario_is_the_same_to_the_last_bit_whatever_the_others_are(drawn_ta
 
 def test_the_steps_made_are_those_of_the_simulated_schedule(drawn_task, reference, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from bench_lanes import Schedule, counts, record, simulate
+    from bench_lanes import Schedule, counts, iterations_of, record, simulate
 
-    turns, steps = record("pool", COUNT, task=drawn_task)
-    each = np.add.reduceat(turns.astype(int), np.concatenate([[0], np.cumsum(steps.reshape(-1))[:-1]]))
-    np.testing.assert_array_equal(each.reshape(steps.shape), reference.series.iterations)
-    plan = Schedule(lanes=2, under_way=engine.UNDER_WAY, turnover=engine.TURNOVER)
-    found = simulate(counts(turns, steps), np.arange(COUNT), plan)
+    turns, proofs = record("pool", COUNT, task=drawn_task)
+    np.testing.assert_array_equal(iterations_of(turns, proofs, 1), reference.series.iterations)
+    plan = Schedule(lanes=2, under_way=free_running.UNDER_WAY, turnover=free_running.TURNOVER)
+    found = simulate(counts(turns, proofs, 1), np.arange(COUNT), plan)
     assert found["made"] == reference.steps_made[0] > found["useful"] == reference.steps_useful[0]
 
 
@@ -146,11 +145,12 @@ def test_the_lanes_of_an_accelerator_fill_it_and_leave_four_scenarios_to_each(ma
     assert suited_lanes(task, 1000, "free_running") == ("free_running", 250)
     assert suited_lanes(task, 1000, "lockstep") == ("lockstep", 1000)
     assert suited_lanes(task, 1)[0] == ("lockstep" if market == "pool" else "free_running")
-    lane = engine.bytes_per_scenario(task)[0]
+    lane, rest, _ = engine.bytes_per_scenario(task)
+    assert 5 * rest < lane, "what rests is small"
 
     class Small:
         def memory_stats(self):
-            return {"bytes_limit": 2 * 50.5 * 8 * lane}
+            return {"bytes_limit": 2 * 50.5 * 4 * (lane + rest)}
 
     monkeypatch.setattr(engine.jax, "local_devices", lambda: [Small()])
     assert suited_lanes(task, 10**6, "free_running") == ("free_running", 50)
