@@ -26,7 +26,8 @@ from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
 from jaxp2p.studies import engine
 from jaxp2p.studies import run as study_run
-from jaxp2p.studies.engine import Batch, Series
+from jaxp2p.studies.engine import Batch
+from jaxp2p.studies.summary import Series
 
 diagnosis = import_module("jaxp2p.slot.diagnosis")  # the package gives the function of this name
 row = lambda *values: jnp.array(values, float)
