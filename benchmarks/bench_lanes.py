@@ -276,7 +276,8 @@ def compare(market: str, found: Counts, scenarios: int, put) -> None:
 
     rows = np.random.default_rng(scenarios).integers(0, found.scenarios, scenarios)
     lanes = min(DEVICE_HOMES // HOMES, -(-scenarios // UNDER_WAY))
-    common = {"market": market, "scenarios": scenarios}
+    slots = found.scenarios * (int(found.slot.max()) + 1)
+    common = {"market": market, "scenarios": scenarios, "proofs_per_slot": round(len(found.turns) / slots, 3)}
     put({**common, "schedule": "lockstep", "lanes": lanes, **lockstep(found, rows, lanes)})
     for name, plan in schedules(scenarios, lanes).items():
         put({**common, "schedule": name, "lanes": plan.lanes, **simulate(found, rows, plan)})

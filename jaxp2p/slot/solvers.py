@@ -41,7 +41,7 @@ class Solver(Protocol):
     """What every solver can do. Fields named `eps_*` are its tolerances."""
 
     needs: ClassVar[str]  # what `suits` asks for, in words
-    cheap: ClassVar[bool]  # a step costs so little that lanes of a batch are not worth sorting
+    cheap: ClassVar[bool]  # a turn costs so little that lanes of a batch are not worth sorting
     by_price: ClassVar[bool]  # everything follows from the pool's price, state.price, as `costate` needs it
 
     @staticmethod

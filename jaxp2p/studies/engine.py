@@ -44,7 +44,9 @@ def choose_engine(solver: Solver, homes: int, engine: str | None = None) -> tupl
     their homes fill it, since more of them only make a step longer.
     """
     if jax.default_backend() != "cpu":
-        # a cheap step is not worth sorting the lanes for
+        # Where an evaluation is cheap, what is dear is turning over: by count, for ten thousand scenarios of
+        # the pool, lockstep wastes 74 % of its evaluations and free running 9 %, but takes four times the
+        # proofs, executions and draws one after the other, hundreds of kernels each (compile_study.py).
         return engine or ("lockstep" if solver.cheap else "free_running"), max(1, DEVICE_HOMES // homes)
     alone = engine != "free_running" and not (solver.cheap and homes < SMALL)
     return engine or "lockstep", 1 if alone else CORE_LANES

@@ -94,6 +94,7 @@ def _take_turns(task: Task, numbers: Array, there: Array, lanes: int) -> tuple[S
         secured, insecure = jax.vmap(partial(judged, task))(lane)
         unproved = jax.vmap(partial(solvers.running, solver))(lane.search)
         stays = (unproved | insecure) & (row >= 0) & (row < count)
+        # executed for all that were gathered, and dropped where there is nothing to execute
         done = jnp.where(stays | (row < 0), count, row)
         rest, kept, _ = jax.vmap(partial(closed, task))(lane, secured)
         put = lambda all_, new: all_.at[done, lane.slot].set(new.astype(all_.dtype), mode="drop")
