@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxp2p._once import once_if
 from jaxp2p.model.markets import Market
 from jaxp2p.model.markets.pool import share_out
 from jaxp2p.slot.answer import Answer
@@ -129,7 +130,9 @@ def running(newton: Settings, search: Search) -> Array:
 def advance(problem: SlotProblem, newton: Settings, search: Search) -> Search:
     """Iterations up to the next point that may be the solution, and the proof whether it is."""
     turning = _turns(problem, newton).turns(problem, newton, search.setup, search.turning)
-    return prove(problem, newton, search._replace(turning=turning))
+    search = search._replace(turning=turning)
+    # always due here; what is apart in a loop of its own leaves the turns one function on a processor
+    return once_if(~seeking(newton, search), lambda now: prove(problem, newton, now), search)
 
 
 def seeking(newton: Settings, search: Search) -> Array:
