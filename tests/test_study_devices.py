@@ -235,6 +235,15 @@ def test_lanes_that_run_free_do_what_they_do_slot_by_slot(narrow_task, slot_by_s
     assert_the_same(free, slot_by_slot)
 
 
+def test_lanes_run_free_by_kernels_of_our_own(drawn_task):
+    by = lambda kernels: replace(drawn_task, solver=replace(drawn_task.solver, kernels=kernels))
+    both = [
+        jax.device_get(run_batch(by(kernels), numbers(3), engine="free_running", lanes=2))
+        for kernels in ("xla", "interpret")
+    ]
+    assert_the_same(*both)
+
+
 def test_what_is_too_hard_for_newton_is_handed_on_in_both(narrow_task):
     """Two evaluations are enough for some slots; the others are left to ADMM, or unsolved."""
     hasty = replace(narrow_task, solver=replace(narrow_task.solver, max_iter=2))

@@ -97,7 +97,7 @@ def around(problem: SlotProblem, setup: Setup) -> Around:
         idle=setup.idle,
         group=feeder.group if isinstance(feeder, Feeder) else None,
         flexible=feeder.flexible if isinstance(feeder, Feeder) else None,
-        base=problem.base,
+        base=setup.base,
         eps=setup.eps,
         half_fee=setup.half_fee,
         price_buy=problem.price_buy,

@@ -47,6 +47,7 @@ class Setup(NamedTuple):
     """What stays the same during a slot."""
 
     pieces: Pieces
+    base: Array  # (N,) kW
     corners: Response  # of the devices, in any order
     position: Array  # (M, N) EUR/kWh, where these corners are as p against price + eps pbar
     idle: Array  # (N,) EUR/kWh: the position where p = 0
@@ -89,6 +90,7 @@ def make_setup(problem: SlotProblem, newton: Settings) -> Setup:
     half_fee, lowest, highest = pool_range(problem)
     return Setup(
         pieces=pieces,
+        base=problem.base,
         position=position,
         corners=found,
         idle=_idle_position(position, found.power),
@@ -230,6 +232,6 @@ def total_pull_cost(
     """() EUR/h, of all homes."""
     price = homes.market_price - nodal_surcharge(problem, row_price)
     cost = pull_cost(
-        setup.pieces, problem.base, injection=homes.injection, price=price, centre=centre, eps=setup.eps
+        setup.pieces, setup.base, injection=homes.injection, price=price, centre=centre, eps=setup.eps
     )
     return jnp.sum(cost)

@@ -137,7 +137,8 @@ def advance(problem: SlotProblem, newton: Settings, search: Search) -> Search:
 
 def seeking(newton: Settings, search: Search) -> Array:
     """() bool: whether there is nothing to prove yet."""
-    return step.seeking(newton, search.turning.lane)
+    lane = search.turning.lane
+    return step.seeking(newton, lane._replace(due=lane.due.astype(bool)))  # a number in a kernel's memory
 
 
 def turn(problem: SlotProblem, newton: Settings, search: Search) -> Search:
