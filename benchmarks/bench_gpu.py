@@ -127,14 +127,15 @@ def counted_floats(kernel: str, *, corners: int, partners: int) -> int:
     bus and flag of the home. Written: copies, dual, injection copy, price. Between two members every trade
     is written and gathered once more, because a partner's answer is needed. In the pool the dual is a scalar.
 
-    Newton, read: position and power of the corners, idle position, centre, bus and flag, and the last
-    accepted injection, slope and market price. Written: the new ones of these three, and the centre.
+    Newton, read: price and power of the corners, gain of the pieces, base, idle position, centre, bus and
+    flag, and the last accepted injection, slope and market price. Written: the new ones of these three, and
+    the centre.
 
     A prosumer update evaluates its curve two or three times. Whoever keeps a home in registers or cache in
     the meantime moves no more for that; a loop of separate kernels reads the corners each time.
     """
     if kernel == "newton":
-        return 2 * corners + 7 + 4
+        return 2 * corners + corners // 2 + 8 + 4
     per_trade = 3 + 1 if partners == 1 else 5 + 2 + 2
     return 3 * corners - 1 + per_trade * partners + 4 + 2
 
@@ -223,7 +224,7 @@ def step_functions(task, kernel: str, dtype=None, variant: str = "xla") -> StepF
         if variant == "fused":
             return leaves, *fused_begin(own, kernel)
         if kernel == "newton":
-            return leaves, None, newton.begin(own, Newton(), newton.init(own))
+            return leaves, None, newton.begin(own, Newton(kernels="xla"), newton.init(own))
         state = admm.init(own, ADMM())
         return leaves, curve(own.response(), state.rho[1]), state
 
@@ -231,7 +232,7 @@ def step_functions(task, kernel: str, dtype=None, variant: str = "xla") -> StepF
         if variant == "fused":
             return fused_step(unpack(leaves), kernel, devices, state)
         if kernel == "newton":
-            return newton.iterate(unpack(leaves), Newton(), state)
+            return newton.turn(unpack(leaves), Newton(kernels="xla"), state)
         return admm.step(unpack(leaves), ADMM(), devices, state)[0]
 
     corners = 2 * problem.pieces().gain.shape[0]
@@ -242,13 +243,13 @@ def step_functions(task, kernel: str, dtype=None, variant: str = "xla") -> StepF
 def fused_begin(problem, kernel: str) -> tuple:
     """What stays and what moves in a loop of steps by kernels of our own."""
     from jaxp2p.slot.admm import solver as admm
-    from jaxp2p.slot.kernels import climb, consensus
+    from jaxp2p.slot.kernels import consensus
     from jaxp2p.slot.newton import solver as newton
     from jaxp2p.slot.solvers import ADMM, Newton
 
     if kernel == "newton":
-        search = newton.begin(problem, Newton(), newton.init(problem))
-        return search.setup, climb.start(problem, search.lane, search.centre)
+        search = newton.begin(problem, Newton(kernels="fused"), newton.init(problem))
+        return search.setup, search.turning
     state = admm.init(problem, ADMM())
     opened = consensus.opened(problem, state)._replace(moved=None)
     about = consensus.community(problem, ADMM(), problem.response(), state.rho)
@@ -260,8 +261,7 @@ def fused_step(problem, kernel: str, devices, state):
     from jaxp2p.slot.solvers import ADMM, Newton
 
     if kernel == "newton":
-        about = climb.around(problem, devices)
-        return climb.turn(problem, Newton(), devices.limits, about, state, interpret=False)
+        return climb.turn(problem, Newton(kernels="fused"), devices, state)
     response, numbers = devices
     about = consensus.community(problem, ADMM(), response, numbers[:2])._replace(numbers=numbers)
     return consensus.homes_step(problem, about, state, None, interpret=False)[0]

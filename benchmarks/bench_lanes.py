@@ -1,14 +1,14 @@
 """How many iterations a study wastes on lanes that wait: schedules compared by counts, no device needed.
 
-    python benchmarks/bench_lanes.py                 simulate with the stored counts: half a minute
+    python benchmarks/bench_lanes.py                 simulate with the stored counts: a minute
     python benchmarks/bench_lanes.py --out FILE.jsonl --picture FILE.png
     python benchmarks/bench_lanes.py --record        count anew first: some minutes
     python benchmarks/bench_lanes.py --check         hold the engine against its simulation as well: minutes
 
-The counts: iterations of every step of the solver (`solvers.advance`) in 96 slots of some hundred scenarios
-of rural3 (`rivals/study_case.py`). Larger studies repeat whole scenarios at random, so that hard slots of one
-day stay together. A schedule says which scenarios iterate together; all lanes wait for the longest of a step.
-Waste is the share of the iterations of all lanes that nobody needed, as `Batch.steps_made` counts it.
+The counts: turns (`solvers.turn`) up to every proof in 96 slots of some hundred scenarios of rural3
+(`rivals/study_case.py`). Larger studies repeat whole scenarios at random, so that hard slots of one day stay
+together. A schedule says which scenarios take their turns together. Waste is the share of the iterations of
+all lanes that nobody needed, as `Batch.steps_made` counts it.
 """
 
 import argparse
@@ -22,15 +22,15 @@ HERE = Path(__file__).parent
 COUNTS = HERE / "results" / "lanes_counts.npz"
 MARKETS, RECORDED = ("pool", "bilateral"), {"pool": 512, "bilateral": 384}
 HOMES, SLOTS, SCENARIOS = 153, 96, (1000, 10_000, 100_000)
-MOST = 1200  # steps of a slot that can be recorded
+MOST = 60  # proofs of a slot that can be recorded
 CHECKED = {"scenarios": 96, "lanes": 32}
 
 
 class Counts(NamedTuple):
-    """Scenarios cut into pieces (slots), after each of which a lane has to be turned over."""
+    """Scenarios cut into pieces, each of which ends with a proof: one per slot, and those that failed."""
 
-    turns: np.ndarray  # iterations of every step, one after the other
-    steps: np.ndarray  # (pieces + 1,) where the steps of a piece begin
+    turns: np.ndarray  # (pieces,)
+    each: int  # iterations of a turn
     pieces: np.ndarray  # (S + 1,) where the pieces of a scenario begin
     slot: np.ndarray  # (pieces,) its slot
 
@@ -39,27 +39,17 @@ class Counts(NamedTuple):
         return len(self.pieces) - 1
 
 
-def counts(turns, steps) -> Counts:
-    """Of turns, one after the other, and how many steps (S, T) each slot took."""
-    scenarios, slots = steps.shape
-    begin = np.concatenate([[0], np.cumsum(steps.reshape(-1), dtype=np.int64)])
-    return Counts(
-        np.asarray(turns, np.int64),
-        begin,
-        np.arange(scenarios + 1) * slots,
-        np.tile(np.arange(slots), scenarios),
-    )
+def counts(turns, proofs, each: int) -> Counts:
+    """Of the turns up to every proof, one after the other, and how many proofs (S, T) each slot took."""
+    scenarios, slots = proofs.shape
+    begin = np.concatenate([[0], np.cumsum(proofs.sum(axis=1), dtype=np.int64)])
+    slot = np.repeat(np.tile(np.arange(slots), scenarios), proofs.reshape(-1))
+    return Counts(np.asarray(turns, np.int64), int(each), begin, slot)
 
 
-def one_at_a_time(found: Counts) -> Counts:
-    """The same work if a step were one iteration, and every proof a reason to be turned over."""
-    where = np.searchsorted(found.steps, np.arange(len(found.turns)), side="right") - 1  # piece of a step
-    return Counts(
-        np.ones(found.turns.sum(), np.int64),
-        np.concatenate([[0], np.cumsum(found.turns)]),
-        found.steps[found.pieces],
-        found.slot[where],
-    )
+def stored_counts(market: str) -> Counts:
+    with np.load(COUNTS) as stored:
+        return counts(*(stored[f"{market}_{name}"] for name in ("turns", "proofs", "each")))
 
 
 class Schedule(NamedTuple):
@@ -69,12 +59,13 @@ class Schedule(NamedTuple):
     all_lanes: bool = False  # a turn-over waits for a share of all lanes, also of those without work
     longest_first: bool = False  # as if the work of a scenario were known
     narrowing: tuple[int, ...] = ()  # the batch shrinks to a lane in so many, once no more are at work
+    whole: bool = False  # lanes wait for the longest of their ways to a proof, not for a turn
 
 
 def simulate(found: Counts, rows, plan: Schedule) -> dict:
-    """What `studies.engine.free_running` counts with these scenarios (and what its variants would)."""
+    """What `studies.free_running` counts with these scenarios (and what its variants would)."""
     if plan.longest_first:
-        work = np.add.reduceat(found.turns, found.steps[found.pieces[:-1]])
+        work = np.add.reduceat(found.turns, found.pieces[:-1])
         rows = rows[np.argsort(-work[rows], kind="stable")]
     groups = 1
     if plan.under_way > 1:
@@ -86,84 +77,88 @@ def simulate(found: Counts, rows, plan: Schedule) -> dict:
     made, useful, longest, rounds = (sum(part[k] for part in parts) for k in range(4))
     return {
         "waste": round(1 - useful / made, 4),
-        "made": made,
-        "useful": useful,
-        "iterations_in_a_row": longest,
+        "made": made * found.each,
+        "useful": useful * found.each,
+        "iterations_in_a_row": longest * found.each,
         "turn_overs": rounds,
     }
 
 
 def _simulated(found: Counts, rows, size: int, plan: Schedule) -> tuple[int, int, int, int]:
-    """Iterations made and useful, those one after the other, and turn-overs."""
+    """Turns made and useful, those one after the other, and turn-overs."""
     count = len(rows)
     width = min(plan.lanes, size)
     widths = iter([*(-(-width // part) for part in plan.narrowing), 0])
     floor = next(widths)
     group = -(-width // plan.turnover)
-    piece, last = np.append(found.pieces[rows] - 1, 0), np.append(found.pieces[rows + 1], 0)
-    at, end = np.zeros(count + 1, np.int64), np.zeros(count + 1, np.int64)  # steps of the piece at work
-    place = np.where(np.arange(width) < count, np.arange(width), count)
-    resting = np.append(np.arange(count) >= width, False)
+    nobody, not_yet = count, count + 1  # in a lane
+    piece, last = found.pieces[rows], found.pieces[rows + 1]
+    left = np.zeros(count + 2, np.int64)  # turns of the piece at work
+    place = np.full(width, not_yet)
+    resting = np.ones(count, bool)
     made = useful = longest = rounds = 0
-    while (taken := int(np.sum(place < count))) > 0:
+    while (taken := int(np.sum(place != nobody))) > 0:
         if taken <= floor:
             width, floor = floor, next(widths)
-            place = np.append(place[place < count], np.full(width - taken, count))
+            place = np.append(place[place != nobody], np.full(width - taken, nobody))
             group = -(-width // plan.turnover)
         due = min(group, -(-taken // plan.turnover))
         while True:
-            busy = at[place] < end[place]
+            busy = left[place] > 0
             working = place[busy]
             if not len(working) or taken - len(working) >= (group if plan.all_lanes else due):
                 break
-            turns = found.turns[at[working]]
-            most = int(turns.max())
-            made, useful, longest = made + width * most, useful + int(turns.sum()), longest + most
-            at[working] += 1
-        chosen = np.flatnonzero((place < count) & ~busy)[:group]
+            step = left[working] if plan.whole else np.ones(len(working), np.int64)
+            most = int(step.max())
+            made, useful, longest = made + width * most, useful + int(step.sum()), longest + most
+            left[working] -= step
+        chosen = np.flatnonzero((place != nobody) & ~busy)[:group]
         mine = place[chosen]
-        piece[mine] += 1
-        alive = piece[mine] < last[mine]
-        following = np.where(alive, piece[mine], 0)
-        at[mine] = np.where(alive, found.steps[following], 0)
-        end[mine] = np.where(alive, found.steps[following + 1], 0)
+        there = mine < count
+        piece[mine[there]] += 1
+        stays = np.zeros(len(chosen), bool)
+        now = piece[mine[there]]
+        alive = now < last[mine[there]]
+        same = found.slot[np.minimum(now, len(found.slot) - 1)] == found.slot[now - 1]
+        stays[there] = alive & (same | (plan.under_way == 1))
+        resting[mine[there][alive & ~stays[there]]] = True
         rounds += 1
+        new = np.flatnonzero(resting)
         if plan.under_way > 1:  # the fewest slots first
-            resting[mine] = alive
-            there = np.flatnonzero(resting)
-            begun = piece[there] >= found.pieces[rows[there]]
-            done = np.where(begun, found.slot[np.maximum(piece[there], 0)], -1)
-            new = there[np.argsort(done, kind="stable")][: len(chosen)]
-            place[chosen] = np.append(new, np.full(len(chosen) - len(new), count))
-        else:
-            new = np.flatnonzero(resting)[: int(np.sum(~alive))]
-            place[chosen[~alive]] = np.append(new, np.full(int(np.sum(~alive)) - len(new), count))
+            new = new[np.argsort(found.slot[piece[new]], kind="stable")]
+        lanes = chosen[~stays]
+        new = new[: len(lanes)]
+        place[lanes] = np.append(new, np.full(len(lanes) - len(new), nobody))
         resting[new] = False
+        begin = np.append(mine[stays], new)
+        left[begin] = found.turns[piece[begin]]
     return made, useful, longest, rounds
 
 
 def lockstep(found: Counts, rows, lanes: int) -> dict:
-    """All lanes of a group wait for the slowest in every slot, and in every step of it."""
+    """All lanes of a group wait for the slowest in every slot, and up to every proof of it."""
     groups = -(-len(rows) // lanes)
     width = -(-len(rows) // groups)
-    slots = int(found.pieces[1])
-    made = useful = longest = 0
+    slots = int(found.slot.max()) + 1
+    useful = longest = proofs = 0
     for first in range(0, len(rows), width):
-        start = found.pieces[rows[first : first + width]]
+        at, last = found.pieces[rows[first : first + width]], found.pieces[rows[first : first + width] + 1]
         for slot in range(slots):
-            at, end = found.steps[start + slot], found.steps[start + slot + 1]
-            while len(at):
-                turns = found.turns[at]
-                longest, useful = longest + int(turns.max()), useful + int(turns.sum())
-                at, end = at + 1, end
-                at, end = at[at < end], end[at < end]
+            busy = np.ones(len(at), bool)
+            while busy.any():
+                turns = found.turns[at[busy]]
+                longest, useful, proofs = longest + int(turns.max()), useful + int(turns.sum()), proofs + 1
+                at = at + busy
+                busy &= at < last
+                busy[busy] = found.slot[at[busy]] == slot
     made = longest * width
     return {
         "waste": round(1 - useful / made, 4),
-        "made": made,
-        "useful": useful,
-        "iterations_in_a_row": longest,
+        "made": made * found.each,
+        "useful": useful * found.each,
+        "iterations_in_a_row": longest * found.each,
         "turn_overs": groups * slots,
+        "proofs": proofs,
     }
 
 
@@ -182,44 +177,62 @@ def schedules(scenarios: int, lanes: int) -> dict[str, Schedule]:
         "four take turns (now)": Schedule(lanes, under_way=4),
         "four, 1/16 turned over": Schedule(lanes, under_way=4, turnover=16),
         "four, 1/4 turned over": Schedule(lanes, under_way=4, turnover=4),
+        "four, a step up to a proof": Schedule(lanes, under_way=4, whole=True),
     }
 
 
 def record(market: str, scenarios: int, slots: int = SLOTS, task=None):
-    """Turns of every step, one after the other, and steps (S, T) of every slot, one scenario at a time."""
+    """Turns up to every proof, in a row, and proofs (S, T) of every slot: one scenario at a time."""
     import jax
     import jax.numpy as jnp
 
     from jaxp2p.slot import solvers
-    from jaxp2p.studies import engine
+    from jaxp2p.studies.lane import begun, closed, judged, opened, problem_of
 
     task = task or village_task(market, slots)
     none = jnp.zeros((), jnp.int32)
 
-    def slot(lane, _):
-        problem = engine.problem_of(task, lane)
+    def slot(rest, _):
+        lane = opened(task, rest)
+        problem = problem_of(task, lane)
 
-        def step(carry):
+        def turn(carry):
+            search, made = carry
+            return solvers.turn(problem, task.solver, search), made + jnp.ones_like(made)
+
+        def piece(carry):
             search, turns, done = carry
-            new = solvers.advance(problem, task.solver, search)
-            made = (new.iterations - search.iterations).astype(turns.dtype)
-            return new, turns.at[done].set(made, mode="drop"), done + jnp.ones_like(done)
+            seeking = lambda carry: solvers.seeking(task.solver, carry[0])
+            search, made = jax.lax.while_loop(seeking, turn, (search, none))
+            search = solvers.prove(problem, task.solver, search)
+            return search, turns.at[done].set(made, mode="drop"), done + jnp.ones_like(done)
 
         running = lambda carry: solvers.running(task.solver, carry[0])
-        begin = lane.search, jnp.zeros(MOST, jnp.int16), none
-        search, *counted = jax.lax.while_loop(running, step, begin)
+        begin = lane.search, jnp.zeros(MOST, jnp.int32), none
+        search, *counted = jax.lax.while_loop(running, piece, begin)
         lane = lane._replace(search=search)
-        secured, _ = engine._judge(task, lane)
-        return engine._close(task, lane, secured, none, none, flows=False)[0], counted
+        secured, _ = judged(task, lane)
+        return closed(task, lane, secured, flows=False)[0], counted
 
     def scenario(number):
-        return jax.lax.scan(slot, engine._start(task, number, number), length=task.slots)[1]
+        return jax.lax.scan(slot, begun(task, number), length=task.slots)[1]
 
     every = jax.jit(lambda numbers: jax.lax.map(scenario, numbers))
-    turns, steps = jax.device_get(every(jnp.arange(scenarios, dtype=jnp.int32)))
-    if steps.max() > MOST:
-        raise ValueError(f"a slot takes {steps.max()} steps: more than can be recorded")
-    return turns[np.arange(MOST) < steps[..., None]], steps
+    turns, proofs = jax.device_get(every(jnp.arange(scenarios, dtype=jnp.int32)))
+    if proofs.max() > MOST:
+        raise ValueError(f"a slot takes {proofs.max()} proofs: more than can be recorded")
+    return turns[np.arange(MOST) < proofs[..., None]], proofs
+
+
+def iterations_of(turns, proofs, each: int):
+    """(S, T) of every slot."""
+    begin = np.concatenate([[0], np.cumsum(proofs.reshape(-1))[:-1]])
+    return each * np.add.reduceat(turns.astype(int), begin).reshape(proofs.shape)
+
+
+def iterations_per_turn(task) -> int:
+    """Of the task's solver."""
+    return getattr(task.solver, "check_every", 1)
 
 
 def village_task(market: str, slots: int):
@@ -233,42 +246,41 @@ def check(market: str, put) -> None:
     import jax
     import jax.numpy as jnp
 
-    from jaxp2p.studies.engine import UNDER_WAY, run_batch
+    from jaxp2p.studies.engine import run_batch
+    from jaxp2p.studies.free_running import UNDER_WAY
 
     scenarios, lanes = CHECKED["scenarios"], CHECKED["lanes"]
     task = village_task(market, SLOTS)
     numbers = jnp.arange(scenarios, dtype=jnp.int32)
     batch = jax.device_get(run_batch(task, numbers, engine="free_running", lanes=lanes))
-    turns, steps = record(market, scenarios, task=task)
-    each = np.add.reduceat(turns.astype(int), np.concatenate([[0], np.cumsum(steps.reshape(-1))[:-1]]))
+    turns, proofs = record(market, scenarios, task=task)
+    each = iterations_per_turn(task)
     plan = Schedule(lanes, under_way=UNDER_WAY)
     put({
         "check": market,
         **CHECKED,
         "counted_waste": round(1 - float(batch.steps_useful.sum() / batch.steps_made.sum()), 4),
-        "simulated_waste": simulate(counts(turns, steps), np.arange(scenarios), plan)["waste"],
-        "slots": steps.size,
+        "simulated_waste": simulate(counts(turns, proofs, each), np.arange(scenarios), plan)["waste"],
+        "slots": proofs.size,
         # another program rounds differently, so that a slot may take another step
-        "slots_counted_otherwise": int(np.sum(each.reshape(steps.shape) != batch.series.iterations)),
+        "slots_counted_otherwise": int(
+            np.sum(iterations_of(turns, proofs, each) != batch.series.iterations)
+        ),
     })  # fmt: skip
 
 
 def compare(market: str, found: Counts, scenarios: int, put) -> None:
     """A line per schedule."""
-    from jaxp2p.studies.engine import DEVICE_HOMES, UNDER_WAY
+    from jaxp2p.studies.engine import DEVICE_HOMES
+    from jaxp2p.studies.free_running import UNDER_WAY
 
     rows = np.random.default_rng(scenarios).integers(0, found.scenarios, scenarios)
     lanes = min(DEVICE_HOMES // HOMES, -(-scenarios // UNDER_WAY))
-    common = {"market": market, "scenarios": scenarios}
+    slots = found.scenarios * (int(found.slot.max()) + 1)
+    common = {"market": market, "scenarios": scenarios, "proofs_per_slot": round(len(found.turns) / slots, 3)}
     put({**common, "schedule": "lockstep", "lanes": lanes, **lockstep(found, rows, lanes)})
     for name, plan in schedules(scenarios, lanes).items():
         put({**common, "schedule": name, "lanes": plan.lanes, **simulate(found, rows, plan)})
-    if market == "pool":
-        single = one_at_a_time(found)
-        for turnover in (8, 16):
-            plan = Schedule(lanes, under_way=UNDER_WAY, turnover=turnover)
-            name = f"four, one iteration a step, 1/{turnover} turned over (not built)"
-            put({**common, "schedule": name, "lanes": lanes, **simulate(single, rows, plan)})
 
 
 def table(lines: list[dict]) -> str:
@@ -317,7 +329,9 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--record", action="store_true", help="count anew, into results/lanes_counts.npz")
+    parser.add_argument(
+        "--record", nargs="*", choices=MARKETS, help="count anew, into results/lanes_counts.npz (all markets)"
+    )
     parser.add_argument("--check", action="store_true", help="the engine against its simulation, as well")
     parser.add_argument("--scenarios", type=int, nargs="*", default=list(SCENARIOS))
     parser.add_argument("--out", help="file to append the lines to; default: standard output")
@@ -334,16 +348,18 @@ def main(argv=None) -> None:
         else:
             print(text, flush=True)
 
-    if options.record:
-        made = {}
-        for market in MARKETS:
-            made[f"{market}_turns"], made[f"{market}_steps"] = record(market, RECORDED[market])
+    if options.record is not None:
+        with np.load(COUNTS) as stored:
+            made = dict(stored)
+        for market in options.record or MARKETS:
+            task = village_task(market, SLOTS)
+            made[f"{market}_turns"], made[f"{market}_proofs"] = record(market, RECORDED[market], task=task)
+            made[f"{market}_each"] = np.asarray(iterations_per_turn(task))
         np.savez_compressed(COUNTS, **{k: x.astype(np.int16) for k, x in made.items()})
     for market in MARKETS:
         if options.check:
             check(market, put)
-        with np.load(COUNTS) as stored:
-            found = counts(stored[f"{market}_turns"], stored[f"{market}_steps"])
+        found = stored_counts(market)
         for scenarios in options.scenarios:
             compare(market, found, scenarios, put)
     print(table(lines))

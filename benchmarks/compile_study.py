@@ -6,9 +6,9 @@
 rural3 with its 153 homes and its network, a day, random scenarios: `studies.engine.run_batch`, compiled for
 an H100 that is only described; no card is needed (`compile_gpu.py` says how the environment is made). Every
 kernel is put down to the room of the package that it comes from; per slot of all lanes its kernels, bytes and
-predicted time, and that as a share of the solver's. The solver takes the iterations that a slot takes on
-average (ITERATIONS): what a lane that has finished waits for is not the solver's. Other open loops take the
-turns of TURNS.
+predicted time, and that as a share of the solver's. How many turns the solver takes in a slot, how many
+proofs and turn-overs, waiting lanes included, is simulated from recorded counts (`bench_lanes.py`) with four
+times as many scenarios as lanes. Other open loops take the turns of TURNS.
 """
 
 import argparse
@@ -20,19 +20,21 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+from bench_lanes import MARKETS, Schedule, lockstep, simulate, stored_counts  # noqa: E402
 from compile_gpu import columns, keep, prediction  # noqa: E402
 from gpu_compiler import compile_for, h100  # noqa: E402
 from gpu_program import Loop  # noqa: E402
 
+from jaxp2p.studies.free_running import TURNOVER, UNDER_WAY  # noqa: E402
+
 HOMES, SLOTS = 153, 96
-# of a slot, in the mean over 32 scenarios of 96 slots: `Batch.series.iterations`
-ITERATIONS = {"pool": 6.8, "bilateral": 66.6}
-PROOFS = 2  # of a Newton slot: turns of the loop around its iterations
-CHECK_EVERY = 5  # iterations of ADMM in a turn of the loop around them
 # by the function in which an open loop stands; the first that is in its source counts
 TURNS = {
     "slot/newton/rescue.py": 0,  # entered where Newton fails, then the slot costs what ADMM costs
@@ -49,13 +51,9 @@ ROOMS = {
     "draw": ("scenarios/",),
     "flow": ("simulation/flows.py", "studies/summary.py:with_flow"),
     "statistics": ("studies/summary.py", "simulation/step.py:record"),
-    "execute": ("studies/engine.py:_judge", "simulation/step.py:execute", "simulation/step.py:after"),
-    "open": (
-        "studies/engine.py:_open",
-        "studies/engine.py:_lane",
-        "studies/engine.py:_start",
-        "slot/solvers.py",
-    ),
+    "prove": ("slot/newton/solver.py:prove",),
+    "execute": ("studies/lane.py:judged", "simulation/step.py:execute", "simulation/step.py:after"),
+    "open": ("studies/lane.py:opened",),
 }
 REST = "batch"  # lanes gathered and put back, what a loop carries copied
 COLUMNS = ("market", "engine", "solver", "room", "kernels", "mb", "waits", "us", "of_solver")
@@ -66,7 +64,7 @@ def arguments(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    markets, engines = list(ITERATIONS), ["lockstep", "free_running"]
+    markets, engines = list(MARKETS), ["lockstep", "free_running"]
     parser.add_argument("--market", nargs="+", choices=markets, default=markets)
     parser.add_argument("--engine", nargs="+", choices=engines, default=engines)
     parser.add_argument(
@@ -94,20 +92,47 @@ def compile_study(place, market: str, engine: str, kernels: str, lanes: int, loo
     return compile_for(place, batch, task, numbers, loops_in_graphs=loops_in_graphs)
 
 
-def turns_of(market: str) -> Callable[[Loop], float]:
+class Work(NamedTuple):
+    """What all lanes together take in a slot, those that wait included."""
+
+    turns: float  # of the solver, one after the other
+    proofs: float  # of the pool in lockstep: all lanes wait for the slowest of them
+    turn_overs: float  # of a part of the lanes each, where they run free
+
+    @property
+    def to_a_proof(self) -> float:
+        """Turns."""
+        return self.turns / self.proofs
+
+
+def work_of(market: str, engine: str, lanes: int) -> Work:
+    """By simulation, with four times as many scenarios as lanes."""
+    found, scenarios = stored_counts(market), 4 * lanes
+    rows = np.random.default_rng(scenarios).integers(0, found.scenarios, scenarios)
+    slots = 4 * SLOTS
+    if engine == "lockstep":
+        line = lockstep(found, rows, lanes)
+        proofs = line["proofs"] / slots
+    else:
+        line = simulate(found, rows, Schedule(lanes, UNDER_WAY, TURNOVER))
+        proofs = 1
+    return Work(line["iterations_in_a_row"] / found.each / slots, proofs, line["turn_overs"] / slots)
+
+
+def turns_of(market: str, work: Work) -> Callable[[Loop], float]:
     """Turns of the open loops of a study."""
-    iterations = ITERATIONS[market]
 
     def turns(loop: Loop) -> float:
         inner = loop.source[0] if loop.source else ""
-        if inner.startswith(("studies/engine.py:lockstep", "studies/engine.py:_take_turns.round_")):
-            return PROOFS if market == "pool" else iterations / CHECK_EVERY
-        if inner.startswith("slot/newton/solver.py"):
-            return iterations / PROOFS
+        if is_solver(loop):
+            steps_are_proofs = market == "pool" and inner.startswith("studies/lockstep.py")
+            return work.proofs if steps_are_proofs else work.turns
+        if inner.startswith("slot/newton/turns.py"):
+            return work.to_a_proof
         if inner.startswith("slot/kernels/climb.py:turns"):  # so many turns of it are a loop of known length
             from jaxp2p.slot.kernels.climb import TURNS as together
 
-            return -(-iterations // (PROOFS * together))
+            return -(-work.to_a_proof // together)
         return next((n for name, n in TURNS.items() if any(name in part for part in loop.source)), 1)
 
     return turns
@@ -121,7 +146,7 @@ def room_of(source: tuple[str, ...]) -> str:
 
 def is_solver(loop: Loop) -> bool:
     """Whether it is the loop of a slot's iterations."""
-    names = ("studies/engine.py:lockstep.cleared", "studies/engine.py:_take_turns.round_")
+    names = ("studies/lockstep.py:lockstep.cleared", "studies/free_running.py:_take_turns.round_")
     return loop.turns is None and bool(loop.source) and loop.source[0] in names
 
 
@@ -150,11 +175,9 @@ class Account:
         self.rooms[room] = [a + b for a, b in zip(self.rooms[room], figures, strict=True)]
 
 
-def rooms(program: Loop, market: str, engine: str) -> list[dict]:
-    """A line per room: of one slot of all lanes."""
-    from jaxp2p.studies.engine import TURNOVER
-
-    account = Account(turns_of(market))
+def rooms(program: Loop, market: str, engine: str, work: Work) -> list[dict]:
+    """A line per room, and one of their sum: of one slot of all lanes."""
+    account = Account(turns_of(market, work))
     if engine == "lockstep":
         # once per group of lanes: a group has its slots in a loop, and then all their flows together
         (group,) = (loop for loop in program.every() if any(inner.turns == SLOTS for inner in loop.inner))
@@ -163,9 +186,9 @@ def rooms(program: Loop, market: str, engine: str) -> list[dict]:
         # a round turns over a part of the lanes; how long it iterates is in the solver's turns
         (around,) = (loop for loop in program.every() if any(is_solver(inner) for inner in loop.inner))
         for inner in around.inner:
-            times = account.turns(inner) * (1 if is_solver(inner) else TURNOVER)
+            times = account.turns(inner) * (1 if is_solver(inner) else work.turn_overs)
             account.book(inner, times)
-        account.book(Loop(around.name, None, around.kernels, waits=around.waits), TURNOVER)
+        account.book(Loop(around.name, None, around.kernels, waits=around.waits), work.turn_overs)
     lines = []
     for room, (kernels, moved, waits) in account.rooms.items():
         us = prediction(kernels, moved, waits)["us_per_step"]
@@ -178,6 +201,8 @@ def rooms(program: Loop, market: str, engine: str) -> list[dict]:
                 "us": us,
             }
         )
+    total = {name: round(sum(line[name] for line in lines), 1) for name in lines[0] if name != "room"}
+    lines.append({"room": "all", **total})
     return [line | {"of_solver": round(line["us"] / lines[0]["us"], 3)} for line in lines]
 
 
@@ -199,7 +224,9 @@ def main(argv=None) -> list[dict]:
             head |= {"solver": kernels}
             head |= {"n": HOMES, "lanes": lanes, "loops_in_graphs": options.loops_in_graphs}
             head |= {"temporary_mb": round(compiled.temporary / 1e6, 1)}
-            found = [head | line for line in rooms(compiled.read(), market, engine)]
+            work = work_of(market, engine, lanes)
+            head |= {name: round(number, 2) for name, number in work._asdict().items()}
+            found = [head | line for line in rooms(compiled.read(), market, engine, work)]
             lines += found
             if options.out != "-":
                 with open(options.out, "a", encoding="utf-8") as file:

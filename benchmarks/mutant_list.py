@@ -1815,6 +1815,14 @@ BETWEEN = (
         "chunks are made for twice the memory that a scenario takes",
     ),
     _mutant(
+        "unproved_lanes_are_closed",
+        "studies/free_running.py",
+        "stays = (unproved | insecure) & (row >= 0)",
+        "stays = insecure & (row >= 0)",
+        "tests/test_study_devices.py",
+        "lanes that run free execute what no proof has held for",
+    ),
+    _mutant(
         "memory_of_the_running_means",
         "control/tuned.py",
         "keep = jnp.exp(-slot_hours / tuned.hours)",

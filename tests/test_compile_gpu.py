@@ -137,7 +137,7 @@ def test_the_source_of_a_kernel_is_the_functions_of_the_package_around_it():
 
     head = """
 FileNames
-1 "/a/jaxp2p/studies/engine.py"
+1 "/a/jaxp2p/studies/lockstep.py"
 2 "/b/jax/numpy.py"
 3 "/a/jaxp2p/scenarios/noise.py"
 
@@ -160,18 +160,18 @@ StackFrames
     entry = "ENTRY %main (x.1: f32[100]) -> f32[100] {\n  %x.1 = f32[100]{0} parameter(0)\n"
     entry += '  ROOT %c = f32[100]{0} copy(%x.1), metadata={op_name="add" stack_frame_id=3}\n}\n'
     (kernel,) = read_program(head + entry).kernels
-    assert kernel.source == ("scenarios/noise.py:Noise.draw", "studies/engine.py:lockstep.one")
+    assert kernel.source == ("scenarios/noise.py:Noise.draw", "studies/lockstep.py:lockstep.one")
 
 
 def _study():
     """A group of 96 slots: one draw and five iterations' blocks in each, and all flows after them."""
     from gpu_program import Kernel, Loop
 
-    engine = "studies/engine.py:lockstep"
+    engine = "studies/lockstep.py:lockstep"
     kernel = lambda moved, *source: Kernel("k", "fusion", moved, 0, source)
     block = kernel(500, "slot/admm/solver.py:step", f"{engine}.cleared")
     solver = Loop("blocks", None, (block,), waits=1, source=(f"{engine}.cleared", f"{engine}.one"))
-    slot = (kernel(70, "scenarios/noise.py:Noise.draw", "studies/engine.py:_open"), kernel(30))
+    slot = (kernel(70, "scenarios/noise.py:Noise.draw", "studies/lane.py:opened"), kernel(30))
     slots = Loop("slots", 96, slot, (solver,), waits=0, source=(f"{engine}.group",))
     flows = kernel(
         9600, "model/network/z_bus.py:search", "simulation/flows.py:power_flow_of", f"{engine}.group"
@@ -181,10 +181,11 @@ def _study():
 
 
 def test_rooms_of_a_study_are_told_apart_per_slot():
-    from compile_study import CHECK_EVERY, ITERATIONS, rooms
+    from compile_study import Work, rooms
 
-    found = {line["room"]: line for line in rooms(_study(), "bilateral", "lockstep")}
-    turns = ITERATIONS["bilateral"] / CHECK_EVERY
+    turns = 13.3
+    work = Work(turns, proofs=1, turn_overs=1)
+    found = {line["room"]: line for line in rooms(_study(), "bilateral", "lockstep", work)}
     assert found["solver"]["kernels"] == found["solver"]["waits"] == pytest.approx(turns, abs=0.05)
     assert found["solver"]["us"] == pytest.approx(turns * 12.5, rel=1e-3)
     assert (found["draw"]["kernels"], found["draw"]["us"]) == (1, 2.5)
@@ -193,7 +194,8 @@ def test_rooms_of_a_study_are_told_apart_per_slot():
     )
     assert found["batch"]["kernels"] == 1  # without a source of its own: that of its loop
     assert found["draw"]["of_solver"] == pytest.approx(1 / turns / 5, abs=6e-4)
-    assert all(found[room]["kernels"] == 0 for room in ("statistics", "execute", "open"))
+    assert all(found[room]["kernels"] == 0 for room in ("statistics", "execute", "open", "prove"))
+    assert found["all"]["kernels"] == pytest.approx(sum(x["kernels"] for x in found.values()) / 2, abs=0.1)
 
 
 def test_a_missing_compiler_is_one_sentence(monkeypatch):

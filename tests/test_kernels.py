@@ -51,8 +51,8 @@ def test_newton_climbs_as_without_kernels(seed, market, homes):
         def proofs(factor, newton=newton):
             own = scaled(problem, factor)
             search = newton_solver.begin(own, newton, newton_solver.init(own))
-            first = newton_solver._iterated(own, newton, search)
-            return first.lane, first.homes, first.centre
+            by = newton_solver._turns(own, newton)
+            return by.finish(own, search.setup, by.turns(own, newton, search.setup, search.turning))
 
         found.append(jax.jit(jax.vmap(proofs))(jnp.asarray([0.7, 1.0, 1.3])))
     assert np.array_equal(found[0][0].iterations, found[1][0].iterations)

@@ -26,7 +26,8 @@ from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
 from jaxp2p.studies import engine
 from jaxp2p.studies import run as study_run
-from jaxp2p.studies.engine import Batch, Series
+from jaxp2p.studies.engine import Batch
+from jaxp2p.studies.summary import Series
 
 diagnosis = import_module("jaxp2p.slot.diagnosis")  # the package gives the function of this name
 row = lambda *values: jnp.array(values, float)
@@ -201,7 +202,8 @@ def test_what_the_certificate_counts():
 
 
 def test_the_memory_that_a_scenario_takes(monkeypatch):
-    """A lane of five numbers is 40 bytes; of a slot 19 numbers and three counts are kept: 3 * 164."""
-    monkeypatch.setattr(engine, "_start", lambda task, row, number: jnp.zeros(5))
+    """A lane of five numbers is 40 bytes, 8 at rest; of a slot 19 numbers and three counts are kept."""
+    monkeypatch.setattr(engine, "begun", lambda task, number: jnp.zeros(1))
+    monkeypatch.setattr(engine, "opened", lambda task, rest: jnp.zeros(5))
     task = SimpleNamespace(slots=3, horizon=SimpleNamespace(load=jnp.zeros(1)))
-    assert engine.bytes_per_scenario(task) == (40, 492)
+    assert engine.bytes_per_scenario(task) == (40, 8, 3 * 164)

@@ -12,9 +12,9 @@ from fake_study import settings
 from jaxp2p.cli import studying
 from jaxp2p.report.study_tables import study_notes, study_table
 from jaxp2p.studies import run as study_run
-from jaxp2p.studies.engine import Series
 from jaxp2p.studies.folder import open_study
 from jaxp2p.studies.statistics import study_statistics
+from jaxp2p.studies.summary import Series
 
 _rows = lambda *rows: np.array(rows, float)
 

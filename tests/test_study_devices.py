@@ -14,10 +14,13 @@ from communities import small
 from jax.sharding import Mesh
 from on_devices import DRAWN, HOMES, SERIES, SLOTS, draws, make_task, numbered, numbers, simulated, start
 
-from jaxp2p.runs.runner import make_policies
-from jaxp2p.slot.solvers import scale_tolerances
+import jaxp2p as jp
+from jaxp2p.runs.runner import make_policies, penalties_of
+from jaxp2p.scenarios.parse import parse_model
+from jaxp2p.simulation import secure
+from jaxp2p.slot.solvers import choose_solver, scale_tolerances
 from jaxp2p.slot.status import Status
-from jaxp2p.studies import engine
+from jaxp2p.studies import engine, free_running
 from jaxp2p.studies.devices import pad_community, prosumer_mesh, scenario_mesh, shard_prosumers
 from jaxp2p.studies.engine import Task, run_batch, suited_lanes
 
@@ -127,13 +130,12 @@ def test_a_scenario_is_the_same_to_the_last_bit_whatever_the_others_are(drawn_ta
 
 def test_the_steps_made_are_those_of_the_simulated_schedule(drawn_task, reference, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from bench_lanes import Schedule, counts, record, simulate
+    from bench_lanes import Schedule, counts, iterations_of, record, simulate
 
-    turns, steps = record("pool", COUNT, task=drawn_task)
-    each = np.add.reduceat(turns.astype(int), np.concatenate([[0], np.cumsum(steps.reshape(-1))[:-1]]))
-    np.testing.assert_array_equal(each.reshape(steps.shape), reference.series.iterations)
-    plan = Schedule(lanes=2, under_way=engine.UNDER_WAY, turnover=engine.TURNOVER)
-    found = simulate(counts(turns, steps), np.arange(COUNT), plan)
+    turns, proofs = record("pool", COUNT, task=drawn_task)
+    np.testing.assert_array_equal(iterations_of(turns, proofs, 1), reference.series.iterations)
+    plan = Schedule(lanes=2, under_way=free_running.UNDER_WAY, turnover=free_running.TURNOVER)
+    found = simulate(counts(turns, proofs, 1), np.arange(COUNT), plan)
     assert found["made"] == reference.steps_made[0] > found["useful"] == reference.steps_useful[0]
 
 
@@ -146,11 +148,12 @@ def test_the_lanes_of_an_accelerator_fill_it_and_leave_four_scenarios_to_each(ma
     assert suited_lanes(task, 1000, "free_running") == ("free_running", 250)
     assert suited_lanes(task, 1000, "lockstep") == ("lockstep", 1000)
     assert suited_lanes(task, 1)[0] == ("lockstep" if market == "pool" else "free_running")
-    lane = engine.bytes_per_scenario(task)[0]
+    lane, rest, _ = engine.bytes_per_scenario(task)
+    assert 5 * rest < lane, "what rests is small"
 
     class Small:
         def memory_stats(self):
-            return {"bytes_limit": 2 * 50.5 * 8 * lane}
+            return {"bytes_limit": 2 * 50.5 * 4 * (lane + rest)}
 
     monkeypatch.setattr(engine.jax, "local_devices", lambda: [Small()])
     assert suited_lanes(task, 10**6, "free_running") == ("free_running", 50)
@@ -178,6 +181,87 @@ def test_an_unsolved_slot_keeps_its_status_and_its_scenario_goes_on(drawn_task):
     assert (batch.series.iterations >= never.solver.max_iter).all()
     assert np.isfinite(batch.series.cost_eur).all()
     assert batch.series.balance_error_kw.max() < 1e-9
+
+
+# ---------------------------------------------------------------- free running, the pool
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["linear", "secure"])
+def narrow_task(request):
+    """An evening in January at which batteries would charge with more than the transformer carries."""
+    case = jp.build(
+        "rural1", start="2016-01-11", days=1, market="pool", dtype="float64", secure=request.param
+    )
+    horizon, network = case.horizon.slice(86, 92), case.community.network
+    community = replace(case.community, network=replace(network, rating=network.rating / 2))
+    return Task(
+        community=community,
+        horizon=horizon,
+        model=parse_model("noise", horizon=horizon, community=community),
+        penalties=penalties_of(case.horizon),
+        policy=make_policies(community, case.horizon)["lyapunov"],
+        solver=choose_solver(community),
+        key=jax.random.key(0),
+        first_slot_of_week=jnp.int32(86),
+        slots=horizon.slots,
+    )
+
+
+@pytest.fixture(scope="module")
+def slot_by_slot(narrow_task):
+    return jax.device_get(run_batch(narrow_task, numbers(7), engine="lockstep", lanes=4))
+
+
+def assert_the_same(one, other) -> None:
+    """Two batches, but for rounding: another program may have another order of its sums."""
+    np.testing.assert_array_equal(one.series.iterations, other.series.iterations)
+    np.testing.assert_array_equal(one.series.status, other.series.status)
+    np.testing.assert_allclose(one.start_kwh, other.start_kwh, rtol=1e-12)
+    for name, mine, theirs in zip(one.series._fields, one.series, other.series, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-8, atol=1e-8, err_msg=name)
+
+
+def test_the_network_is_at_work(narrow_task, slot_by_slot):
+    free = replace(narrow_task.community, network=narrow_task.community.network.unlimited())
+    wide = run_batch(replace(narrow_task, community=free), numbers(7), engine="lockstep", lanes=4).series
+    assert (slot_by_slot.series.import_kw < wide.import_kw - 1).any(), "it lets less pass"
+    assert (slot_by_slot.series.rounds > 1).any() == secure.asked(narrow_task.community)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+def test_lanes_that_run_free_do_what_they_do_slot_by_slot(narrow_task, slot_by_slot, lanes):
+    """Seven scenarios: one lane has two groups of four, the second not full; two and three have one."""
+    free = jax.device_get(run_batch(narrow_task, numbers(7), engine="free_running", lanes=lanes))
+    assert_the_same(free, slot_by_slot)
+
+
+def test_lanes_run_free_by_kernels_of_our_own(drawn_task):
+    by = lambda kernels: replace(drawn_task, solver=replace(drawn_task.solver, kernels=kernels))
+    both = [
+        jax.device_get(run_batch(by(kernels), numbers(3), engine="free_running", lanes=2))
+        for kernels in ("xla", "interpret")
+    ]
+    assert_the_same(*both)
+
+
+def test_what_is_too_hard_for_newton_is_handed_on_in_both(narrow_task):
+    """Two evaluations are enough for some slots; the others are left to ADMM, or unsolved."""
+    hasty = replace(narrow_task, solver=replace(narrow_task.solver, max_iter=2))
+    both = [
+        jax.device_get(run_batch(hasty, numbers(3), engine=engine, lanes=2))
+        for engine in ("lockstep", "free_running")
+    ]
+    iterations = both[0].series.iterations
+    assert (iterations > 2).any() and (iterations <= 2).any()
+    assert_the_same(*both)
+
+
+def test_a_scenario_is_the_same_whatever_the_chunk(narrow_task, slot_by_slot):
+    part = jax.device_get(run_batch(narrow_task, numbers(7)[3:5], engine="free_running", lanes=2))
+    same = slot_by_slot._replace(
+        series=jax.tree.map(lambda x: x[3:5], slot_by_slot.series), start_kwh=slot_by_slot.start_kwh[3:5]
+    )
+    assert_the_same(part, same)
 
 
 # ---------------------------------------------------------------- many devices

@@ -282,16 +282,16 @@ def test_an_accelerator_has_as_many_homes_under_way_whatever_the_community(monke
     ("kind", "lanes", "memory", "chunk"),
     [
         ("lockstep", 32, 2**30, 2 * 512),  # a processor: files of a size
-        ("lockstep", 32, 4 * 1000 * 2 * 32 + 3 * 100 * 300, 300),  # what is kept fills the memory
+        ("lockstep", 32, 4200 * 2 * 32 + 3 * 100 * 300, 300),  # what is kept fills the memory
         ("lockstep", 5000, 2**30, 2 * 5000),  # an accelerator: as many as it has lanes
         ("free_running", 5000, 2**30, 2 * 20_000),  # or as take turns at them
-        ("lockstep", 5000, 2 * 4300 * 70 + 1, 2 * 70),  # fewer lanes than it could take
-        ("free_running", 5000, 2 * (8000 + 1200) * 30 + 1, 2 * 120),
-        ("lockstep", 5000, 2 * 4300 - 1, None),
+        ("lockstep", 5000, 2 * 4500 * 70 + 1, 2 * 70),  # fewer lanes than it could take
+        ("free_running", 5000, 2 * (4800 + 1200) * 30 + 1, 2 * 120),
+        ("lockstep", 5000, 2 * 4500 - 1, None),
     ],
 )
 def test_scenarios_of_a_chunk_by_memory_and_lanes(monkeypatch, kind, lanes, memory, chunk):
-    """Two devices; a lane of 1,000 bytes, four times with temporaries, and 100 that are kept, three times.
+    """Two devices; a lane of 1,000 bytes, four times with temporaries, 200 at rest and 100 kept, three times.
 
     Four scenarios take turns at a lane of `free_running`.
     """
@@ -299,7 +299,7 @@ def test_scenarios_of_a_chunk_by_memory_and_lanes(monkeypatch, kind, lanes, memo
     from jaxp2p.cli.console import UsageError
     from jaxp2p.studies import engine
 
-    monkeypatch.setattr(engine, "bytes_per_scenario", lambda task: (1000, 100))
+    monkeypatch.setattr(engine, "bytes_per_scenario", lambda task: engine.Sizes(1000, 200, 100))
     monkeypatch.setattr(engine, "choose_engine", lambda *_: (kind, lanes))
     made = SimpleNamespace(
         policies={"p": object()}, task=lambda _: None, solver=None, community=SimpleNamespace(size=1)

@@ -22,19 +22,20 @@ from jaxp2p.scenarios.parse import parse_model
 from jaxp2p.slot import solvers
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.solvers import choose_solver
-from jaxp2p.studies import engine
+from jaxp2p.studies import lane as lanes
+from jaxp2p.studies.lane import Task
 from rivals.case import PARTNERS, make_tables
 
 START, DAYS, MODEL = "2016-07-04", 14, "bootstrap * noise"
 SLOTS_PER_DAY = 96
 
 
-def make_task(community: Community, horizon: Horizon, *, model: str, slots: int) -> engine.Task:
+def make_task(community: Community, horizon: Horizon, *, model: str, slots: int) -> Task:
     """The modified controller on random scenarios, with the default solver of the market."""
     low, high = float(horizon.price_sell.min()), float(horizon.price_buy.max())
     battery = community.prosumers.battery
     parameters = lyapunov_parameters(battery, low, high, horizon.slot_hours, method="exact")
-    return engine.Task(
+    return Task(
         community=community,
         horizon=horizon,
         model=parse_model(model, horizon=horizon, community=community),
@@ -47,7 +48,7 @@ def make_task(community: Community, horizon: Horizon, *, model: str, slots: int)
     )
 
 
-def village(homes: int, market: str, *, slots: int = SLOTS_PER_DAY) -> engine.Task:
+def village(homes: int, market: str, *, slots: int = SLOTS_PER_DAY) -> Task:
     """153 homes: rural3 as it is. Any other number: that many homes with PV and batteries on ieee33."""
     case = load_case("rural3") if homes == 153 else load_case("ieee33", homes=homes)
     tables = window(case, start=START, days=DAYS)
@@ -55,7 +56,7 @@ def village(homes: int, market: str, *, slots: int = SLOTS_PER_DAY) -> engine.Ta
     return make_task(community, build_horizon(community, tables), model=MODEL, slots=slots)
 
 
-def scaled(homes: int, market: str, *, slots: int, buses: int = 33) -> engine.Task:
+def scaled(homes: int, market: str, *, slots: int, buses: int = 33) -> Task:
     """Any number of homes on a feeder that grows with them (`case.py`), from 07:00."""
     tables = make_tables(homes, length=slots)
     if buses > 33:
@@ -116,7 +117,7 @@ def matchings(homes: int, partners: int, *, fee: float = 0.01, seed: int = 0) ->
     )
 
 
-def record(task: engine.Task, numbers: np.ndarray) -> tuple[list[SlotProblem], list[dict], np.ndarray]:
+def record(task: Task, numbers: np.ndarray) -> tuple[list[SlotProblem], list[dict], np.ndarray]:
     """All slots of a few scenarios: problems, executed dispatches, and the cost (S, T) in EUR.
 
     Made of the steps of the batch engine, one scenario at a time, so the series of `run_batch` must agree.
@@ -126,17 +127,18 @@ def record(task: engine.Task, numbers: np.ndarray) -> tuple[list[SlotProblem], l
 
     @jax.jit
     def run(numbers):
-        def slot(lane, _):
-            problem = engine.problem_of(task, lane)
+        def slot(rest, _):
+            lane = lanes.opened(task, rest)
+            problem = lanes.problem_of(task, lane)
             advance = partial(solvers.advance, problem, task.solver)
             search = jax.lax.while_loop(partial(solvers.running, task.solver), advance, lane.search)
-            solved, none = lane._replace(search=search), jnp.zeros((), jnp.int32)
-            secured, _ = engine._judge(task, solved)
+            solved = lane._replace(search=search)
+            secured, _ = lanes.judged(task, solved)
             d = solvers.executed(problem, secured.outcome).dispatch
-            following, kept, _ = engine._close(task, solved, secured, none, none)
-            return following, (lane.posed.problem, {n: getattr(d, n) for n in names}, kept.cost_eur)
+            rest, kept, _ = lanes.closed(task, solved, secured)
+            return rest, (lane.posed.problem, {n: getattr(d, n) for n in names}, kept.cost_eur)
 
-        one = lambda number: jax.lax.scan(slot, engine._start(task, number, number), length=task.slots)[1]
+        one = lambda number: jax.lax.scan(slot, lanes.begun(task, number), length=task.slots)[1]
         return jax.lax.map(one, numbers)
 
     posed, done, cost = jax.tree.map(np.asarray, run(jnp.asarray(numbers, jnp.int32)))

@@ -160,13 +160,13 @@ def _chunk(made: "Study", options: Options, devices: int) -> int:
     policy = next((policy for policy in made.policies.values() if policy is not None), None)
     if policy is None:
         return CHUNK
-    lane, kept = bytes_per_scenario(made.task(policy))
+    sizes = bytes_per_scenario(made.task(policy))
     engine, lanes = choose_engine(made.solver, made.community.size)
     each = scenarios_per_lane(engine)
     under_way = min(each * lanes, options.scenarios)
     memory = options.memory * 2**30
     # the series once on the device, and once more, in float64, on the host
-    at_work, kept = bytes_per_lane(engine, lane) / each, 3 * kept
+    at_work, kept = bytes_per_lane(engine, sizes) / each, 3 * sizes.kept
     fitting = int(memory / (devices * (at_work + kept)))  # under way on a device
     if not fitting:
         raise UsageError(f"--memory: {options.memory:g} GiB are too few for one scenario per device")
@@ -188,8 +188,10 @@ def _announce(case: str, made: "Study", settings: "StudySettings", options: Opti
         typer.echo(f"- {line}")
     policy = next((policy for policy in made.policies.values() if policy is not None), None)
     if policy is not None:
-        lane, kept = bytes_per_scenario(made.task(policy))
-        typer.echo(f"- state per scenario: {lane / 1e3:,.0f} kB under way, {kept / 1e3:,.1f} kB kept")
+        sizes = bytes_per_scenario(made.task(policy))
+        typer.echo(
+            f"- state per scenario: {sizes.lane / 1e3:,.0f} kB in a slot, {sizes.kept / 1e3:,.1f} kB kept"
+        )
     typer.echo("")
 
 

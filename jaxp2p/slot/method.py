@@ -24,7 +24,10 @@ class Adjoint(Protocol):
 
 
 class Method:
-    """Hands the methods of `slot.solvers.Solver` on to the modules `steps` and `adjoint`."""
+    """Hands the methods of `slot.solvers.Solver` on to the modules `steps` and `adjoint`.
+
+    A solver whose steps all take as long has nothing to prove apart: its turn is `advance`.
+    """
 
     steps: ClassVar[Steps]
     adjoint: ClassVar[Adjoint]
@@ -43,6 +46,15 @@ class Method:
 
     def advance(self, problem: SlotProblem, search: Any) -> Any:
         return self.steps.advance(problem, self, search)
+
+    def seeking(self, search: Any) -> Array:
+        return self.running(search)
+
+    def turn(self, problem: SlotProblem, search: Any) -> Any:
+        return self.advance(problem, search)
+
+    def prove(self, problem: SlotProblem, search: Any) -> Any:
+        return search
 
     def end(self, problem: SlotProblem, search: Any) -> Any:
         return self.steps.end(problem, self, search)

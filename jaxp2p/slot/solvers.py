@@ -41,7 +41,7 @@ class Solver(Protocol):
     """What every solver can do. Fields named `eps_*` are its tolerances."""
 
     needs: ClassVar[str]  # what `suits` asks for, in words
-    cheap: ClassVar[bool]  # a step costs so little that lanes of a batch are not worth sorting
+    cheap: ClassVar[bool]  # a turn costs so little that lanes of a batch are not worth sorting
     by_price: ClassVar[bool]  # everything follows from the pool's price, state.price, as `costate` needs it
 
     @staticmethod
@@ -67,7 +67,16 @@ class Solver(Protocol):
         """() bool: neither solved nor at the iteration limit."""
 
     def advance(self, problem: SlotProblem, search: Search) -> Search:
-        """The next iterations, up to something to be proved."""
+        """The next iterations, up to something to be proved, and its proof."""
+
+    def seeking(self, search: Search) -> Array:
+        """() bool: running, and without anything to prove."""
+
+    def turn(self, problem: SlotProblem, search: Search) -> Search:
+        """The least that `advance` is made of, the same work for everybody: to take while `seeking`."""
+
+    def prove(self, problem: SlotProblem, search: Search) -> Search:
+        """The proof of what `turn` came to; afterwards the search is still `running` or at its end."""
 
     def end(self, problem: SlotProblem, search: Search) -> Outcome:
         """What to execute, from wherever the search stands."""
@@ -138,6 +147,21 @@ def running(solver: Solver, search: Search) -> Array:
 def advance(problem: SlotProblem, solver: Solver, search: Search) -> Search:
     """The next iterations: Newton's up to something to be proved, check_every of ADMM."""
     return solver.advance(problem, search)
+
+
+def seeking(solver: Solver, search: Search) -> Array:
+    """() bool: running, and without anything to prove."""
+    return solver.seeking(search)
+
+
+def turn(problem: SlotProblem, solver: Solver, search: Search) -> Search:
+    """The least that `advance` is made of: one evaluation of the homes (Newton), check_every of ADMM."""
+    return solver.turn(problem, search)
+
+
+def prove(problem: SlotProblem, solver: Solver, search: Search) -> Search:
+    """The proof of what the turns came to; ADMM has done it on the way."""
+    return solver.prove(problem, search)
 
 
 def end(problem: SlotProblem, solver: Solver, search: Search) -> Outcome:

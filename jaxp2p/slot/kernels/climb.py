@@ -6,7 +6,7 @@ last, they answer that once more first, from registers. The other kernel is `slo
 with the linear algebra of the rows over blocks of buses.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from jaxp2p.slot.kernels.blocks import (
     sum_by_bus,
     this_block,
 )
+from jaxp2p.slot.kernels.choice import interpreted
 from jaxp2p.slot.newton.dual import (
     Homes,
     Limits,
@@ -32,11 +33,13 @@ from jaxp2p.slot.newton.dual import (
     Totals,
     evaluate,
     home_answers,
+    pull_cost,
     trading_prices,
 )
 from jaxp2p.slot.newton.state import Settings
-from jaxp2p.slot.newton.step import Lane, climb
+from jaxp2p.slot.newton.step import Lane, climb, seeking
 from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.prox.response import Pieces, Response
 
 HOMES = 256  # of a block, two per thread: sums over threads are the dearest part
 MOST_BUSES, MOST_ROWS = 512, 1024  # of a network whose rows one program works out
@@ -46,11 +49,13 @@ TURNS = 4  # between looks of the host; whoever is through waits for the others
 class Around(NamedTuple):
     """What homes read, the same for all turns of a slot."""
 
-    position: Array  # (M, N) EUR/kWh
-    power: Array  # (M, N) kW
+    corners: Response  # (M, N), the starts of all pieces first, then their ends
+    gain: Array  # (P, N) kW
+    level: Array  # () EUR/kWh
     idle: Array  # (N,) EUR/kWh
     group: Array | None  # (N,) int32; None: no network
     flexible: Array | None  # (N,)
+    base: Array  # (N,) kW
     eps: Array  # () (EUR/kWh)/kW
     half_fee: Array  # () EUR/kWh
     price_buy: Array  # () EUR/kWh
@@ -60,7 +65,7 @@ class Around(NamedTuple):
 class Sums(NamedTuple):
     """What the homes of every block say."""
 
-    total: Leaf  # (blocks, 2): kW, kW per EUR/kWh
+    total: Leaf  # (blocks, 3): kW, kW per EUR/kWh, EUR/h that the pull costs
     at_bus: Leaf  # (blocks, 2, G)
 
 
@@ -86,11 +91,13 @@ def around(problem: SlotProblem, setup: Setup) -> Around:
     """What all turns of a slot have in common."""
     feeder = problem.feeder
     return Around(
-        position=setup.position,
-        power=setup.corners.power,
+        corners=setup.corners,
+        gain=setup.pieces.gain,
+        level=setup.pieces.level,
         idle=setup.idle,
         group=feeder.group if isinstance(feeder, Feeder) else None,
         flexible=feeder.flexible if isinstance(feeder, Feeder) else None,
+        base=setup.base,
         eps=setup.eps,
         half_fee=setup.half_fee,
         price_buy=problem.price_buy,
@@ -98,7 +105,7 @@ def around(problem: SlotProblem, setup: Setup) -> Around:
     )
 
 
-def start(problem: SlotProblem, lane: Lane, centre: Array) -> Turning:
+def start(problem: SlotProblem, lane: Lane, homes: Homes, centre: Array) -> Turning:
     """Before the first of some turns."""
     bus_price = problem.feeder.bus_price(lane.trial.rows) if problem.feeder.rows else None
     return Turning(_flags_as(jnp.int32, lane), bus_price, centre, jnp.zeros((), jnp.int32))
@@ -111,42 +118,29 @@ def finish(problem: SlotProblem, setup: Setup, turning: Turning) -> tuple[Lane, 
     return lane, homes, jnp.where(turning.late > 0, homes.injection, turning.centre)
 
 
-def going(newton: Settings, lane: Lane) -> Array:
-    """() bool: whether the lane of a turn has not come to anything to prove."""
-    return (lane.balanced == 0) & (lane.iterations < newton.max_iter)
-
-
-def turns(problem: SlotProblem, newton: Settings, setup: Setup, now: Turning, *, interpret: bool) -> Turning:
+def turns(problem: SlotProblem, newton: Settings, setup: Setup, now: Turning) -> Turning:
     """Turns until there is something to prove: a device is asked now and then only, and then waits."""
-    about = around(problem, setup)
-    one = lambda _, now: turn(problem, newton, setup.limits, about, now, interpret=interpret)
+    one = lambda _, now: turn(problem, newton, setup, now)
     some = lambda now: jax.lax.fori_loop(0, TURNS, one, now)
-    return jax.lax.while_loop(lambda now: going(newton, now.lane), some, now)
+    return jax.lax.while_loop(lambda now: seeking(newton, _flags_as(bool, now.lane)), some, now)
 
 
 def _flags_as(kind: Any, lane: Lane) -> Lane:
     """A kernel's memory has no bits."""
-    return lane._replace(fresh=lane.fresh.astype(kind), balanced=lane.balanced.astype(kind))
+    return lane._replace(fresh=lane.fresh.astype(kind), due=lane.due.astype(kind))
 
 
-def turn(
-    problem: SlotProblem,
-    newton: Settings,
-    limits: Limits,
-    about: Around,
-    now: Turning,
-    *,
-    interpret: bool,
-) -> Turning:
-    """Everybody's answer to the trial prices, then the next trial: `slot.newton.solver.iterate`.
+def turn(problem: SlotProblem, newton: Settings, setup: Setup, now: Turning) -> Turning:
+    """Everybody's answer to the trial prices, then the next trial.
 
     A lane that has come to something to prove stays as it is.
     """
+    about, interpret = around(problem, setup), interpreted(newton.kernels)
     homes, dtype = now.centre.shape[0], now.centre.dtype
     like = lambda *shape: jax.ShapeDtypeStruct(shape, dtype)
     feeder, blocks = problem.feeder, block_count(homes, HOMES)
     buses = feeder.count.shape[0] if feeder.rows else 0
-    sums = Sums(like(blocks, 2), like(blocks, 2, padded_buses(buses)) if feeder.rows else None)
+    sums = Sums(like(blocks, 3), like(blocks, 2, padded_buses(buses)) if feeder.rows else None)
     centre = like(homes)
     given = (about, now.lane.trial.pool, now.bus_price, now.centre, now.late)
     sums, centre = launch(
@@ -161,7 +155,7 @@ def turn(
     total = jnp.sum(sums.total, axis=0)
     at_bus = None if sums.at_bus is None else jnp.sum(sums.at_bus, axis=0)
     matrix, offset = (feeder.matrix, problem.row_offset) if feeder.rows else (None, None)
-    lane, bus_price, late = _climbed(newton, limits, now, total, at_bus, matrix, offset, interpret)
+    lane, bus_price, late = _climbed(newton, setup.limits, now, total, at_bus, matrix, offset, interpret)
     return Turning(lane, bus_price, centre, late)
 
 
@@ -169,22 +163,28 @@ def _homes_kernel(given: Any, out: tuple[Sums, Any], *, homes: int) -> None:
     about, pool_ref, bus_price, centre_ref, late = given
     sums, centre_out = out
     block = this_block(homes, HOMES)
-    position, power = block.rows(about.position), block.rows(about.power)
+    corner_price, power = block.rows(about.corners.price), block.rows(about.corners.power)
     idle, centre = block.read(about.idle), block.read(centre_ref)
     eps, half_fee, pool = about.eps[()], about.half_fee[()], pool_ref[()]
+    position = [price + eps * kw for price, kw in zip(corner_price, power, strict=True)]
     sell, buy = trading_prices(about.price_sell[()], about.price_buy[()], half_fee, pool)
     taken = jnp.zeros_like(centre)
     if bus_price is not None:
         bus, flexible = block.read(about.group), block.read(about.flexible)
         taken = flexible * block.pick(bus_price, bus)
 
-    def answers(centre: Array) -> tuple[Array, Array]:
-        return home_answers(position, power, idle=idle, shift=eps * centre - taken, sell=sell, buy=buy)[:2]
+    def answers(centre: Array) -> tuple[Array, Array, Array]:
+        return home_answers(position, power, idle=idle, shift=eps * centre - taken, sell=sell, buy=buy)
 
     centre = jax.lax.cond(late[()] > 0, lambda: answers(centre)[0], lambda: centre)
-    injection, slope = answers(centre)
+    injection, slope, market_price = answers(centre)
     block.write(centre_out, centre)
-    for k, value in enumerate((injection, slope)):
+    gain: Any = block.rows(about.gain)
+    start, end = cast(Any, (corner_price[: len(gain)], corner_price[len(gain) :]))
+    pieces, base = Pieces(start, end, gain, about.level[()]), block.read(about.base)
+    price = market_price - taken
+    cost = pull_cost(pieces, base, injection=injection, price=price, centre=centre, eps=eps)
+    for k, value in enumerate((injection, slope, cost)):
         sums.total[block.number, k] = block.sum(value)
     if sums.at_bus is not None:
         by_bus = jnp.where(flexible > 0, bus, -1)
@@ -206,7 +206,7 @@ def _climbed(
         lane = _flags_as(bool, now.lane)
         none = jnp.zeros_like(now.lane.base.slope_at_bus)
         totals = Totals(total[0], total[1], none, none)
-        lane, late = _next(NoNetwork(limits.row_upper), limits, newton, lane, totals)
+        lane, late = _next(NoNetwork(limits.row_upper), limits, newton, lane, totals, total[2])
         return _flags_as(jnp.int32, lane), None, late
     moving = (now.lane, now.bus_price, now.late)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), moving)
@@ -222,10 +222,12 @@ def _climbed(
     )
 
 
-def _next(network: Any, limits: Limits, newton: Settings, lane: Lane, totals: Totals) -> tuple[Lane, Array]:
+def _next(
+    network: Any, limits: Limits, newton: Settings, lane: Lane, totals: Totals, pull_cost: Array
+) -> tuple[Lane, Array]:
     """The lane after a turn, and whether the centre moves, () int32."""
-    new, turned = climb(network, limits, newton, lane, totals)
-    runs = ~lane.balanced & (lane.iterations < newton.max_iter)
+    new, turned = climb(network, limits, newton, lane, totals, lambda wanted: pull_cost)
+    runs = seeking(newton, lane)
     return _chosen(runs, new, lane), jnp.where(runs & turned.recentre, jnp.int32(1), jnp.int32(0))
 
 
@@ -284,11 +286,11 @@ def _climb_kernel(newton: Settings, given: Any, out: Any) -> None:
         inner=scalar(lane_ref.inner),
         iterations=scalar(lane_ref.iterations),
         fresh=scalar(lane_ref.fresh) > 0,
-        balanced=scalar(lane_ref.balanced) > 0,
+        due=scalar(lane_ref.due) > 0,
     )
     # which slopes by bus are meant stands for the slopes: 1 for those of the trial
     totals = Totals(total[0], total[1], jnp.zeros((), jnp.int32), jnp.ones((), jnp.int32))
-    new, late = _next(network, limits, newton, lane, totals)
+    new, late = _next(network, limits, newton, lane, totals, total[2])
     late_out[()] = late
     network.write_slopes(lane_out.base.slope_at_bus, new.base.slope_at_bus)
     network.write_bus_price(bus_price_out, new.trial.rows)

@@ -18,7 +18,7 @@ from jaxp2p.slot.prox.response import Pieces, Response, Rows, between, corners, 
 from jaxp2p.slot.rows import nodal_surcharge, row_tolerance
 
 AIM = 0.1  # of the tolerance of a row
-HOPE = 2  # times the allowed loss: what the pull may seem to cost for a proof to be tried
+HOPE = 2  # times the allowed loss: what the pull may seem to cost for a proof to be due
 SATURATED = 0.999  # share of the row penalty from which a violated row counts as paid for
 
 
@@ -47,6 +47,7 @@ class Setup(NamedTuple):
     """What stays the same during a slot."""
 
     pieces: Pieces
+    base: Array  # (N,) kW
     corners: Response  # of the devices, in any order
     position: Array  # (M, N) EUR/kWh, where these corners are as p against price + eps pbar
     idle: Array  # (N,) EUR/kWh: the position where p = 0
@@ -89,6 +90,7 @@ def make_setup(problem: SlotProblem, newton: Settings) -> Setup:
     half_fee, lowest, highest = pool_range(problem)
     return Setup(
         pieces=pieces,
+        base=problem.base,
         position=position,
         corners=found,
         idle=_idle_position(position, found.power),
@@ -212,13 +214,24 @@ def imbalance(limits: Limits, at: Point) -> tuple[Array, Array]:
     return violation, slack + utility
 
 
-def promising(problem: SlotProblem, setup: Setup, homes: Homes, row_price: Array, centre: Array) -> Array:
-    """() bool: whether what the pull to the centre costs is about small enough for a proof.
+def pull_cost(
+    pieces: Pieces, base: Array, *, injection: Array, price: Array, centre: Array, eps: Array
+) -> Array:
+    """(N,) EUR/h that the pull to the centre costs at most, of homes that answer a nodal price so.
 
     With q an answer to the price without the pull, p costs at most eps |p - pbar| |p - q| more.
     """
+    least, most = power_range(pieces, base, price, price)
+    away = jnp.abs(injection - clamp(injection, least, most))
+    return eps * jnp.abs(injection - centre) * away
+
+
+def total_pull_cost(
+    problem: SlotProblem, setup: Setup, homes: Homes, row_price: Array, centre: Array
+) -> Array:
+    """() EUR/h, of all homes."""
     price = homes.market_price - nodal_surcharge(problem, row_price)
-    least, most = power_range(setup.pieces, problem.base, price, price)
-    away = jnp.abs(homes.injection - clamp(homes.injection, least, most))
-    cost = setup.eps * jnp.sum(jnp.abs(homes.injection - centre) * away)
-    return cost <= HOPE * setup.limits.allowed
+    cost = pull_cost(
+        setup.pieces, setup.base, injection=homes.injection, price=price, centre=centre, eps=setup.eps
+    )
+    return jnp.sum(cost)

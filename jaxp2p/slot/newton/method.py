@@ -2,11 +2,13 @@
 
 from typing import ClassVar
 
+from jax import Array
+
 from jaxp2p._pytree import record
 from jaxp2p.model.types import Market
 from jaxp2p.slot.method import Adjoint, Method, Steps
 from jaxp2p.slot.newton import adjoint, solver
-from jaxp2p.slot.newton.solver import State
+from jaxp2p.slot.newton.solver import Search, State
 from jaxp2p.slot.newton.state import Settings
 from jaxp2p.slot.problem import SlotProblem
 
@@ -30,3 +32,12 @@ class Newton(Settings, Method):
 
     def warm(self, problem: SlotProblem, state: State) -> State:
         return state
+
+    def seeking(self, search: Search) -> Array:
+        return solver.seeking(self, search)
+
+    def turn(self, problem: SlotProblem, search: Search) -> Search:
+        return solver.turn(problem, self, search)
+
+    def prove(self, problem: SlotProblem, search: Search) -> Search:
+        return solver.prove(problem, self, search)

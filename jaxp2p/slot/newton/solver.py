@@ -27,20 +27,12 @@ from jaxp2p.model.markets import Market
 from jaxp2p.model.markets.pool import share_out
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.execute import SlotResult, finish
-from jaxp2p.slot.kernels.choice import fused, interpreted
-from jaxp2p.slot.newton.dense import Dense
-from jaxp2p.slot.newton.dual import (
-    Homes,
-    Point,
-    Prices,
-    Setup,
-    evaluate,
-    make_setup,
-    promising,
-)
+from jaxp2p.slot.kernels.choice import fused
+from jaxp2p.slot.newton import step, turns
+from jaxp2p.slot.newton.dual import Homes, Point, Prices, Setup, make_setup
 from jaxp2p.slot.newton.rescue import rescued
 from jaxp2p.slot.newton.state import Settings, State, init
-from jaxp2p.slot.newton.step import Lane, climb
+from jaxp2p.slot.newton.step import Lane
 from jaxp2p.slot.polish import polish
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.prosumer import clamp
@@ -55,11 +47,15 @@ __all__ = [
     "begin",
     "end",
     "init",
-    "iterate",
+    "prove",
     "running",
+    "seeking",
     "solve",
     "suits",
+    "turn",
 ]
+
+At = tuple[Lane, Homes, Array]  # where a search stands: its lane, the answers to its prices, the centre (N,)
 
 
 class Outcome(NamedTuple):
@@ -74,9 +70,8 @@ class Search(NamedTuple):
     """One slot under way."""
 
     setup: Setup
-    lane: Lane
-    homes: Homes  # their answers at the last accepted prices
-    centre: Array  # (N,)
+    turning: Any  # `turns.Turning`, or that of `slot.kernels.climb`
+    injection: Array  # (N,) kW, of the homes where a proof was last tried
     done: Array  # () bool
     answer: Answer  # the last that was held against its certificate
     result: SlotResult  # of executing it
@@ -84,7 +79,7 @@ class Search(NamedTuple):
     @property
     def iterations(self) -> Array:
         """() int32, evaluations of all homes."""
-        return self.lane.iterations
+        return self.turning.lane.iterations
 
 
 def suits(market: Market, *, connection_limits: bool) -> bool:
@@ -107,31 +102,24 @@ def begin(problem: SlotProblem, newton: Settings, state: State) -> Search:
     prices = Prices(
         clamp(state.price, limits.lowest, limits.highest), clamp(row_price, -limits.penalty, limits.penalty)
     )
-    homes, none = jnp.zeros_like(problem.load), jax.tree.map(jnp.zeros_like, prices)
-    at_bus = problem.feeder.bus_sum(homes)
-    unknown: Any = None  # until their shapes are known, below
+    nothing, none = jnp.zeros_like(problem.load), jax.tree.map(jnp.zeros_like, prices)
+    at_bus = problem.feeder.bus_sum(nothing)
     one = jnp.ones_like(prices.pool)
-    search = Search(
-        setup=setup,
-        lane=Lane(
-            base=Point(prices, none, problem.row_offset, jnp.zeros_like(one), at_bus),
-            trial=prices,
-            length=one,
-            caution=one,
-            inner=jnp.zeros((), jnp.int32),
-            iterations=jnp.zeros((), jnp.int32),
-            fresh=jnp.ones((), bool),
-            balanced=jnp.zeros((), bool),
-        ),
-        homes=Homes(homes, homes),
-        centre=state.centre,
-        done=jnp.zeros((), bool),
-        answer=unknown,
-        result=unknown,
+    lane = Lane(
+        base=Point(prices, none, problem.row_offset, jnp.zeros_like(one), at_bus),
+        trial=prices,
+        length=one,
+        caution=one,
+        inner=jnp.zeros((), jnp.int32),
+        iterations=jnp.zeros((), jnp.int32),
+        fresh=jnp.ones((), bool),
+        due=jnp.zeros((), bool),
     )
-    shapes = jax.eval_shape(lambda: _executed(problem, newton, search))
+    homes = Homes(nothing, nothing)
+    shapes = jax.eval_shape(lambda: _executed(problem, newton, setup, (lane, homes, state.centre)))
     answer, result = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    return search._replace(answer=answer, result=result)
+    turning = _turns(problem, newton).start(problem, lane, homes, state.centre)
+    return Search(setup, turning, nothing, jnp.zeros((), bool), answer, result)
 
 
 def running(newton: Settings, search: Search) -> Array:
@@ -141,59 +129,56 @@ def running(newton: Settings, search: Search) -> Array:
 
 def advance(problem: SlotProblem, newton: Settings, search: Search) -> Search:
     """Iterations up to the next point that may be the solution, and the proof whether it is."""
-    search = search._replace(lane=search.lane._replace(balanced=jnp.zeros((), bool)))
-    search = _iterated(problem, newton, search)
-    base = search.lane.base
-    due = promising(problem, search.setup, search.homes, base.prices.rows, search.centre)
-    due = due | (search.iterations >= newton.max_iter)
-    unproved = search.result._replace(status=jnp.full_like(search.result.status, Status.MAX_ITER))
-    prove = lambda _: _executed(problem, newton, search)
-    answer, result = once_if(due, prove, (search.answer, unproved))
+    turning = _turns(problem, newton).turns(problem, newton, search.setup, search.turning)
+    search = search._replace(turning=turning)
+    # always due here; what is apart in a loop of its own leaves the turns one function on a processor
+    return once_if(~seeking(newton, search), lambda now: prove(problem, newton, now), search)
+
+
+def seeking(newton: Settings, search: Search) -> Array:
+    """() bool: whether there is nothing to prove yet."""
+    lane = search.turning.lane
+    return step.seeking(newton, lane._replace(due=lane.due.astype(bool)))  # a number in a kernel's memory
+
+
+def turn(problem: SlotProblem, newton: Settings, search: Search) -> Search:
+    """One iteration, an evaluation of all homes."""
+    turning = _turns(problem, newton).turn(problem, newton, search.setup, search.turning)
+    return search._replace(turning=turning)
+
+
+def prove(problem: SlotProblem, newton: Settings, search: Search) -> Search:
+    """The proof whether this is the solution; where it is not, the centre moves and the iteration goes on."""
+    by = _turns(problem, newton)
+    lane, homes, centre = at = by.finish(problem, search.setup, search.turning)
+    answer, result = _executed(problem, newton, search.setup, at)
     proved = proven(newton, result)
-    again = search.lane.balanced & ~proved
-    lane = search.lane._replace(
-        trial=jax.tree.map(lambda a, b: jnp.where(again, a, b), base.prices, search.lane.trial),
-        inner=jnp.where(again, 0, search.lane.inner),
-        fresh=search.lane.fresh | again,
+    again = lane.due & ~proved
+    lane = lane._replace(
+        trial=jax.tree.map(lambda a, b: jnp.where(again, a, b), lane.base.prices, lane.trial),
+        inner=jnp.where(again, 0, lane.inner),
+        fresh=lane.fresh | again,
+        due=lane.due & proved,
     )
+    turning = by.start(problem, lane, homes, jnp.where(again, homes.injection, centre))
     return search._replace(
-        lane=lane,
-        centre=jnp.where(again, search.homes.injection, search.centre),
-        done=proved,
-        answer=answer,
-        result=result,
+        turning=turning, injection=homes.injection, done=proved, answer=answer, result=result
     )
 
 
-def _iterated(problem: SlotProblem, newton: Settings, search: Search) -> Search:
-    """Iterations until enough is in balance for a proof."""
+def _turns(problem: SlotProblem, newton: Settings) -> Any:
+    """The module that makes the turns."""
     if fused(newton.kernels):
-        from jaxp2p.slot.kernels import climb as kernel
+        from jaxp2p.slot.kernels import climb as kernels
 
-        if kernel.suits(problem):
-            begun = kernel.start(problem, search.lane, search.centre)
-            last = kernel.turns(problem, newton, search.setup, begun, interpret=interpreted(newton.kernels))
-            lane, homes, centre = kernel.finish(problem, search.setup, last)
-            return search._replace(lane=lane, homes=homes, centre=centre)
-    waiting = lambda search: ~search.lane.balanced & (search.iterations < newton.max_iter)
-    return jax.lax.while_loop(waiting, lambda search: iterate(problem, newton, search), search)
+        if kernels.suits(problem):
+            return kernels
+    return turns
 
 
-def iterate(problem: SlotProblem, newton: Settings, search: Search) -> Search:
-    """One iteration: everybody's answer to the trial prices, then the next trial."""
-    setup, lane = search.setup, search.lane
-    homes, totals = evaluate(problem, setup, lane.trial, search.centre)
-    lane, turn = climb(Dense(problem), setup.limits, newton, lane, totals)
-    return search._replace(
-        lane=lane,
-        homes=jax.tree.map(lambda a, b: jnp.where(turn.accept, a, b), homes, search.homes),
-        centre=jnp.where(turn.recentre, homes.injection, search.centre),
-    )
-
-
-def _executed(problem: SlotProblem, newton: Settings, search: Search) -> tuple[Answer, SlotResult]:
+def _executed(problem: SlotProblem, newton: Settings, setup: Setup, at: At) -> tuple[Answer, SlotResult]:
     """What would be done here."""
-    answer = polish(problem, _raw(problem, newton, search), search.setup.corners)
+    answer = polish(problem, _raw(problem, newton, setup.eps, at), setup.corners)
     return answer, finish(problem, answer)
 
 
@@ -203,11 +188,11 @@ def proven(newton: Settings, result: SlotResult) -> Array:
     return ended & (result.gap <= 0.5 * newton.eps_gap * result.gap_scale)
 
 
-def _raw(problem: SlotProblem, newton: Settings, search: Search) -> Answer:
+def _raw(problem: SlotProblem, newton: Settings, eps: Array, at: At) -> Answer:
     """Where the search stands, as an answer."""
-    prices, rows = search.lane.base.prices, search.lane.base.rows
-    homes, eps = search.homes, search.setup.eps
-    moved = homes.injection - search.centre
+    lane, homes, centre = at
+    prices, rows = lane.base.prices, lane.base.rows
+    moved = homes.injection - centre
     outside = jnp.maximum(jnp.maximum(rows - problem.row_upper, problem.row_lower - rows), 0)
     return Answer(
         injection=homes.injection,
@@ -218,17 +203,19 @@ def _raw(problem: SlotProblem, newton: Settings, search: Search) -> Answer:
         row_price=prices.rows,
         prim_res=jnp.maximum(jnp.abs(jnp.sum(homes.injection)), jnp.max(outside, initial=0)),
         dual_res=eps * jnp.max(jnp.abs(moved)),
-        iterations=search.iterations,
+        iterations=lane.iterations,
         tolerance=jnp.asarray(newton.eps_gap, homes.injection.dtype),
     )
 
 
 def end(problem: SlotProblem, newton: Settings, search: Search) -> Outcome:
-    """What to execute: the last answer that was held against its certificate."""
-    prices, found = search.lane.base.prices, (search.answer, search.result)
-    state = State(prices.pool, prices.rows, search.homes.injection)
+    """What to execute: the last answer that was held against its certificate, or what ADMM makes of it."""
+    prices, found = search.turning.lane.base.prices, (search.answer, search.result)
+    state = State(prices.pool, prices.rows, search.injection)
     if problem.feeder.rows:
-        state, found = rescued(problem, newton, state, found, search.done)
+        # who is still under way, in a batch that ends others, needs no rescue
+        solved = search.done | running(newton, search)
+        state, found = rescued(problem, newton, state, found, solved)
     return Outcome(state, *found)
 
 

@@ -5,13 +5,14 @@ homes only by their `Totals`, and the rows only by what a `Network` does with th
 as an XLA program (`slot.newton.dense`) and inside a kernel of a GPU (`slot.kernels.climb`).
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p.slot.newton.dual import Limits, Point, Prices, Totals, imbalance, point
+from jaxp2p.slot.newton.dual import HOPE, Limits, Point, Prices, Totals, imbalance, point
 from jaxp2p.slot.newton.state import Settings
 from jaxp2p.slot.prox.prosumer import clamp
 
@@ -30,7 +31,7 @@ class Lane(NamedTuple):
     inner: Array  # () int32, evaluations since the centre moved
     iterations: Array  # () int32
     fresh: Array  # () bool, the centre has just moved
-    balanced: Array  # () bool, few enough rows and homes are out of balance for a proof
+    due: Array  # () bool, so little is out of balance, and the pull costs so little, that a proof is due
 
 
 class Turn(NamedTuple):
@@ -66,10 +67,24 @@ class Network(Protocol):
         """The damped Newton step of the pool and of the chosen rows, no part of which leaves its room."""
 
 
+def seeking(newton: Settings, lane: Lane) -> Array:
+    """() bool: whether the lane has not come to anything to prove."""
+    return ~lane.due & (lane.iterations < newton.max_iter)
+
+
 def climb(
-    network: Network, limits: Limits, newton: Settings, lane: Lane, totals: Totals
+    network: Network,
+    limits: Limits,
+    newton: Settings,
+    lane: Lane,
+    totals: Totals,
+    pull_cost: Callable[[Array], Array],
 ) -> tuple[Lane, Turn]:
-    """The lane after everybody has answered its trial prices."""
+    """The lane after everybody has answered its trial prices.
+
+    pull_cost: () EUR/h that the pull to the centre costs at most, where it is wanted () bool. Whoever is in
+    balance far from his centre has nothing to prove there: the centre moves at once.
+    """
     at = point(limits, lane.trial, totals, network.values(totals))
     went = Prices(at.prices.pool - lane.base.prices.pool, at.prices.rows - lane.base.prices.rows)
     start, now = _along(lane.base.gradient, went), _along(at.gradient, went)
@@ -78,7 +93,8 @@ def climb(
     violation, loss = imbalance(limits, at)
     balanced = accept & (violation <= 1) & (loss <= limits.allowed)
     base = jax.tree.map(lambda a, b: jnp.where(accept, a, b), at, lane.base)
-    recentre = accept & ~balanced & (lane.inner + 1 >= newton.centre_after)
+    due = balanced & (pull_cost(balanced) <= HOPE * limits.allowed)
+    recentre = accept & ~due & (balanced | (lane.inner + 1 >= newton.centre_after))
     full = ~lane.fresh & (lane.length == 1)
     caution = _next_caution(lane.caution, full, accept, start, now)
     step = _newton_step(network, limits, newton, base, caution)
@@ -93,7 +109,7 @@ def climb(
         inner=jnp.where(recentre, 0, lane.inner + 1),
         iterations=lane.iterations + 1,
         fresh=recentre,
-        balanced=balanced,
+        due=due,
     )
     return new, Turn(accept, recentre)
 
