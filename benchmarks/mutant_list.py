@@ -803,8 +803,8 @@ KERNEL = (
     _mutant(
         "surcharge_sign",
         "slot/gap.py",
-        "nodal = price - nodal_surcharge(problem, row_price)",
-        "nodal = price + nodal_surcharge(problem, row_price)",
+        "piece_slack(pieces, shares, price - surcharge)",
+        "piece_slack(pieces, shares, price + surcharge)",
         f"{HOLDS}[pool.tight_voltage-float64-newton]",
         "devices are held against a price with the network's share added",
     ),

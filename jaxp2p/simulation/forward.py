@@ -1,5 +1,6 @@
 """A run: one policy over consecutive slots, as one `lax.scan` around the slot solver."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -145,6 +146,7 @@ def simulate(
 
 
 _start = jax.jit(init)
+_starting = threading.Lock()  # traced by two threads at once it has given a policy the memory of another
 _advance = jax.jit(simulate)
 
 
@@ -164,7 +166,8 @@ def simulate_in_pieces(
     horizon, schedule = jax.device_get((horizon, schedule))
     cuts = [*range(0, horizon.slots, PIECE), horizon.slots]
     first = jax.tree.map(lambda x: x[0], slots(horizon))
-    state = _start(community, penalties, policy, solver, first, jnp.asarray(slot_of_week, jnp.int32))
+    with _starting:
+        state = _start(community, penalties, policy, solver, first, jnp.asarray(slot_of_week, jnp.int32))
     parts = []
     for begin, end in pairwise(cuts):
         piece, orders = horizon.slice(begin, end), jax.tree.map(lambda x, a=begin, b=end: x[a:b], schedule)
