@@ -228,7 +228,7 @@ def test_the_network_is_at_work(narrow_task, slot_by_slot):
     assert (slot_by_slot.series.rounds > 1).any() == secure.asked(narrow_task.community)
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("lanes", [2, *(pytest.param(n, marks=pytest.mark.long) for n in (1, 3))])
 def test_lanes_that_run_free_do_what_they_do_slot_by_slot(narrow_task, slot_by_slot, lanes):
     """Seven scenarios: one lane has two groups of four, the second not full; two and three have one."""
     free = jax.device_get(run_batch(narrow_task, numbers(7), engine="free_running", lanes=lanes))
