@@ -174,6 +174,7 @@ def test_without_effects_a_scenario_is_a_simulation_of_the_horizon(market, count
     np.testing.assert_allclose(batch.series.price_eur_per_kwh, np.tile(price, (count, 1)), atol=1e-3)
 
 
+@pytest.mark.long
 def test_an_unsolved_slot_keeps_its_status_and_its_scenario_goes_on(drawn_task):
     never = replace(drawn_task, solver=replace(scale_tolerances(drawn_task.solver, -1.0), max_iter=200))
     batch = jax.device_get(run_batch(never, numbers(COUNT), engine="free_running", lanes=2))
@@ -235,6 +236,7 @@ def test_lanes_that_run_free_do_what_they_do_slot_by_slot(narrow_task, slot_by_s
     assert_the_same(free, slot_by_slot)
 
 
+@pytest.mark.long
 def test_lanes_run_free_by_kernels_of_our_own(drawn_task):
     by = lambda kernels: replace(drawn_task, solver=replace(drawn_task.solver, kernels=kernels))
     both = [
