@@ -892,6 +892,22 @@ SOLVERS = (
         "a trade's price is the partner's in place of the middle",
     ),
     _mutant(
+        "dual_by_side",
+        "model/markets/bilateral.py",
+        "return (trades + self._twin(trades)) / 2",
+        "return trades - self.project(trades)",
+        "tests/test_markets.py",
+        "the sides of a trade come to see different prices by rounding",
+    ),
+    _mutant(
+        "passed_on_beyond_a_limit",
+        "model/markets/bilateral.py",
+        "weight = jnp.where(free, weight, 0)",
+        "weight = jnp.where(limit > 0, weight, 0)",
+        "tests/test_markets.py",
+        "what members have left is passed on over trades at their limit",
+    ),
+    _mutant(
         "soft_threshold_of_fees",
         "slot/prox/prosumer.py",
         "soft_threshold(target - price / rho, fee / (2 * rho))",

@@ -174,10 +174,10 @@ def test_without_effects_a_scenario_is_a_simulation_of_the_horizon(market, count
     np.testing.assert_allclose(batch.series.price_eur_per_kwh, np.tile(price, (count, 1)), atol=1e-3)
 
 
-@pytest.mark.long
 def test_an_unsolved_slot_keeps_its_status_and_its_scenario_goes_on(drawn_task):
-    never = replace(drawn_task, solver=replace(scale_tolerances(drawn_task.solver, -1.0), max_iter=200))
-    batch = jax.device_get(run_batch(never, numbers(COUNT), engine="free_running", lanes=2))
+    solver = replace(scale_tolerances(drawn_task.solver, -1.0), max_iter=20)
+    never = replace(drawn_task, solver=solver, slots=2)
+    batch = jax.device_get(run_batch(never, numbers(3), engine="free_running", lanes=2))
     assert (batch.series.status == Status.MAX_ITER).all()
     assert (batch.series.iterations >= never.solver.max_iter).all()
     assert np.isfinite(batch.series.cost_eur).all()

@@ -46,13 +46,9 @@ class Market(ABC):
         """Of the dual variable of reciprocity in a consensus of trades."""
         return self.fee.shape
 
-    def rest(self, trades: Array, copies: Array) -> Array:
-        """What of the trades is not in their projection, as that dual variable has it."""
-        return trades - copies
-
-    def dual_after(self, dual: Array, trades: Array, copies: Array) -> Array:
-        """dual + rest."""
-        return dual + self.rest(trades, copies)
+    def rest(self, trades: Array) -> Array:
+        """What of the trades is not in their projection, as that dual variable has it: its step."""
+        return trades - self.project(trades)
 
     def seen_from_both(self, trade_price: Array) -> Array:
         """One price per trade, bit for bit the same seen from either side."""

@@ -36,11 +36,11 @@ class Bilateral(Market):
         """The antisymmetric part."""
         return (trades - self._twin(trades)) / 2
 
-    def rest(self, trades: Array, copies: Array) -> Array:
+    def rest(self, trades: Array) -> Array:
         """The symmetric part, bit for bit the same from both sides.
 
-        What rounding made of trades less copies would differ by side. No later step takes such a difference
-        off the dual variable again: it stays, as a price that one side sees and the other does not.
+        What rounding made of trades less their projection would differ by side. No later step takes such a
+        difference off the dual variable again: it stays, as a price that only one side sees.
         """
         return (trades + self._twin(trades)) / 2
 

@@ -33,7 +33,7 @@ class Pool(Market):
         """One price for all."""
         return (1, 1)
 
-    def rest(self, trades: Array, copies: Array) -> Array:
+    def rest(self, trades: Array) -> Array:
         return jnp.mean(trades, axis=1, keepdims=True)
 
     def handed_on(

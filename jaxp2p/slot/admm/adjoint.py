@@ -132,7 +132,7 @@ def copies(problem: SlotProblem, like: State, v: Consensus, work: RowsAtWork | N
     rho, rho_n = jnp.sqrt(like.rho)
     wished, injection = v.trades / rho, v.injection / rho_n
     trades = problem.market.project(wished)
-    dual = problem.market.rest(wished, trades)
+    dual = problem.market.rest(wished)
     state = like._replace(trades=trades, trade_dual=dual, injection=injection)
     if work is None:
         return state

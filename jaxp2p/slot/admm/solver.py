@@ -113,8 +113,7 @@ def step(
     update = _homes(problem, devices, state, surcharge)
     injection = alpha * update.injection + (1 - alpha) * state.injection
     trades = alpha * update.trades + (1 - alpha) * state.trades
-    copies = problem.market.project(trades)
-    trade_dual = problem.market.dual_after(state.trade_dual, trades, copies)
+    market = problem.market
     row_price = state.row_price
     if work is not None:
         injection, row_price = jax.lax.cond(
@@ -123,8 +122,8 @@ def step(
             lambda: (injection, row_price),
         )
     new = state._replace(
-        trades=copies,
-        trade_dual=trade_dual,
+        trades=market.project(trades),
+        trade_dual=state.trade_dual + market.rest(trades),
         injection=injection,
         row_price=row_price,
         price=update.market_price,

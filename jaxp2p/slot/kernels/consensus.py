@@ -99,12 +99,11 @@ def opened(problem: SlotProblem, state: State) -> Open:
 def closed(problem: SlotProblem, state: State, now: Open, row_price: Array) -> State:
     """The state that the last step led to; `state` has the penalties."""
     market, injection = problem.market, now.injection
-    copies = market.project(now.trades)
     if now.moved is not None:
         injection = injection + problem.feeder.at_homes(now.moved, injection.shape[0])
     return state._replace(
-        trades=copies,
-        trade_dual=market.dual_after(now.dual, now.trades, copies),
+        trades=market.project(now.trades),
+        trade_dual=now.dual + market.rest(now.trades),
         injection=injection,
         row_price=row_price,
         price=now.price,

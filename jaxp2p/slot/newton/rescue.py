@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._once import once_if
+from jaxp2p._pytree import present
 from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.answer import Answer
-from jaxp2p.slot.execute import SlotResult, finish
+from jaxp2p.slot.execute import SlotResult
 from jaxp2p.slot.newton.state import Settings, State
 from jaxp2p.slot.problem import SlotProblem
 
@@ -53,7 +54,7 @@ def _by_admm(
     price = jnp.reshape(found.trade_price, (-1,))[0] if found.trade_price.size else state.price
     found = found._replace(trade_price=jnp.reshape(price, answer.trade_price.shape))
     moved = State(price, found.row_price, outcome.state.injection)
-    kept = (moved, found, finish(problem, found)), (state, answer, result)
+    kept = (moved, found, present(outcome.result)), (state, answer, result)
     state, answer, result = jax.tree.map(lambda a, b: jnp.where(better, a, b), *kept)
     iterations = before[0].iterations + outcome.iterations
     return state, (answer._replace(iterations=iterations), result._replace(iterations=iterations))
