@@ -76,7 +76,10 @@ class Devices(NamedTuple):
 
 def devices_of(problem: SlotProblem, shares: Array, pieces: Pieces) -> Devices:
     """The devices from the shares (P, N) of their pieces."""
-    return Devices(**problem.devices.do(shares * pieces.gain))
+    # A product under a limit is rounded by itself. A compiler works it out anew for every sum that it is in,
+    # and where it rounded some sums as a whole, powers and injection would not be the same to the last bit.
+    gained = [jnp.minimum(share * gain, gain) for share, gain in zip(shares, pieces.gain, strict=True)]
+    return Devices(**problem.devices.do(jnp.stack(gained)))
 
 
 def dispatch(problem: SlotProblem, answer: Answer) -> Dispatch:
@@ -86,11 +89,14 @@ def dispatch(problem: SlotProblem, answer: Answer) -> Dispatch:
     return settle(problem, answer, devices_of(problem, shares, pieces))
 
 
-def settle(problem: SlotProblem, answer: Answer, devices: Devices) -> Dispatch:
-    """What is traded and what the utility takes, where the devices do this."""
-    injection = devices.injection
-    limit = problem.trade_limit
-    trades = problem.market.reciprocal(answer.trades, limit)
+def settle(problem: SlotProblem, answer: Answer, devices: Devices, *, reciprocal: bool = False) -> Dispatch:
+    """What is traded and what the utility takes, where the devices do this.
+
+    reciprocal: the trades of the answer are that already, as `polish` leaves them.
+    """
+    injection, trades = devices.injection, answer.trades
+    if not reciprocal:
+        trades = problem.market.reciprocal(trades, problem.trade_limit)
     rest = injection - jnp.sum(trades, axis=0)
     exchange, unserved = rest, jnp.zeros_like(rest)
     if problem.unserved_price is not None:
@@ -151,15 +157,19 @@ def payments(problem: SlotProblem, d: Dispatch) -> Array:
     return problem.slot_hours * jnp.sum(d.trade_price * d.trades, axis=0)
 
 
-def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
+def finish(
+    problem: SlotProblem, answer: Answer, *, pieces: Pieces | None = None, reciprocal: bool = False
+) -> SlotResult:
     """Dispatch, gap, violations and status of a slot.
 
     SOLVED means that the gap, a bound that does not depend on how the answer was found, and all violations
     are within tolerance. A violation is named only where the answer prices its limit at the penalty.
+
+    pieces: of the devices, where they are at hand; reciprocal: see `settle`.
     """
-    pieces = problem.pieces()
+    pieces = pieces or problem.pieces()
     shares = shares_at(pieces, problem.base, price=answer.nodal_price, power=answer.injection)
-    d = settle(problem, answer, devices_of(problem, shares, pieces))
+    d = settle(problem, answer, devices_of(problem, shares, pieces), reciprocal=reciprocal)
     tolerance = row_tolerance(problem, flow=POWER_TOLERANCE, voltage=VOLTAGE_TOLERANCE)
     parts = slot_gap(
         problem,
@@ -178,10 +188,12 @@ def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
     scale = gap_scale(problem, jnp.maximum(jnp.abs(cost) - gap, 0))
     excess = row_excess(problem, d.injection)
     beyond = excess / tolerance
+    none = jnp.zeros_like(gap)
     row = jnp.argmax(beyond).astype(jnp.int32) if excess.shape[0] else jnp.zeros((), jnp.int32)
+    worst, violation = (beyond[row], excess[row]) if excess.shape[0] else (none, none)
     paid = jnp.abs(answer.row_price) >= SATURATED * problem.row_penalty
     solved = (gap <= answer.tolerance * scale) & (jnp.max(jnp.where(paid, 0, beyond), initial=0) <= 1)
-    status = jnp.where(jnp.max(beyond, initial=0) > 1, Status.NETWORK_VIOLATED, Status.SOLVED)
+    status = jnp.where(worst > 1, Status.NETWORK_VIOLATED, Status.SOLVED)
     if problem.unserved_price is not None:
         short = jnp.max(jnp.abs(d.unserved)) > POWER_TOLERANCE
         status = jnp.where((status == Status.SOLVED) & short, Status.UNSERVED, status)
@@ -193,7 +205,7 @@ def finish(problem: SlotProblem, answer: Answer) -> SlotResult:
         gap=gap,
         gap_parts=parts,
         gap_scale=scale,
-        violation=excess[row] if excess.shape[0] else jnp.zeros_like(gap),
+        violation=violation,
         violation_row=row,
         status=jnp.where(finite, status, Status.NUMERICAL_ERROR).astype(jnp.int32),
         iterations=answer.iterations,
@@ -211,5 +223,6 @@ def _given_up(problem: SlotProblem, answer: Answer) -> Array:
 
 def shares_of(problem: SlotProblem, d: Dispatch, pieces: Pieces) -> Array:
     """Shares (P, N) of the device pieces that an executed dispatch uses."""
-    gain = pieces.gain
-    return jnp.clip(problem.devices.used(d, gain) / jnp.where(gain > 0, gain, 1), 0, 1)
+    used = problem.devices.used(d, pieces.gain)
+    share = lambda kw, gain: jnp.clip(kw / jnp.where(gain > 0, gain, 1), 0, 1)
+    return jnp.stack([share(kw, gain) for kw, gain in zip(used, pieces.gain, strict=True)])

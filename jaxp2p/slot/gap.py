@@ -22,7 +22,7 @@ from jax import Array
 
 from jaxp2p._pytree import present
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.response import Pieces, piece_slack
+from jaxp2p.slot.prox.response import Pieces, piece_slack, row_sum
 from jaxp2p.slot.rows import excess_of, nodal_surcharge, row_values
 
 AT_LIMIT = 0.999  # share of its limit from which a trade has no room to grow
@@ -111,29 +111,28 @@ def slot_gap(
     row_price = jnp.clip(row_price, -problem.row_penalty, problem.row_penalty)
     surcharge = nodal_surcharge(problem, row_price)
 
-    def lost(price: Array) -> Array:
-        apart = (
-            jnp.sum(piece_slack(pieces, shares, price - surcharge)),
-            jnp.sum(_exchange_slack(problem, price, exchange, unserved)),
-            jnp.sum(_trade_slack(problem, price, trades, trade_price, room)),
-        )
-        return jnp.stack(apart)
+    def lost(price: Array) -> list[Array]:
+        return [
+            piece_slack(pieces, shares, price - surcharge),
+            _exchange_slack(problem, price, exchange, unserved),
+            _trade_slack(problem, price, trades, trade_price, room),
+        ]
 
-    # every one of them bounds the optimum: the best does it best
-    losses = jnp.stack([lost(price) for price in choice])
-    best = jnp.argmin(jnp.sum(losses, axis=1))
-    devices, dealing, trading = losses[best]
-    nodal = jnp.stack(choice)[best] - surcharge
-    size = jnp.sum(pieces.gain, axis=0) + jnp.abs(problem.base)
+    size = row_sum(pieces.gain) + jnp.abs(problem.base)
+    # all sums in one: every reduction of a program costs each call of it, whether it is come to or not
+    *losses, installed = jnp.sum(jnp.stack([*(x for price in choice for x in lost(price)), size]), axis=1)
+    devices, dealing, trading, nodal = _best(choice, losses)
+    nodal = nodal - surcharge
     value = row_values(problem, injection)
     beyond = excess_of(problem, value)
     inside = jnp.where(row_price > 0, problem.row_upper - value, value - problem.row_lower)
     size_of = jnp.abs(row_price)
     priced = jnp.where(row_price == 0, 0, size_of * jnp.maximum(inside, 0))
     paid = jnp.where(inside < 0, size_of, 0)  # beyond the limit that has the price
-    rows = jnp.sum(priced + (problem.row_penalty - paid) * beyond)
+    by_row = priced + (problem.row_penalty - paid) * beyond
     eps = jnp.finfo(value.dtype).eps
-    rounding = eps * pieces.level * jnp.sum(size)
+    rounding = eps * pieces.level * installed
+    rows = jnp.zeros_like(rounding)
     if problem.feeder.rows:
         # what a row is off by, times what that costs: nothing well beyond a limit that has the whole penalty
         off = FEW * eps * (jnp.abs(problem.row_offset) + jnp.abs(value))
@@ -147,10 +146,9 @@ def slot_gap(
             up, down = (piece_slack(pieces, shares, nodal + sign * blurred) for sign in (1, -1))
             return jnp.maximum(jnp.sum(jnp.maximum(up, down)) - devices, 0)
 
-        at_work = jnp.any(size_of > 0)
-        rounding = (
-            rounding + jnp.sum(off * costs) + jax.lax.cond(at_work, most, lambda: jnp.zeros_like(devices))
-        )
+        rows, lost_to_rounding, at_work = jnp.sum(jnp.stack([by_row, off * costs, size_of]), axis=1)
+        rounding = rounding + lost_to_rounding
+        rounding = rounding + jax.lax.cond(at_work > 0, most, lambda: jnp.zeros_like(devices))
     hours = problem.slot_hours
     return Gap(
         devices=hours * devices,
@@ -159,6 +157,20 @@ def slot_gap(
         rows=hours * rows,
         rounding=hours * rounding,
     )
+
+
+def _best(choice: tuple[Array, ...], losses: list[Array]) -> tuple[Array, Array, Array, Array]:
+    """The three losses () of the prices (N,) with the least in all, and these prices.
+
+    Every one of them bounds the optimum: the best does it best.
+    """
+    if len(choice) == 1:
+        devices, dealing, trading = losses
+        return devices, dealing, trading, choice[0]
+    of_each = jnp.reshape(jnp.stack(losses), (len(choice), 3))
+    best = jnp.argmin(jnp.sum(of_each, axis=1))
+    devices, dealing, trading = of_each[best]
+    return devices, dealing, trading, jnp.stack(choice)[best]
 
 
 def _exchange_slack(problem: SlotProblem, price: Array, exchange: Array, unserved: Array) -> Array:

@@ -22,7 +22,7 @@ from jaxp2p.model.markets.pool import share_out
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.gap import price_limits, with_room
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.response import Pieces, Response, corners, power_range, prices_at
+from jaxp2p.slot.prox.response import Pieces, Response, corners, power_range, prices_at, row_max, row_min
 from jaxp2p.slot.prox.sensitivity import with_derivative_of
 from jaxp2p.slot.rows import nodal_surcharge
 
@@ -32,13 +32,16 @@ NEARBY = 0.01  # of the scale of prices: how far a price may move when devices p
 ROUNDS = 3  # of handing on what a connection does not carry
 
 
-def polish(problem: SlotProblem, raw: Answer, devices: Response | None = None) -> Answer:
+def polish(
+    problem: SlotProblem, raw: Answer, devices: Response | None = None, pieces: Pieces | None = None
+) -> Answer:
     """The answer made exact; its derivatives are those of `raw`, see `moving_as`.
 
-    devices: the corners of the polylines, in any order, where they are at hand.
+    devices: the corners of the polylines, in any order, and their pieces, where they are at hand.
     """
-    fixed, at, devices = jax.lax.stop_gradient((problem, raw, devices))
-    return moving_as(problem, raw, _polished(fixed, at, devices or corners(fixed.pieces(), fixed.base)))
+    fixed, at, devices, pieces = jax.lax.stop_gradient((problem, raw, devices, pieces))
+    pieces = pieces or fixed.pieces()
+    return moving_as(problem, raw, _polished(fixed, at, devices or corners(pieces, fixed.base), pieces))
 
 
 def moving_as(problem: SlotProblem, raw: Answer, found: Answer) -> Answer:
@@ -63,7 +66,7 @@ def _shared(problem: SlotProblem, injection: Array) -> Array:
     return share_out(jnp.clip(jnp.broadcast_to(injection, limit.shape), -limit, limit))
 
 
-def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
+def _polished(problem: SlotProblem, raw: Answer, devices: Response, pieces: Pieces) -> Answer:
     raw = _finite(problem, raw)
     row_price = jnp.clip(raw.row_price, -problem.row_penalty, problem.row_penalty)
     surcharge = nodal_surcharge(problem, row_price)
@@ -73,7 +76,6 @@ def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
     trades = problem.market.reciprocal(raw.trades, limit)
     if problem.unserved_price is not None:
         trades = _within_connections(problem, trades, raw.injection, market_price)
-    pieces, base = problem.pieces(), problem.base
     trades = _passed_on(problem, pieces, trades, raw, market_price, limit)
     net = jnp.sum(trades, axis=0)
     priced = surcharge != 0
@@ -82,10 +84,10 @@ def _polished(problem: SlotProblem, raw: Answer, devices: Response) -> Answer:
     least, most = _room(problem, own, net, low, high, open_=priced)
 
     # away from the network's prices: what devices answer at this very price
-    lowest, highest = power_range(pieces, base, alone, alone)
+    lowest, highest = power_range(pieces, problem.base, alone, alone)
     injection = jnp.where(priced, raw.injection, jnp.clip(raw.injection, lowest, highest))
     injection = jnp.clip(injection, least, most)
-    injection = jnp.clip(injection, jnp.min(devices.power, axis=0), jnp.max(devices.power, axis=0))
+    injection = jnp.clip(injection, row_min(devices.power), row_max(devices.power))
     if _in_proportion(problem):
         trades = _shared(problem, injection)
     return raw._replace(
@@ -181,7 +183,7 @@ def _room(
 
 def _answered(devices: Response, power: Array, price: Array) -> Array:
     """The price nearest to `price` (N,) that devices answer with power (N,), up to its rounding."""
-    near = 8 * jnp.finfo(power.dtype).eps * jnp.max(jnp.abs(devices.power), axis=0)
+    near = 8 * jnp.finfo(power.dtype).eps * row_max(jnp.abs(devices.power))
     return jnp.clip(price, prices_at(devices, power - near)[0], prices_at(devices, power + near)[1])
 
 

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p.slot.problem import SlotProblem
+from jaxp2p.slot.prox.response import row_sum
 
 
 def row_values(problem: SlotProblem, injection: Array) -> Array:
@@ -48,8 +49,9 @@ def unavoidable(problem: SlotProblem) -> Array:
     is beyond its limit even then is linear in everything that can happen: its price is known beforehand.
     """
     least = problem.base
-    most = least + jnp.sum(problem.pieces().gain, axis=0)
-    lowest, highest = row_values(problem, least), row_values(problem, most)
+    most = least + row_sum(problem.pieces().gain)
+    at_bus = problem.feeder.bus_sum(jnp.stack([least, most]))
+    lowest, highest = (values_at(problem, at) for at in at_bus)
     price = jnp.where(lowest > problem.row_upper, problem.row_penalty, 0)
     return jnp.where(highest < problem.row_lower, -problem.row_penalty, price)
 

@@ -7,7 +7,6 @@ whether there are any (`rows`, known from the structure).
 
 from typing import ClassVar, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -81,11 +80,12 @@ class Feeder:
 
     def of_movers(self, values: Array) -> Array:
         """Values (N,) of the homes whose injection has a copy that the rows can move; 0 for others."""
-        return values * self.flexible
+        return values * jnp.broadcast_to(self.flexible, values.shape)
 
     def bus_sum(self, values: Array) -> Array:
-        """Sum (G,) of values (N,) over the flexible homes of every controllable bus."""
-        return jax.ops.segment_sum(self.of_movers(values), self.group, self.count.shape[0])
+        """Sums (..., G) of values (..., N) over the flexible homes of every controllable bus."""
+        none = jnp.zeros((*values.shape[:-1], self.count.shape[0]), values.dtype)
+        return none.at[..., self.group].add(self.of_movers(values))
 
     def at_homes(self, values: Array, homes: int) -> Array:
         """What stands at their bus (..., G), for every home (..., N); 0 for homes that are not flexible."""
@@ -220,8 +220,8 @@ class NoRows:
         return values
 
     def bus_sum(self, values: Array) -> Array:
-        """(0,)."""
-        return jnp.zeros((0,), values.dtype)
+        """(..., 0)."""
+        return jnp.zeros((*values.shape[:-1], 0), values.dtype)
 
     def at_homes(self, values: Array, homes: int) -> Array:
         """(..., N) zeros."""

@@ -181,8 +181,8 @@ def evaluate(problem: SlotProblem, setup: Setup, prices: Prices, centre: Array) 
     power, slope, market_price = home_answers(
         setup.position, setup.corners.power, idle=setup.idle, shift=shift, sell=sell, buy=buy
     )
-    by_bus = problem.feeder.bus_sum
-    return Homes(power, market_price), Totals(jnp.sum(power), jnp.sum(slope), by_bus(power), by_bus(slope))
+    both = jnp.stack([power, slope])
+    return Homes(power, market_price), Totals(*jnp.sum(both, axis=1), *problem.feeder.bus_sum(both))
 
 
 def point(limits: Limits, prices: Prices, totals: Totals, rows: Array) -> Point:

@@ -178,8 +178,8 @@ def _turns(problem: SlotProblem, newton: Settings) -> Any:
 
 def _executed(problem: SlotProblem, newton: Settings, setup: Setup, at: At) -> tuple[Answer, SlotResult]:
     """What would be done here."""
-    answer = polish(problem, _raw(problem, newton, setup.eps, at), setup.corners)
-    return answer, finish(problem, answer)
+    answer = polish(problem, _raw(problem, newton, setup.eps, at), setup.corners, setup.pieces)
+    return answer, finish(problem, answer, pieces=setup.pieces, reciprocal=True)
 
 
 def proven(newton: Settings, result: SlotResult) -> Array:
@@ -196,12 +196,12 @@ def _raw(problem: SlotProblem, newton: Settings, eps: Array, at: At) -> Answer:
     outside = jnp.maximum(jnp.maximum(rows - problem.row_upper, problem.row_lower - rows), 0)
     return Answer(
         injection=homes.injection,
-        trades=jnp.broadcast_to(pool_trades(homes.injection), problem.market.fee.shape),
+        trades=jnp.broadcast_to(homes.injection, problem.market.fee.shape),  # wished: `polish` shares out
         market_price=homes.market_price,
         nodal_price=homes.market_price - nodal_surcharge(problem, prices.rows) - eps * moved,
         trade_price=jnp.reshape(prices.pool, (1, 1)),
         row_price=prices.rows,
-        prim_res=jnp.maximum(jnp.abs(jnp.sum(homes.injection)), jnp.max(outside, initial=0)),
+        prim_res=jnp.maximum(jnp.abs(lane.base.gradient.pool), jnp.max(outside, initial=0)),
         dual_res=eps * jnp.max(jnp.abs(moved)),
         iterations=lane.iterations,
         tolerance=jnp.asarray(newton.eps_gap, homes.injection.dtype),

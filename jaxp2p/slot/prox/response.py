@@ -9,6 +9,7 @@ non-decreasing and piecewise linear, and the two corners of every piece are all 
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -60,18 +61,38 @@ def _rounding(price: Array, level: Array) -> Array:
     return 8 * jnp.finfo(price.dtype).eps * (jnp.abs(price) + level)
 
 
-def piece_slack(pieces: Pieces, shares: Array, price: Array) -> Array:
+def row_sum(rows: Rows) -> Array:
+    """(N,) sum of rows (K, N), or of K rows: what is one sum after the other goes into the kernel around it.
+
+    A reduction over an axis of few rows is a kernel by itself, by a library that is slow with so few.
+    """
+    return reduce(jnp.add, list(rows))
+
+
+def row_max(rows: Rows) -> Array:
+    """(N,) largest of rows (K, N), or of K rows."""
+    return reduce(jnp.maximum, list(rows))
+
+
+def row_min(rows: Rows) -> Array:
+    """(N,) least of rows (K, N), or of K rows."""
+    return reduce(jnp.minimum, list(rows))
+
+
+def piece_slack(pieces: Pieces, shares: Rows, price: Array) -> Array:
     """(N,) EUR/h lost by using `shares` (P, N) of the pieces at price (N,), against the best shares.
 
     The Fenchel-Young gap of every piece: what x costs, plus what t would earn, less what x earns.
     """
-    start, end, gain, _ = pieces
-    width = end - start
-    at = price[None, :] - start
-    wanted = jnp.where(width > 0, at / jnp.where(width > 0, width, 1), jnp.where(at > 0, 1, 0))
-    wanted = jnp.clip(wanted, 0, 1)
-    lost = (wanted - shares) * (at - (wanted + shares) * width / 2)
-    return jnp.sum(gain * jnp.maximum(lost, 0), axis=0)
+
+    def slack(start: Array, end: Array, gain: Array, share: Array) -> Array:
+        width, at = end - start, price - start
+        wanted = jnp.where(width > 0, at / jnp.where(width > 0, width, 1), jnp.where(at > 0, 1, 0))
+        wanted = jnp.clip(wanted, 0, 1)
+        lost = (wanted - share) * (at - (wanted + share) * width / 2)
+        return gain * jnp.maximum(lost, 0)
+
+    return row_sum([slack(*row) for row in zip(*pieces[:3], shares, strict=True)])
 
 
 def jumps(pieces: Pieces, price: Array) -> Array:
@@ -168,7 +189,7 @@ def prices_at(devices: Response, power: Array) -> tuple[Array, Array]:
     Beyond what the devices can do both are minus (too little) or plus infinity.
     """
     (left, right), (low, high) = between(devices.power, power, devices.price, devices.power)
-    least, most = jnp.min(devices.power, axis=0), jnp.max(devices.power, axis=0)
+    least, most = row_min(devices.power), row_max(devices.power)
     part = jnp.where(high > low, (power - low) / jnp.where(high > low, high - low, 1), 0)
     inside = left + (right - left) * jnp.clip(part, 0, 1)
     flat = low >= high
@@ -202,7 +223,7 @@ def price_on_polyline(devices: Response, *, price: Array, power: Array, slope: A
     (left, right), (low, high) = between(position, target, devices.price, devices.power)
     span = high - low
     # powers of two corners that should be the same may differ by rounding
-    rises = span > 8 * jnp.finfo(power.dtype).eps * jnp.max(jnp.abs(devices.power), axis=0)
+    rises = span > 8 * jnp.finfo(power.dtype).eps * row_max(jnp.abs(devices.power))
     part = jnp.clip((power - low) / jnp.where(rises, span, 1), 0, 1)
     on_flat = jnp.where(left < right, jnp.clip(price, left, right), price)
     return jnp.where(rises, left + (right - left) * part, on_flat)
@@ -214,20 +235,33 @@ def shares_at(pieces: Pieces, base: Array, *, price: Array, power: Array) -> Arr
     Away from jumps the price says it all: the storage guarantee rests on that, so rounding of the power must
     not count. Pieces that jump at this price share the rest evenly.
     """
-    low, high = ramp(pieces, price, after=False), ramp(pieces, price, after=True)
-    least = base + jnp.sum(low * pieces.gain, axis=0)
-    span = jnp.sum((high - low) * pieces.gain, axis=0)
+    start, end, gain, level = pieces
+    use = lambda k, *, after: _share(start[k], end[k], price, level, after=after)
+    low, high = ([use(k, after=after) for k in range(len(gain))] for after in (False, True))
+    least = base + row_sum([x * most for x, most in zip(low, gain, strict=True)])
+    span = row_sum([(y - x) * most for x, y, most in zip(low, high, gain, strict=True)])
     part = jnp.clip((power - least) / jnp.where(span > 0, span, 1), 0, 1)
-    shares = low + part[None, :] * (high - low)
+    shares = jnp.stack([x + part * (y - x) for x, y in zip(low, high, strict=True)])
     moves = in_part(shares)
     shares = jnp.where(moves, shares, stop_gradient(shares))
-    # the same, but in derivatives the pieces in use follow the power
+    # in derivatives the pieces in use follow the power
     ramps = moves & ~jumps(pieces, price)
-    rate = jnp.where(ramps, 1 / jnp.where(ramps, pieces.end - pieces.start, 1), 0)
-    slope = jnp.sum(rate * pieces.gain, axis=0)
-    left = power - base - jnp.sum(shares * pieces.gain, axis=0)
-    rise = (left - stop_gradient(left)) / jnp.where(slope > 0, slope, 1)
-    return shares + rate * rise[None, :]
+    rate = jnp.where(ramps, 1 / jnp.where(ramps, end - start, 1), 0)
+    slope = jnp.sum(rate * gain, axis=0)
+    left = power - base - jnp.sum(shares * gain, axis=0)
+    return _following(shares, left, rate / jnp.where(slope > 0, slope, 1)[None, :])
+
+
+@jax.custom_jvp
+def _following(shares: Array, left: Array, rise: Array) -> Array:
+    """`shares` (P, N), to which the motion of `left` (N,) kW adds `rise` (P, N) per kW."""
+    return shares
+
+
+@_following.defjvp
+def _following_motion(primals, tangents):
+    (shares, _, rise), (moved, left, _) = primals, tangents
+    return shares, moved + rise * left[None, :]
 
 
 def in_part(shares: Array) -> Array:
