@@ -66,7 +66,7 @@ def _kind(leaf: Any) -> tuple[Any, ...]:
     """What tracing sees of a leaf."""
     if type(leaf) in (bool, int, float):
         return (type(leaf).__name__,)
-    if not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+    if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array | np.ndarray | np.generic):
         raise Unknown(repr(type(leaf)))
     return leaf.shape, str(leaf.dtype), bool(getattr(leaf, "weak_type", False))
 

@@ -151,6 +151,14 @@ def test_a_damaged_file_is_made_anew(folder):
     assert len(traced) == 4
 
 
+def test_what_is_traced_around_it_is_traced_through_it(folder):
+    function, _ = counted()
+    whole = lambda x: Lowered(function)(x, by=x)["result"]
+    assert float(jax.grad(whole)(jnp.float32(1))) == 3
+    np.testing.assert_array_equal(jax.vmap(whole)(jnp.arange(3.0)), 3 * np.arange(3.0))
+    assert not list(folder.iterdir())
+
+
 def test_without_a_folder_that_can_be_written_it_is_jit(monkeypatch, tmp_path):
     function, traced = counted()
     monkeypatch.setenv(LOWERED, str(tmp_path / "not there"))
