@@ -1,5 +1,7 @@
 """Plausible runs without a solver: exact balances, rule-made batteries, a pool that pairs what it can."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +36,7 @@ class FakeRun(NamedTuple):
     unserved_price: float
     row_price: float
     perfect_foresight_reasons: tuple
+    grids: Mapping = MappingProxyType({})  # nobody has looked at one
 
 
 def trajectory(community, horizon, *, storage: float = 1.0, trade: bool = True, seed: int = 0) -> Trajectory:

@@ -7,12 +7,14 @@ import time
 
 import pytest
 
+from jaxp2p._kept_in import LOWERED
 from jaxp2p.cli import programs
 from jaxp2p.cli.programs import FOLDER, NO_CACHE, keep_programs, prune
 
 SETTINGS = (
     FOLDER,
     NO_CACHE,
+    LOWERED,
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES",
 )
@@ -32,14 +34,14 @@ def fresh(monkeypatch, tmp_path):
 def test_they_are_kept_by_version_and_machine(fresh):
     folder = keep_programs()
     assert folder is not None and folder.is_dir() and folder.parent == fresh
-    assert os.environ[FOLDER] == str(folder)
+    assert os.environ[FOLDER] == os.environ[LOWERED] == str(folder)
     from jaxlib.version import __version__
 
     assert folder.name.startswith(f"{__version__}-")
 
 
 def test_who_wants_none_or_has_a_place_is_obeyed(fresh, monkeypatch):
-    assert keep_programs(keep=False) is None and FOLDER not in os.environ
+    assert keep_programs(keep=False) is None and not {FOLDER, LOWERED} & set(os.environ)
     monkeypatch.setenv(NO_CACHE, "1")
     assert keep_programs() is None and FOLDER not in os.environ
     monkeypatch.delenv(NO_CACHE)

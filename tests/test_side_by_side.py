@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from communities import small
 
+from jaxp2p.report.kpis import evaluate
 from jaxp2p.runs import runner
 from jaxp2p.runs.side_by_side import cores, side_by_side, together
 
@@ -109,10 +110,17 @@ def test_a_run_is_the_same_whatever_is_at_a_time(monkeypatch):
     found = []
     for at_a_time in (1, 3):
         monkeypatch.setattr(runner, "cores", lambda at_a_time=at_a_time: at_a_time)
-        made = runner.run(community, horizon, policies=names)
+        made = runner.run(community, horizon, policies=names, look=at_a_time > 1)
         assert list(made.trajectories) == list(names) and set(made.seconds) == set(names)
         found.append(made)
     assert found[0].lower_bound_eur == found[1].lower_bound_eur
     for name in names:
         for ours, theirs in zip(*(jax.tree.leaves(one.trajectories[name]) for one in found), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+    # the grid beside the run, or afterwards: the same figures, but for how long all took
+    assert set(found[0].grids) == {"no_storage", "perfect_foresight"} and set(found[1].grids) == set(names)
+    timed = ("ms_per_slot", "realtime_factor")
+    figures = [evaluate(community, horizon, one) for one in found]
+    for name in names:
+        one, other = (row[name].kpis | dict.fromkeys(timed) for row in figures)
+        assert one == other

@@ -15,7 +15,7 @@ from jaxp2p.studies.work import Work
 PACKAGE = Path(__file__).parent.parent / "jaxp2p"
 # data flows one way: a module may import from rooms to its left, and from its own
 ORDER = [
-    {"_pytree", "_once", "_xla_flags", "settings"},
+    {"_pytree", "_once", "_xla_flags", "_kept_in", "_lowered", "settings"},
     {"data"},
     {"settlement", "sharing"},
     {"model"},

@@ -14,13 +14,20 @@ import warnings
 from importlib import metadata
 from pathlib import Path
 
+from jaxp2p._kept_in import LOWERED
+
 MOST_BYTES = 2**30  # of all programs that are kept
 NO_CACHE = "JAXP2P_NO_CACHE"
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
 
 
 def keep_programs(*, keep: bool = True) -> Path | None:
-    """Tell JAX where compiled programs are kept; returns the folder, None where they are not kept by us."""
+    """Tell JAX where compiled programs are kept, and `_lowered` where lowered ones.
+
+    Returns the folder, None where they are not kept by us.
+    """
+    if not keep:
+        os.environ.pop(LOWERED, None)
     if not keep or os.environ.get(NO_CACHE) or os.environ.get(FOLDER):
         return None
     from platformdirs import user_cache_path
@@ -32,7 +39,7 @@ def keep_programs(*, keep: bool = True) -> Path | None:
         prune(root)
     except OSError:
         return None  # read-only or full: as without a cache
-    os.environ[FOLDER] = str(folder)
+    os.environ[FOLDER] = os.environ[LOWERED] = str(folder)
     # however short they took to compile: a day's run has a hundred small ones
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

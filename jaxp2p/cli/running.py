@@ -88,6 +88,7 @@ def run(source: Source, options: Options) -> int:
                 history=history,
                 controller=controller,
                 foresight_mode=options.foresight,
+                look=True,
             )
         except RuntimeError as error:
             # perfect foresight and the plans name what their solver could not do

@@ -26,7 +26,7 @@ from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.report.stays import Stays, energy_before, stays_of
 from jaxp2p.simulation.accounting import Costs, costs, possible_saving
-from jaxp2p.simulation.grid import GridState, grid_state
+from jaxp2p.simulation.grid import GridState, grid_of, grid_state
 from jaxp2p.slot.status import Status
 
 UNSOLVED = (Status.MAX_ITER, Status.NUMERICAL_ERROR)  # a slot without a certified answer
@@ -93,9 +93,7 @@ def evaluate(community: Community, horizon: Horizon, run: Any) -> dict[str, Eval
         "row_price": run.row_price,
     }
     grids = {
-        name: grid_state(
-            community, horizon, _f64(trajectory.injection), trajectory.pv_used, linear=name == OPTIMUM
-        )
+        name: run.grids.get(name) or grid_of(community, horizon, trajectory, linear=name == OPTIMUM)
         for name, trajectory in run.trajectories.items()
     }
     spent = {

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
@@ -34,7 +35,7 @@ from jaxp2p.runs.side_by_side import Report, cores, side_by_side, together
 from jaxp2p.settings.model import FORESIGHT
 from jaxp2p.simulation import forward as simulation
 from jaxp2p.simulation.accounting import costs, end_value, possible_saving
-from jaxp2p.simulation.grid import grid_state
+from jaxp2p.simulation.grid import GridState, grid_of
 from jaxp2p.slot.solvers import Solver, choose_solver
 
 VEHICLES_PROVED = (
@@ -63,6 +64,7 @@ class Run(NamedTuple):
     row_price: float  # EUR/kWh of a violated network row
     perfect_foresight_reasons: tuple[str, ...] = ()  # why it is a bound only
     left_out: str = ""  # why perfect foresight, though asked for, was not run
+    grids: Mapping[str, GridState] = MappingProxyType({})  # of those that have been looked at
 
 
 def price_bounds(horizon: Horizon) -> tuple[float, float]:
@@ -174,6 +176,7 @@ def run(
     history: Horizon | None = None,
     controller: TunedValue | None = None,
     foresight_mode: str = "on",
+    look: bool = False,
 ) -> Run:
     """Run the named policies slot by slot; perfect foresight and the lower bound see the whole horizon.
 
@@ -186,7 +189,8 @@ def run(
     default that of `suggest_penalties`.
     foresight_mode is one of `FORESIGHT`: "auto" leaves perfect foresight out, with the reason in `left_out`,
     where `estimate_seconds` says that it would take more than FORESIGHT_SECONDS and FORESIGHT_FACTOR times
-    what all else took. Raises ValueError for an unknown policy or mode, for a horizon of another community,
+    what all else took. look: at the grid under every policy, beside those that still run, for whoever wants
+    all figures anyway. Raises ValueError for an unknown policy or mode, for a horizon of another community,
     for a history too short for a forecast, for a controller made for another slot length, for prices that
     cannot be, and with "on" for a network too large for perfect foresight.
     """
@@ -205,11 +209,16 @@ def run(
     if terminal_price is None:
         terminal_price = suggest_terminal_price(community, horizon)
     own = tuned_policy(controller, horizon)
+    grids: dict[str, GridState] = {}
+
+    def looked_at(name: str, done: Trajectory) -> None:
+        if look:
+            grids[name] = grid_of(community, horizon, done, linear=name == OPTIMUM)
 
     def online(report: Report) -> tuple[dict[str, Trajectory], dict[str, float], float]:
         asked, policies = [*names, *own], given | own
         trajectories, seconds, compile_seconds = _online(
-            community, horizon, asked, policies, penalties, solver, slot_of_week, report
+            community, horizon, asked, policies, penalties, solver, slot_of_week, report, looked_at
         )
         for name in [name for name in names if name in MPC_POLICIES]:
             told = lambda done, name=name: report(name, done, horizon.slots)
@@ -225,11 +234,12 @@ def run(
                 told=told,
             )
             trajectories[name], seconds[name] = found.trajectory, found.seconds
+            looked_at(name, found.trajectory)
             compile_seconds += found.compile_seconds
         return trajectories, seconds, compile_seconds
 
     def afterwards(report: Report) -> Hindsight:
-        return hindsight(
+        seen = hindsight(
             community,
             horizon,
             penalties,
@@ -239,6 +249,9 @@ def run(
             begun=begin,
             report=report,
         )
+        if seen.foresight is not None:
+            looked_at(OPTIMUM, seen.foresight.trajectory)
+        return seen
 
     # what sees the whole horizon waits for no policy: it has a core while their program is compiled
     beside = not (OPTIMUM in names and waits(community, horizon, foresight_mode))
@@ -253,7 +266,7 @@ def run(
         "unserved_price": float(penalties.unserved),
         "row_price": float(penalties.row),
     }
-    possible = _possible_saving(community, horizon, trajectories, prices)
+    possible = _possible_saving(community, horizon, trajectories, grids, prices)
     proved = [make_certificate(community, horizon, terminal_price).explain(possible_saving_eur=possible)]
     if community.prosumers.vehicles is not None:
         proved.append(VEHICLES_PROVED)
@@ -274,6 +287,7 @@ def run(
         row_names=row_names(community),
         perfect_foresight_reasons=() if foresight is None else bound_reasons(community, foresight),
         left_out=seen.left_out,
+        grids=grids,
     )
 
 
@@ -302,7 +316,7 @@ def check_slots(controller: TunedValue, hours: float) -> None:
         )
 
 
-def _online(community, horizon, policies, own, penalties, solver, slot_of_week, report):
+def _online(community, horizon, policies, own, penalties, solver, slot_of_week, report, looked_at):
     """The online policies, side by side; those of one structure share their compiled programs."""
     known = make_policies(community, horizon) | own
     names = [name for name in policies if name in known]
@@ -318,7 +332,9 @@ def _online(community, horizon, policies, own, penalties, solver, slot_of_week, 
         begin = time.perf_counter()
         given = community, horizon, penalties, known[name], solver
         done = simulation.simulate_in_pieces(*given, slot_of_week=slot_of_week, told=told)
-        return done, time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        looked_at(name, done)
+        return done, seconds
 
     # the simplest are named first and done soonest: begun last they fill the cores up to the end
     found = side_by_side(names[::-1], one, lambda name, done: report(name, done, horizon.slots), cores())
@@ -328,16 +344,23 @@ def _online(community, horizon, policies, own, penalties, solver, slot_of_week, 
 
 
 def _possible_saving(
-    community: Community, horizon: Horizon, trajectories: dict[str, Trajectory], prices: dict[str, float]
+    community: Community,
+    horizon: Horizon,
+    trajectories: dict[str, Trajectory],
+    grids: dict[str, GridState],
+    prices: dict[str, float],
 ) -> float | None:
-    """EUR that perfect control of the batteries saves on top of no_storage; None where either was not run."""
+    """EUR that perfect control of the batteries saves on top of no_storage; None where either was not run.
+
+    Grids that it takes are added to `grids`.
+    """
     total = {}
     for name in (TRADE_ONLY, OPTIMUM):
         if name not in trajectories:
             return None
-        done, linear = trajectories[name], name == OPTIMUM
-        grid = grid_state(community, horizon, np.asarray(done.injection, float), done.pv_used, linear=linear)
-        total[name] = costs(community, horizon, trajectories[name], grid, **prices).total_eur
+        if name not in grids:
+            grids[name] = grid_of(community, horizon, trajectories[name], linear=name == OPTIMUM)
+        total[name] = costs(community, horizon, trajectories[name], grids[name], **prices).total_eur
     return possible_saving(total[TRADE_ONLY], total[OPTIMUM])
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxp2p._lowered import Lowered
 from jaxp2p._pytree import present
 from jaxp2p.control.policy import AnyPolicy, Penalties, Slot, fix_storage, observe, remember
 from jaxp2p.model.devices.arrays import namespace
@@ -145,9 +146,9 @@ def simulate(
     return jax.lax.scan(body, state, (rows, schedule))
 
 
-_start = jax.jit(init)
+_start = Lowered(init)
 _starting = threading.Lock()  # traced by two threads at once it has given a policy the memory of another
-_advance = jax.jit(simulate)
+_advance = Lowered(simulate)
 
 
 def simulate_in_pieces(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxp2p.model.devices.arrays import Values, namespace
 from jaxp2p.model.match import require_match
 from jaxp2p.model.network import Base, Flow, Reach, least_beside, on_host, overload_of
+from jaxp2p.model.trajectory import Trajectory
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.simulation import secure
 from jaxp2p.simulation.flows import power_flow_of, supported
@@ -65,6 +66,13 @@ def grid_state(
         support=None if flow.support is None else np.asarray(flow.support),
         violated=beyond(whole, base, volts, excess, flow, linear=linear, reach=whole.reach(_f64(horizon.pv))),
     )
+
+
+def grid_of(
+    community: Community, horizon: Horizon, trajectory: Trajectory, *, linear: bool = False
+) -> GridState:
+    """`grid_state` under what was executed."""
+    return grid_state(community, horizon, _f64(trajectory.injection), trajectory.pv_used, linear=linear)
 
 
 def beyond(

@@ -51,12 +51,12 @@ def last_change(old: State, new: State) -> Change:
 
 
 def best_leap(
-    problem: SlotProblem, answer: Answer, result: SlotResult, eps_gap: Array, change: Change, *, also: Array
-) -> tuple[Array, Leap]:
-    """Gap of an answer over eps_gap of its scale, and how the prices should move; result: of executing it.
+    problem: SlotProblem, answer: Answer, nothing: SlotResult, eps_gap: Array, change: Change, *, also: Array
+) -> tuple[SlotResult, Array, Leap]:
+    """Of executing an answer: the result, its gap over eps_gap of its scale, and how prices should move.
 
-    The first is infinite where the verdict is not a solution. The second is none unless `also` () bool asks
-    for other prices, the slot is not solved, and one of them is clearly better.
+    The second is infinite where the verdict is not a solution. The third is none unless `also` () bool asks
+    for other prices, the slot is not solved, and one of them is clearly better. nothing: any result.
     """
     low, high = price_limits(problem)
     at = answer.market_price
@@ -75,22 +75,26 @@ def best_leap(
         excess = result.gap / (eps_gap * result.gap_scale)
         return jnp.where(failed & (excess <= 1), jnp.inf, excess)
 
-    def look(k: Array, gaps: Array) -> Array:
+    def look(k: Array, carry: tuple[Array, SlotResult]) -> tuple[Array, SlotResult]:
+        gaps, first = carry
         shift, stride = leaps.shift[k], leaps.stride[k]
         moved = answer._replace(
             market_price=jnp.clip(at + shift + stride * change.market, low, high),
             trade_price=_trade_price(problem, answer.trade_price, shift + stride * change.trade),
             row_price=_row_price(problem, answer.row_price, stride * change.row),
         )
-        return gaps.at[k].set(excess_of(finish(problem, moved)))
+        moved = jax.tree.map(lambda old, new: jnp.where(k == 0, old, new), answer, moved)
+        found = finish(problem, moved)
+        first = jax.tree.map(lambda old, new: jnp.where(k == 0, new, old), first, found)
+        return gaps.at[k].set(excess_of(found)), first
 
-    # one copy of the certificate in this part of the program, as many turns as are asked for
+    # one copy of the certificate in the program, as many turns as are asked for
     count = leaps.shift.shape[0]
-    gaps = jnp.full((count,), jnp.inf, at.dtype).at[0].set(excess_of(result))
-    gaps = jax.lax.fori_loop(1, jnp.where(also, count, 1), look, gaps)
+    gaps = jnp.full((count,), jnp.inf, at.dtype)
+    gaps, result = jax.lax.fori_loop(0, jnp.where(also, count, 1), look, (gaps, nothing))
     best = jnp.argmin(gaps)
     better = also & (gaps[0] > 1) & (gaps[best] < CLEARLY * gaps[0])
-    return gaps[0], jax.tree.map(lambda x: jnp.where(better, x[best], 0), leaps)
+    return result, gaps[0], jax.tree.map(lambda x: jnp.where(better, x[best], 0), leaps)
 
 
 def _whole_range(problem: SlotProblem, change: Change, span: Array) -> Array:

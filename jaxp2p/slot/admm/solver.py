@@ -307,8 +307,9 @@ def _with_gap(problem: SlotProblem, admm: Settings, search: Search, change: Chan
     late = (search.iterations % pause == 0) & (stretch % 2 == 0)
     # what most of the tolerance did not end in time may use nearly all of it
     share = jnp.where(search.iterations < admm.balance_until, 0.8, 0.95)
-    result = finish(problem, answer)
-    excess, leap = best_leap(problem, answer, result, share * admm.eps_gap, change, also=late)
+    result, excess, leap = best_leap(
+        problem, answer, present(search.result), share * admm.eps_gap, change, also=late
+    )
     found = last._replace(gap=excess)
     better = (share * excess <= search.least) | found.converged
     new, old = (answer, result), (search.answer, search.result)

@@ -115,21 +115,23 @@ def _unit_clip_motion(primals, tangents):
 def corners(pieces: Pieces, base: Array) -> Response:
     """Corners of the polyline in the order of the pieces, the starts first, then the ends: not yet sorted.
 
-    base (N,) is the injection at a price of minus infinity, kW. One sum per corner, so that nothing of
-    shape (corners, pieces, N) is ever made.
+    base (N,) is the injection at a price of minus infinity, kW. One sum over the pieces for all corners, so
+    that nothing of shape (corners, pieces, N) is ever made.
     """
     start, end, gain, level = pieces
-    others = [[k for k in range(len(gain)) if k != own] for own in range(len(gain))]
+    own = jax.lax.broadcasted_iota(jnp.int32, start.shape, 0)
 
-    def power(own: int, *, after: bool) -> Array:
-        total = base + gain[own] if after else base  # all of it at its end, none at its start
-        for k in others[own]:
-            price = end[own] if after else start[own]
-            total = total + gain[k] * _share(start[k], end[k], price, level, after=after)
+    def power(price: Array, total: Array, *, after: bool) -> Array:
+        for k in range(len(gain)):
+            one = slice(k, k + 1)
+            used = _share(start[one], end[one], price, level, after=after)
+            total = jnp.where(own == k, total, total + gain[one] * used)
         return total
 
-    powers = [power(own, after=after) for after in (False, True) for own in range(len(gain))]
-    return Response(price=jnp.concatenate([start, end]), power=_rows(powers))
+    # of its own piece nothing at its start, all of it at its end
+    at_start = power(start, jnp.broadcast_to(base, start.shape), after=False)
+    at_end = power(end, base[None, :] + gain, after=True)
+    return Response(price=jnp.concatenate([start, end]), power=jnp.concatenate([at_start, at_end]))
 
 
 def _rows(parts: list[Array]) -> Array:
@@ -144,19 +146,30 @@ def response(pieces: Pieces, base: Array) -> Response:
     """The polyline of the homes, its corners in rising order."""
     # the barrier keeps the compiler from working the corners out anew in every branch of the sorting network
     found = jax.lax.optimization_barrier(corners(pieces, base))
-    return Response(price=sorted_rows(found.price), power=sorted_rows(found.power))
+    both = sorted_rows(jnp.stack(found, axis=1))
+    return Response(price=both[:, 0], power=both[:, 1])
 
 
 def sorted_rows(x: Array) -> Array:
-    """Every column of x (M, N) in rising order, by an odd-even transposition network: M small, N large.
+    """Every column of x (M, ...) in rising order, by a merge exchange network: M small, columns many.
 
-    Along a monotone polyline all coordinates rise together, so each may be sorted on its own.
+    Along a monotone polyline all coordinates rise together, so each may be sorted on its own. The network is
+    Batcher's for any M (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M).
     """
     rows = list(x)
-    for start in range(len(rows)):
-        for k in range(start % 2, len(rows) - 1, 2):
-            low, high = rows[k], rows[k + 1]
-            rows[k], rows[k + 1] = jnp.minimum(low, high), jnp.maximum(low, high)
+    largest = 1 << max(len(rows) - 1, 0).bit_length() >> 1
+    span = largest
+    while span:
+        apart, bit, other = span, 0, largest
+        while True:
+            for k in range(len(rows) - apart):
+                if k & span == bit:
+                    low, high = rows[k], rows[k + apart]
+                    rows[k], rows[k + apart] = jnp.minimum(low, high), jnp.maximum(low, high)
+            if other == span:
+                break
+            apart, bit, other = other - span, span, other >> 1
+        span >>= 1
     return _rows(rows)
 
 
