@@ -105,7 +105,10 @@ class Mine(OwnPolicy):
     """Somebody's, whose source is not in the key."""
 
 
-@pytest.mark.parametrize("foreign", [Mine(), lambda x: x, Mine, object(), "text"], ids=repr)
+FOREIGN = {"record": Mine(), "function": lambda x: x, "class": Mine, "object": object(), "text": "text"}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
 def test_what_is_not_of_this_package_has_no_key(foreign):
     with pytest.raises(Unknown):
         key(greedy, foreign)
