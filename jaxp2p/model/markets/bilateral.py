@@ -152,10 +152,11 @@ def _along_edges(partner: Array, reach: Array, low: Array, high: Array) -> tuple
     """
 
     def relax(carry):
-        low, high, _, sweeps = carry
-        raised = jnp.maximum(low, jnp.max(jnp.take(low, partner) - reach, axis=0))
-        lowered = jnp.minimum(high, jnp.min(jnp.take(high, partner) + reach, axis=0))
-        return raised, lowered, jnp.any(raised > low) | jnp.any(lowered < high), sweeps + 1
+        least, _, sweeps = carry
+        raised = jnp.maximum(least, jnp.max(jnp.take(least, partner, axis=1) - reach[None], axis=1))
+        return raised, jnp.any(raised > least), sweeps + 1
 
-    unfinished = lambda carry: carry[2] & (carry[3] < low.shape[0])
-    return jax.lax.while_loop(unfinished, relax, (low, high, jnp.ones((), bool), 0))[:2]
+    unfinished = lambda carry: carry[1] & (carry[2] < low.shape[0])
+    # what lowers `high` raises its negative: both are relaxed as one
+    least = jax.lax.while_loop(unfinished, relax, (jnp.stack([low, -high]), jnp.ones((), bool), 0))[0]
+    return least[0], -least[1]

@@ -103,11 +103,11 @@ def trade_response(price: Array, target: Array, rho: Array, fee: Array, limit: A
 
 def traded_at(price: Array, target: Rows, rho: Array, fee: Rows, limit: Rows) -> tuple[Array, Array]:
     """sum_k e_k (N,) in kW and minus its slope (N,), one partner at a time."""
-    scaled, per_rho = price / rho, 1 / rho
+    per_rho = 1 / rho
 
     def add(carry, k):
         total, slope = carry
-        want = target[k] - scaled
+        want = target[k] - price * per_rho
         half, reach = fee[k] * (per_rho / 2), limit[k]
         wished = soft_threshold(want, half)
         trade = clamp(wished, -reach, reach)
@@ -207,14 +207,17 @@ def market_price_of(
     size = jnp.abs(devices.first) + offered
     prices = level + jnp.abs(anchor_price)
 
-    def at(price: Array, low: Array, high: Array) -> tuple[Array, ...]:
-        """Injection, distance from the staircase, slope, and whether to go on; the bracket is (low, high)."""
+    def at(price: Array) -> tuple[Array, Array]:
+        """F (N,) in kW at a price and its slope."""
         power, slope = injection_at(devices, anchor_price, price)
         traded, fall = traded_at(price, target, rho, fee, limit)
-        off = staircase(price, power - traded, tariff)
+        return power - traded, slope + fall
+
+    def judged(price: Array, rest: Array, slope: Array, low: Array, high: Array) -> tuple[Array, Array]:
+        """Distance from the staircase, and whether to go on; the bracket is (low, high)."""
+        off = staircase(price, rest, tariff)
         wide = high - low > 8 * eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
-        noise = size + jnp.abs(power) + slope * prices + fall * level
-        return power, off, slope + fall, (jnp.abs(off) > 8 * eps * noise) & wide
+        return off, (jnp.abs(off) > 8 * eps * (size + jnp.abs(rest) + slope * prices)) & wide
 
     def up_to_tread(wanted: Array, price: Array) -> Array:
         """A step ends at the first tariff on its way: there the staircase turns."""
@@ -224,11 +227,11 @@ def market_price_of(
         return wanted
 
     def unfinished(carry):
-        open_, count = carry[4], carry[-1]
-        return (count < NEWTON_LIMIT) & some(open_)
+        return (carry[-1] < NEWTON_LIMIT) & some(judged(*carry[:-1])[1])
 
     def improve(carry):
-        price, _, off, slope, open_, low, high, count = carry
+        price, rest, slope, low, high, count = carry
+        off, open_ = judged(price, rest, slope, low, high)
         low, high = jnp.where(off < 0, price, low), jnp.where(off > 0, price, high)
         beyond = jnp.where(off < 0, jnp.inf, -jnp.inf).astype(price.dtype)
         wanted = jnp.where(slope > 0, price - off / jnp.where(slope > 0, slope, 1), beyond)
@@ -236,10 +239,10 @@ def market_price_of(
         inside = (wanted > low) & (wanted < high)
         wanted = jnp.where(inside, wanted, up_to_tread(low + (high - low) / 2, price))
         price = jnp.where(open_, wanted, price)
-        return price, *at(price, low, high), low, high, count + 1
+        return price, *at(price), low, high, count + 1
 
     price = clamp(start, tariff.sell, tariff.buy)
     low, high = jnp.broadcast_to(lowest, price.shape), jnp.broadcast_to(highest, price.shape)
-    carry = (price, *at(price, low, high), low, high, jnp.zeros((), jnp.int32))
-    price, power = jax.lax.while_loop(unfinished, improve, carry)[:2]
-    return price, power
+    carry = (price, *at(price), low, high, jnp.zeros((), jnp.int32))
+    price = jax.lax.while_loop(unfinished, improve, carry)[0]
+    return price, injection_at(devices, anchor_price, price)[0]
