@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import Precision
 
+from jaxp2p._once import once_if
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.sensitivity import derivative_only
 from jaxp2p.slot.rows import excess_of, values_at
@@ -35,12 +36,15 @@ class RowsAtWork(NamedTuple):
     lower: Array  # (J,) kW, without the offset
     upper: Array  # (J,) kW, without the offset
     tolerance: Array  # (J,) kW
+    held: Array  # (J,) bool: those at a limit when they were chosen
+    inverse: Array  # (J, J) of `gram` over these
 
 
 class _Found(NamedTuple):
     price: Array  # (J,) EUR/kWh
     side: Array  # (J,) int32: 1 at the upper limit, -1 lower, 0 inside, 2 and -2 beyond, at the penalty
-    inverse: Array  # (J, J)
+    held: Array  # (J,) bool
+    inverse: Array  # (J, J) over the rows that are `held`
     rounds: Array  # () int32
     done: Array  # () bool
 
@@ -52,29 +56,31 @@ def rows_at_work(
     tolerance: Array,
     *,
     most: int,
-    busy_only: bool = False,
 ) -> RowsAtWork:
     """The rows that matter at these copies (their sums at the buses (G,), kW) and prices (R,).
 
-    tolerance (R,) kW: by how much a row may be violated. busy_only: all but `busy` is zero where no row has a
-    price or is violated, and then it costs nothing.
+    tolerance (R,) kW: by how much a row may be violated.
     """
     value = values_at(problem, at_bus)
-    busy = jnp.any(row_price != 0) | jnp.any(excess_of(problem, value) > 0)
+    chosen = _choose(problem, row_price, value, min(most, row_price.shape[0]))
+    pick = lambda x: jnp.take(x, chosen, axis=0)
+    matrix, gram, lower, upper = _data(problem, chosen)
+    size = jnp.matmul(jnp.abs(matrix), jnp.abs(at_bus), precision=Precision.HIGHEST)
+    size = size + jnp.abs(pick(problem.row_offset))
+    allowed = jnp.maximum(1e-4 * pick(tolerance), 8 * jnp.finfo(gram.dtype).eps * size)
+    held = jnp.abs(_side(pick(row_price), problem.row_penalty)) == 1
+    inverse = _inverse(gram, held)
+    busy = _any(problem, row_price, value)
+    return RowsAtWork(busy, chosen, matrix, gram, lower, upper, allowed, held, inverse)
 
-    def found() -> RowsAtWork:
-        chosen = _choose(problem, row_price, value, min(most, row_price.shape[0]))
-        pick = lambda x: jnp.take(x, chosen, axis=0)
-        matrix, gram, lower, upper = _data(problem, chosen)
-        size = jnp.matmul(jnp.abs(matrix), jnp.abs(at_bus), precision=Precision.HIGHEST)
-        size = size + jnp.abs(pick(problem.row_offset))
-        allowed = jnp.maximum(1e-4 * pick(tolerance), 8 * jnp.finfo(gram.dtype).eps * size)
-        return RowsAtWork(busy, chosen, matrix, gram, lower, upper, allowed)
 
-    if not busy_only:
-        return found()
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(found))
-    return jax.lax.cond(busy, found, lambda: nothing)
+def any_at_work(problem: SlotProblem, row_price: Array, at_bus: Array) -> Array:
+    """() bool: a row has a price or is violated at these copies (G,) in kW."""
+    return _any(problem, row_price, values_at(problem, at_bus))
+
+
+def _any(problem: SlotProblem, row_price: Array, value: Array) -> Array:
+    return jnp.any(row_price != 0) | jnp.any(excess_of(problem, value) > 0)
 
 
 def moving_with(problem: SlotProblem, work: RowsAtWork | None) -> RowsAtWork | None:
@@ -122,7 +128,9 @@ def _search(work: RowsAtWork, unpriced: Array, price: Array, rho: Array, penalty
 
     def again(found: _Found) -> _Found:
         side, free = found.side, jnp.abs(found.side) == 1
-        inverse = _inverse(work.gram, free)
+        # mostly the same rows as in the last iteration: nothing to factorise
+        anew = lambda _: _inverse(work.gram, free)
+        inverse = once_if(jnp.any(free != found.held), anew, found.inverse)
         wanted = _solve(work, side, inverse, unpriced, rho, penalty)
         # as far as every price keeps its sign and stays below the penalty
         sign = side.astype(wanted.dtype)
@@ -151,20 +159,20 @@ def _search(work: RowsAtWork, unpriced: Array, price: Array, rho: Array, penalty
         return _Found(
             jnp.where(blocked, moved, wanted),
             jnp.where(blocked, stopped, joined).astype(jnp.int32),
+            free,
             inverse,
             found.rounds + 1,
             ~blocked & settled,
         )
 
-    side = jnp.where(jnp.abs(price) >= penalty, 2, 1) * jnp.sign(price).astype(jnp.int32)
-    start = _Found(
-        price,
-        side,
-        jnp.zeros_like(work.gram),
-        jnp.zeros((), jnp.int32),
-        jnp.zeros((), bool),
-    )
+    none = jnp.zeros((), jnp.int32)
+    start = _Found(price, _side(price, penalty), work.held, work.inverse, none, jnp.zeros((), bool))
     return jax.lax.while_loop(lambda found: ~found.done & (found.rounds < ROUNDS), again, start)
+
+
+def _side(price: Array, penalty: Array) -> Array:
+    """(J,) int32, as in `_Found`, that prices (J,) stand for."""
+    return jnp.where(jnp.abs(price) >= penalty, 2, 1) * jnp.sign(price).astype(jnp.int32)
 
 
 def _solve(

@@ -51,7 +51,13 @@ def last_change(old: State, new: State) -> Change:
 
 
 def best_leap(
-    problem: SlotProblem, answer: Answer, nothing: SlotResult, eps_gap: Array, change: Change, *, also: Array
+    problem: SlotProblem,
+    answer: Answer,
+    nothing: SlotResult,
+    eps_gap: float | Array,
+    change: Change,
+    *,
+    also: Array,
 ) -> tuple[SlotResult, Array, Leap]:
     """Of executing an answer: the result, its gap over eps_gap of its scale, and how prices should move.
 

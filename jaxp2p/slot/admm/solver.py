@@ -21,10 +21,11 @@ from jax import Array
 
 from jaxp2p._once import once_if
 from jaxp2p._pytree import present
-from jaxp2p.slot.admm.feeder import RowsAtWork, kept_at_buses, moving_with, rows_at_work
+from jaxp2p.slot.admm.feeder import RowsAtWork, any_at_work, kept_at_buses, moving_with, rows_at_work
 from jaxp2p.slot.admm.leap import Change, best_leap, last_change, leapt
+from jaxp2p.slot.admm.level import levelled
 from jaxp2p.slot.admm.residuals import Residuals, no_residuals, residuals
-from jaxp2p.slot.admm.state import Settings, State, init, rescale, safe, warm
+from jaxp2p.slot.admm.state import Settings, State, at_rest, carried_over, rescale, safe
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.execute import SlotResult, finish
 from jaxp2p.slot.kernels.choice import fused, interpreted, suits_kernel
@@ -52,6 +53,7 @@ __all__ = [
 ]
 
 
+SHARE = 0.95  # of the tolerance that a gap may use: no rounding of the same certificate takes the rest
 HALVES = 1.25  # checks in which a gap becomes half as large, or somewhat fewer than it takes
 
 
@@ -174,16 +176,13 @@ def _fused_steps(
     return old, consensus.closed(problem, state, now, row_price), update
 
 
-def at_work(
-    problem: SlotProblem, admm: Settings, state: State, *, busy_only: bool = False
-) -> RowsAtWork | None:
+def at_work(problem: SlotProblem, admm: Settings, state: State) -> RowsAtWork | None:
     """The network rows that matter at this state; None where there are no rows."""
     if not problem.feeder.rows:
         return None
     at_bus = problem.feeder.bus_sum(state.injection)
     tolerance = row_tolerance(problem, flow=admm.eps_flow, voltage=admm.eps_voltage)
-    found = state.row_price, at_bus, tolerance
-    return rows_at_work(problem, *found, most=admm.rows_at_once, busy_only=busy_only)
+    return rows_at_work(problem, state.row_price, at_bus, tolerance, most=admm.rows_at_once)
 
 
 def _adapt(admm: Settings, state: State, last: Residuals, iterations: Array) -> State:
@@ -217,19 +216,35 @@ def _block(
     problem: SlotProblem, admm: Settings, devices: Response, state: State
 ) -> tuple[State, tuple[ProsumerUpdate, Residuals]]:
     """check_every steps, with the residuals of the last."""
-    work = at_work(problem, admm, state, busy_only=True)
+    begun = (state, state, _no_update(problem))
+    if not problem.feeder.rows:
+        old, new, update = _steps(problem, admm, devices, begun, None)
+    else:
+        # two programs: without a network in it a block is a single function, and no lane of a batch that has
+        # room waits for the rows of another
+        busy = any_at_work(problem, state.row_price, problem.feeder.bus_sum(state.injection))
+        alone = once_if(~busy, lambda now: _steps(problem, admm, devices, now, None), begun)
+        kept = lambda now: _steps(problem, admm, devices, now, at_work(problem, admm, now[1]))
+        old, new, update = once_if(busy, kept, alone)
+    return new, (update, residuals(problem, admm, old, new, update))
+
+
+def _steps(
+    problem: SlotProblem,
+    admm: Settings,
+    devices: Response,
+    begun: tuple[State, State, ProsumerUpdate],
+    work: RowsAtWork | None,
+) -> tuple[State, State, ProsumerUpdate]:
+    """check_every steps: the last pair of states, which residuals need, and what the homes answered."""
     if fused(admm.kernels) and suits_kernel(problem.market):
-        old, new, update = _fused_steps(problem, admm, devices, state, work)
-        return new, (update, residuals(problem, admm, old, new, update))
-    at_rho = curve(devices, state.rho[1])
+        return _fused_steps(problem, admm, devices, begun[1], work)
+    at_rho = curve(devices, begun[1].rho[1])
 
     def body(_, carry):
         return carry[1], *step(problem, admm, at_rho, carry[1], work)
 
-    # One copy of the step in the program: the last pair of states is carried out for the residuals.
-    carry = (state, state, _no_update(problem))
-    old, new, update = jax.lax.fori_loop(0, admm.check_every, body, carry)
-    return new, (update, residuals(problem, admm, old, new, update))
+    return jax.lax.fori_loop(0, admm.check_every, body, begun)
 
 
 def _no_update(problem: SlotProblem) -> ProsumerUpdate:
@@ -259,6 +274,16 @@ def solve(problem: SlotProblem, admm: Settings, state: State) -> Outcome:
     unfinished = lambda search: running(admm, search)
     advanced = lambda search: advance(problem, admm, search)
     return end(problem, admm, jax.lax.while_loop(unfinished, advanced, begin(problem, admm, state)))
+
+
+def init(problem: SlotProblem, admm: Settings) -> State:
+    """Cold start: nothing traded, and one price for all that balances those who deal at it."""
+    return levelled(problem, at_rest(problem, admm))
+
+
+def warm(problem: SlotProblem, admm: Settings, state: State) -> State:
+    """The state as a start for another slot: where it stood, with all prices moved together."""
+    return levelled(problem, carried_over(problem, admm, state))
 
 
 def begin(problem: SlotProblem, admm: Settings, state: State) -> Search:
@@ -305,16 +330,14 @@ def _with_gap(problem: SlotProblem, admm: Settings, search: Search, change: Chan
     pause = 2 * admm.check_every * admm.gap_every
     stretch = search.iterations // max(admm.balance_until, 1)
     late = (search.iterations % pause == 0) & (stretch % 2 == 0)
-    # what most of the tolerance did not end in time may use nearly all of it
-    share = jnp.where(search.iterations < admm.balance_until, 0.8, 0.95)
     result, excess, leap = best_leap(
-        problem, answer, present(search.result), share * admm.eps_gap, change, also=late
+        problem, answer, present(search.result), SHARE * admm.eps_gap, change, also=late
     )
     found = last._replace(gap=excess)
-    better = (share * excess <= search.least) | found.converged
+    better = (excess <= search.least) | found.converged
     new, old = (answer, result), (search.answer, search.result)
     answer, result = jax.tree.map(lambda new, old: jnp.where(better, new, old), new, old)
-    least = jnp.where(better, share * excess, search.least)
+    least = jnp.where(better, excess, search.least)
     # half as large after some HALVES checks: nothing is gained by looking much sooner
     checks = HALVES * jnp.log2(jnp.where(jnp.isfinite(excess), jnp.maximum(excess, 1), 1))
     checks = jnp.clip(jnp.ceil(checks), 1, admm.gap_every).astype(jnp.int32)

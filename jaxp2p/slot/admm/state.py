@@ -17,7 +17,7 @@ class Settings:
     """Solver configuration. Leaves may be traced, batched and differentiated; the rest is structure.
 
     A slot is solved when the gap of its executed dispatch is at most eps_gap of `slot.gap.gap_scale` and the
-    rows are kept within eps_flow and eps_voltage; iterations stop at 0.8 of that gap. It is worked out where
+    rows are kept within eps_flow and eps_voltage; iterations stop at 0.95 of that gap. It is worked out where
     the residuals are small, of the trades and of the injections each for itself: below eps_power + eps_rel *
     (largest power) in kW and eps_price + eps_rel * max(b - s, 0.01) in EUR/kWh, and, once it was too large,
     not before it can have become small enough; and every gap_every checks in any case.
@@ -64,17 +64,18 @@ def _start_penalties(problem: SlotProblem, admm: Settings) -> Array:
     return jnp.stack([unit * x for x in (admm.rho, admm.rho_injection)]).astype(unit.dtype)
 
 
-def init(problem: SlotProblem, admm: Settings) -> State:
-    """Cold start: nothing traded, everything at rest."""
+def at_rest(problem: SlotProblem, admm: Settings) -> State:
+    """Nothing traded, no device moved, one price half way between the tariffs for all."""
     homes, dtype = problem.load.shape[0], problem.load.dtype
     slots = problem.market.fee.shape[0]
     rho = _start_penalties(problem, admm)
+    price = (problem.price_buy + problem.price_sell) / 2
     return State(
         trades=jnp.zeros((slots, homes), dtype),
-        trade_dual=jnp.zeros(problem.market.dual_shape, dtype),
+        trade_dual=jnp.full(problem.market.dual_shape, -price / rho[0], dtype),
         injection=problem.pv_max - problem.load,
         row_price=jnp.zeros_like(problem.row_offset),
-        price=jnp.broadcast_to((problem.price_buy + problem.price_sell) / 2, (homes,)),
+        price=jnp.broadcast_to(price, (homes,)),
         rho=rho,
         rho_start=rho,
         rho_updates=jnp.zeros((), jnp.int32),
@@ -82,17 +83,18 @@ def init(problem: SlotProblem, admm: Settings) -> State:
     )
 
 
-def warm(problem: SlotProblem, admm: Settings, state: State) -> State:
-    """The state as a start for another slot: copies and duals stay, in the new slot's penalties.
+def carried_over(problem: SlotProblem, admm: Settings, state: State) -> State:
+    """The state in another slot: copies and duals stay, in the new slot's penalties.
 
-    Duals are kept as prices (scaled dual times penalty), so a change of the penalty does not move them.
+    Duals are kept as prices (scaled dual times penalty), so a change of the penalty does not move them. What
+    balancing made of the penalties in one odd slot would stay for ever: of its logarithm half is forgotten.
     A wreck, prices that are not finite or far from any that the slot can have, is no start: that one is cold.
     """
-    ratio = state.rho / state.rho_start
+    ratio = jnp.sqrt(state.rho / state.rho_start)
     start = _start_penalties(problem, admm)
     none = jnp.zeros((), jnp.int32)
-    warm = rescale(state, start * ratio)._replace(rho_start=start, rho_updates=none, rho_age=none)
-    return safe(problem, admm, warm)
+    moved = rescale(state, start * ratio)._replace(rho_start=start, rho_updates=none, rho_age=none)
+    return safe(problem, admm, moved)
 
 
 def safe(problem: SlotProblem, admm: Settings, state: State) -> State:
@@ -105,7 +107,7 @@ def safe(problem: SlotProblem, admm: Settings, state: State) -> State:
         jnp.max(jnp.abs(state.row_price), initial=0) <= WRECK * problem.row_penalty
     )
     sound &= jnp.max(jnp.abs(state.rho[0] * state.trade_dual), initial=0) <= WRECK * (most + 1)
-    return jax.tree.map(lambda a, b: jnp.where(sound, a, b), state, init(problem, admm))
+    return jax.tree.map(lambda a, b: jnp.where(sound, a, b), state, at_rest(problem, admm))
 
 
 def rescale(state: State, rho: Array) -> State:
