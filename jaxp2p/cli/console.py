@@ -35,6 +35,11 @@ def exit_codes(*chosen: int) -> str:
     return "\b\nExit codes:\n" + "\n".join(lines)
 
 
+def counted(number: int, thing: str) -> str:
+    """ "1 member", "1,200 members"."""
+    return f"{number:,} {thing}" + "s" * (number != 1)
+
+
 P = ParamSpec("P")
 
 

@@ -8,7 +8,7 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import give_json, save, show
-from jaxp2p.cli.console import OK, RunProgress, user_input
+from jaxp2p.cli.console import OK, RunProgress, counted, user_input
 from jaxp2p.settings.commands import RunOptions
 from jaxp2p.settings.fairness import Fairness
 from jaxp2p.settings.fields import REQUIRED, again, argument, pick
@@ -69,7 +69,7 @@ def fairness(options: Options) -> int:
         give_json(options, lambda: fairness_report(found))
     if options.quiet or options.json == "-":
         return OK
-    title = f"{found.title}, {len(found.members)} members"
+    title = f"{found.title}, {counted(len(found.members), 'member')}"
     if options.out is not None:
         show(options.out, options, title, fairness_text(found), PICTURE)
     else:

@@ -6,7 +6,7 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import chosen_names, save, show, verdict
-from jaxp2p.cli.console import RunProgress, UsageError, user_input
+from jaxp2p.cli.console import RunProgress, UsageError, counted, user_input
 from jaxp2p.cli.running import check_tolerance, target_folder
 from jaxp2p.cli.source import Source, load, say_remarks
 from jaxp2p.settings.commands import HOSTING
@@ -74,7 +74,7 @@ def hosting(source: Source, options: Options) -> int:
         config=lambda folder: write_config(folder, HOSTING, source, options),
     )
     if not options.quiet and options.json != "-":
-        title = f"{hosted.title}, {hosted.community.size} members"
+        title = f"{hosted.title}, {counted(hosted.community.size, 'member')}"
         show(out, options, title, hosting_text(hosted), PICTURE)
     if moved:
         typer.echo(moved, err=True)

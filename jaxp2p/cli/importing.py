@@ -5,7 +5,7 @@ from typing import NoReturn
 
 import typer
 
-from jaxp2p.cli.console import UsageError, user_input
+from jaxp2p.cli.console import UsageError, counted, user_input
 from jaxp2p.cli.outputs import NewTables
 from jaxp2p.cli.source import Source, choose_days, require_days
 from jaxp2p.settings.fields import again, argument, one_of, setting
@@ -80,7 +80,7 @@ def import_tables(source: Source, options: Options) -> None:
         typer.echo(f"note: {text}", err=True)
     homes, stays = tables.prosumers, tables.ev_sessions
     typer.echo(
-        f"{tables.meta['name']}: {len(homes)} members on {len(tables.buses)} buses, "
+        f"{tables.meta['name']}: {counted(len(homes), 'member')} on {len(tables.buses)} buses, "
         f"{(homes['pv_kw'] > 0).sum()} with PV or other plants, "
         f"{(homes['battery_kwh'] > 0).sum()} with batteries"
         + (f", {stays['prosumer_id'].nunique()} with electric vehicles" if stays is not None else "")

@@ -6,7 +6,7 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import chosen_names, save, show, verdict
-from jaxp2p.cli.console import RunProgress, UsageError, user_input
+from jaxp2p.cli.console import RunProgress, UsageError, counted, user_input
 from jaxp2p.cli.running import check_tolerance, target_folder
 from jaxp2p.cli.source import Source, load, say_remarks
 from jaxp2p.settings.commands import MODES
@@ -90,7 +90,7 @@ def modes(source: Source, options: Options) -> int:
             config=lambda folder: write_config(folder, MODES, source, options),
         )
     if not options.quiet and options.json != "-":
-        title = f"{compared.title}, {compared.community.size} members"
+        title = f"{compared.title}, {counted(compared.community.size, 'member')}"
         show(out, options, title, modes_text(compared), PICTURE)
     if moved:
         typer.echo(moved, err=True)

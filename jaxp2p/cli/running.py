@@ -15,6 +15,7 @@ from jaxp2p.cli.console import (
     UNSOLVED,
     RunProgress,
     UsageError,
+    counted,
     echo_json,
     user_input,
 )
@@ -247,7 +248,7 @@ def _print(
     width = max(shutil.get_terminal_size((100, 24)).columns, 80)
     market, buses = community.market.words, len(community.network.bus_ids)
     typer.echo(
-        f"{case}: {community.size} members on {buses} buses, {market}, "
+        f"{case}: {counted(community.size, 'member')} on {buses:,} buses, {market}, "
         f"{span_text(tables)}, {len(tables.profiles)} slots\n"
     )
     typer.echo(text_tables(kpis, width=width) + "\n")

@@ -9,7 +9,7 @@ import typer
 
 from jaxp2p.cli import places
 from jaxp2p.cli.comparing import save, show
-from jaxp2p.cli.console import OK, user_input
+from jaxp2p.cli.console import OK, counted, user_input
 from jaxp2p.settings.commands import RunOptions
 from jaxp2p.settings.fields import REQUIRED, again, argument
 from jaxp2p.settings.outputs import Format, Report
@@ -71,7 +71,7 @@ def share(options: Options) -> int:
         report=result.report,
     )
     if not options.quiet and options.json != "-":
-        title = f"{result.shared.title}, {len(result.shared.energy.members)} members"
+        title = f"{result.shared.title}, {counted(len(result.shared.energy.members), 'member')}"
         show(out, options, title, sharing_text(result.shared), PICTURE)
     if moved:
         typer.echo(moved, err=True)

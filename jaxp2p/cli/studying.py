@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from jaxp2p.cli import places
-from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, echo_json, user_input
+from jaxp2p.cli.console import LEFT_UNDONE, OK, UNSOLVED, UsageError, counted, echo_json, user_input
 from jaxp2p.cli.running import (
     UNSOLVED_SHARE,
     check_tolerance,
@@ -180,8 +180,9 @@ def _announce(case: str, made: "Study", settings: "StudySettings", options: Opti
     from jaxp2p.studies.engine import bytes_per_scenario
 
     typer.echo(
-        f"{case}: {made.community.size} members, {settings.market} market; {settings.scenarios:,} scenarios "
-        f"of {made.slots} slots in {settings.chunks} chunk{'s' * (settings.chunks > 1)} "
+        f"{case}: {counted(made.community.size, 'member')}, {settings.market} market; "
+        f"{counted(settings.scenarios, 'scenario')} of {counted(made.slots, 'slot')} "
+        f"in {counted(settings.chunks, 'chunk')} "
         f"on {devices} x {settings.device}"
     )
     for line in describe(made.model).splitlines():
