@@ -37,6 +37,7 @@ from jaxp2p.studies.free_running import TURNOVER, UNDER_WAY  # noqa: E402
 HOMES, SLOTS = 153, 96
 # by the function in which an open loop stands; the first that is in its source counts
 TURNS = {
+    "slot/admm/solver.py:_keeping_rows": 0,  # entered where a row binds, in rural3 never
     "slot/newton/rescue.py": 0,  # entered where Newton fails, then the slot costs what ADMM costs
     "slot/newton/step.py": 1,
     "slot/prox/prosumer.py": 8,

@@ -12,6 +12,7 @@ Differences from the published method (arXiv 2505.21884): the prosumer update is
 limits are exact penalties, so there is always an answer; two penalties instead of one.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -55,6 +56,11 @@ __all__ = [
 
 SHARE = 0.95  # of the tolerance that a gap may use: no rounding of the same certificate takes the rest
 HALVES = 1.25  # checks in which a gap becomes half as large, or somewhat fewer than it takes
+
+
+Pair = tuple[
+    State, State, ProsumerUpdate
+]  # the last two states, which residuals need, and what homes answered
 
 
 class Outcome(NamedTuple):
@@ -143,8 +149,8 @@ def _kept(
 
 def _fused_steps(
     problem: SlotProblem, admm: Settings, devices: Response, state: State, work: RowsAtWork | None
-) -> tuple[State, State, ProsumerUpdate]:
-    """check_every steps by a kernel per step: the last pair of states, and what the homes answered."""
+) -> Pair:
+    """check_every steps by a kernel per step."""
     from jaxp2p.slot.kernels import consensus
 
     about = consensus.community(problem, admm, devices, state.rho)
@@ -216,27 +222,29 @@ def _block(
     problem: SlotProblem, admm: Settings, devices: Response, state: State
 ) -> tuple[State, tuple[ProsumerUpdate, Residuals]]:
     """check_every steps, with the residuals of the last."""
-    begun = (state, state, _no_update(problem))
-    if not problem.feeder.rows:
-        old, new, update = _steps(problem, admm, devices, begun, None)
-    else:
+    pair = (state, state, _no_update(problem))
+    steps = partial(_steps, problem, admm, devices)
+    if problem.feeder.rows:
         # two programs: without a network in it a block is a single function, and no lane of a batch that has
         # room waits for the rows of another
         busy = any_at_work(problem, state.row_price, problem.feeder.bus_sum(state.injection))
-        alone = once_if(~busy, lambda now: _steps(problem, admm, devices, now, None), begun)
-        kept = lambda now: _steps(problem, admm, devices, now, at_work(problem, admm, now[1]))
-        old, new, update = once_if(busy, kept, alone)
+        old, new, update = _keeping_rows(problem, admm, steps, busy, once_if(~busy, steps, pair))
+    else:
+        old, new, update = steps(pair)
     return new, (update, residuals(problem, admm, old, new, update))
 
 
+def _keeping_rows(
+    problem: SlotProblem, admm: Settings, steps: Callable[..., Pair], busy: Array, pair: Pair
+) -> Pair:
+    """A block's steps where a row of the network is at work."""
+    return once_if(busy, lambda pair: steps(pair, at_work(problem, admm, pair[1])), pair)
+
+
 def _steps(
-    problem: SlotProblem,
-    admm: Settings,
-    devices: Response,
-    begun: tuple[State, State, ProsumerUpdate],
-    work: RowsAtWork | None,
-) -> tuple[State, State, ProsumerUpdate]:
-    """check_every steps: the last pair of states, which residuals need, and what the homes answered."""
+    problem: SlotProblem, admm: Settings, devices: Response, begun: Pair, work: RowsAtWork | None = None
+) -> Pair:
+    """check_every steps from the second state of the pair."""
     if fused(admm.kernels) and suits_kernel(problem.market):
         return _fused_steps(problem, admm, devices, begun[1], work)
     at_rho = curve(devices, begun[1].rho[1])
