@@ -58,9 +58,8 @@ SHARE = 0.95  # of the tolerance that a gap may use: no rounding of the same cer
 HALVES = 1.25  # checks in which a gap becomes half as large, or somewhat fewer than it takes
 
 
-Pair = tuple[
-    State, State, ProsumerUpdate
-]  # the last two states, which residuals need, and what homes answered
+# the last two states, which residuals need, and what homes answered
+Pair = tuple[State, State, ProsumerUpdate]
 
 
 class Outcome(NamedTuple):
