@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from random_slots import random_slot
 
+import jaxp2p as jp
+from jaxp2p.data import load_case
 from jaxp2p.slot import execute, solvers
 from jaxp2p.slot.admm.feeder import kept_at_buses
 from jaxp2p.slot.admm.level import levelled
 from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.admm.solver import at_work
 from jaxp2p.slot.admm.state import at_rest
+from jaxp2p.slot.status import Status
 
 SHIFTS = np.linspace(-1, 1, 401)  # of the tariffs' spread
 
@@ -90,3 +93,10 @@ def test_prices_of_rows_do_not_depend_on_what_was_factorised_before(seed):
     assert bool(jnp.isfinite(found).all())
     for other in (none, every):
         np.testing.assert_allclose(prices(work=other)[1], found, rtol=1e-9, atol=1e-12)
+
+
+def test_injections_that_the_network_has_no_room_for_are_no_start():
+    """rural1 in the sun, cold: from what devices answer there 3,000 iterations were too few."""
+    case = jp.build(load_case("rural1"), days=1, start="2016-07-04", market="bilateral")
+    done = jp.run(case, policies=("lyapunov_standard",), lower_bound=False).trajectory("lyapunov_standard")
+    assert (np.asarray(done.status) != Status.MAX_ITER).all() and int(done.iterations.max()) < 1000

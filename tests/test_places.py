@@ -250,7 +250,9 @@ def test_a_study_says_why_it_ends_with_another_code(monkeypatch):
 
     write_tables(village(), "homes")
     choose = work.choose_solver
-    monkeypatch.setattr(work, "choose_solver", lambda *given: replace(choose(*given, "admm"), max_iter=5))
+    monkeypatch.setattr(
+        work, "choose_solver", lambda *given: replace(choose(*given, "admm"), max_iter=5, eps_gap=0)
+    )
     words = (
         "--scenarios",
         2,

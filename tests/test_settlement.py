@@ -266,7 +266,9 @@ def test_bills_of_a_run_are_its_costs(runs, market):
     mean = worth.groupby(trades["time"]).sum() / (hours * trades["kw"].groupby(trades["time"]).sum())
     energy = prices["energy_eur_per_kwh"].groupby(level=0).mean()
     np.testing.assert_allclose(energy.loc[mean.index], mean, atol=1e-6)
-    assert prices["branch_eur_per_kwh"].max() > 0.05 and prices["rest_eur_per_kwh"].abs().max() < 0.02
+    # a member that keeps to its trades at a tariff has a price of its own, for as little as the gap allows
+    rest = prices["rest_eur_per_kwh"].abs()
+    assert prices["branch_eur_per_kwh"].max() > 0.05 and rest.max() < 0.03 and (rest > 0.01).mean() < 1e-3
     names = set(trades["seller"]) | set(trades["buyer"])
     assert names - set(account.members) == ({"pool"} if market == "pool" else set())
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxp2p.slot.admm.feeder import any_at_work
 from jaxp2p.slot.admm.state import State
 from jaxp2p.slot.problem import SlotProblem
 from jaxp2p.slot.prox.response import ramp
@@ -26,8 +27,9 @@ STEPS = 12  # of the bisection: to a few thousandths of the tariffs' spread
 def levelled(problem: SlotProblem, state: State) -> State:
     """The state with all prices shifted to where members between the tariffs are in balance.
 
-    Injections are what devices answer there. Nothing is done where a connection has a limit: members have
-    prices of their own then, also beyond the tariffs.
+    Injections are what devices answer there, if the network has room for that: from injections far beyond
+    its limits the prices of rows find back in thousands of iterations. Nothing is done where a connection has
+    a limit: members have prices of their own then, also beyond the tariffs.
     """
     if not problem.market.fee.shape[0] or problem.unserved_price is not None:
         return state
@@ -51,4 +53,7 @@ def levelled(problem: SlotProblem, state: State) -> State:
     shift = jax.lax.stop_gradient(low + (high - low) / 2)  # a start has no part in any derivative
     price = jnp.clip(state.price + shift, sell, buy)
     dual = state.trade_dual - shift / state.rho[0]
-    return state._replace(price=price, trade_dual=dual, injection=power(price))
+    answered = power(price)
+    crowded = any_at_work(problem, state.row_price, problem.feeder.bus_sum(answered))
+    injection = jnp.where(crowded, state.injection, answered)
+    return state._replace(price=price, trade_dual=dual, injection=injection)
