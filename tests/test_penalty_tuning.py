@@ -74,7 +74,7 @@ def test_late_balancing_only_touches_the_slow_slots(slots):
 def test_the_loss_falls(slots, by_feature):
     poor = replace(FIXED, rho=3.0, rho_injection=3.0)
     tuned = tune_penalties(
-        slots, poor, by_feature=by_feature, iterations=10, steps=24, batch=6, learning_rate=0.1
+        slots, poor, by_feature=by_feature, iterations=10, steps=24, batch=6, learning_rate=0.05
     )
     assert np.all(np.isfinite(tuned.loss)) and tuned.loss[-3:].mean() < 0.9 * tuned.loss[0]
     used = np.abs(np.asarray(tuned.rule.weights[:, 1:])).max()
