@@ -36,7 +36,7 @@ def exit_codes(*chosen: int) -> str:
 
 
 def counted(number: int, thing: str) -> str:
-    """ "1 member", "1,200 members"."""
+    """A number of things, for titles: 1 member, 1,200 members."""
     return f"{number:,} {thing}" + "s" * (number != 1)
 
 
