@@ -4,7 +4,7 @@ From slot to slot the prices of a community move together, by ten times as much 
 other: the sun, the load and the tariffs are the same for all. Consensus ADMM is slow in just that: where
 devices hardly answer, every iteration moves every price by the same small amount. But along this one
 direction the dual value is a function of a single number, and its slope is what the members between the
-tariffs sell less what they buy,
+tariffs buy less what they sell,
 
     dD/dshift = -sum_{i: s < mu_i + shift < b} p_i(mu_i + shift - surcharge_i),
 
@@ -18,10 +18,10 @@ from jax import Array
 from jaxp2p.slot.admm.feeder import any_at_work
 from jaxp2p.slot.admm.state import State
 from jaxp2p.slot.problem import SlotProblem
-from jaxp2p.slot.prox.response import ramp
+from jaxp2p.slot.prox.response import power_range
 from jaxp2p.slot.rows import nodal_surcharge
 
-STEPS = 12  # of the bisection: to a few thousandths of the tariffs' spread
+STEPS = 12  # of the bisection: to a two-thousandth of the tariffs' spread, if prices were within it
 
 
 def levelled(problem: SlotProblem, state: State) -> State:
@@ -37,8 +37,8 @@ def levelled(problem: SlotProblem, state: State) -> State:
     surcharge = nodal_surcharge(problem, state.row_price)
 
     def power(price: Array) -> Array:
-        """(N,) kW."""
-        return problem.base + jnp.sum(ramp(pieces, price - surcharge, after=True) * pieces.gain, axis=0)
+        """The most (N,) kW that devices answer with."""
+        return power_range(pieces, problem.base, price - surcharge, price - surcharge)[1]
 
     def halve(_, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
