@@ -439,8 +439,11 @@ def scaling(lines: list[dict]) -> list[dict]:
 def main(argv=None) -> list[dict]:
     options = arguments(argv)
     pin(options.core)
+    import jaxp2p
+
     if options.device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
+        jaxp2p.set_xla_flags()
         os.environ["XLA_FLAGS"] = (
             os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"
         ).strip()

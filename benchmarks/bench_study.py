@@ -425,6 +425,9 @@ def main(argv=None) -> list[dict]:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
     os.environ["JAX_PLATFORMS"] = "cpu"
+    import jaxp2p
+
+    jaxp2p.set_xla_flags()
     # one device per core, each with one thread: devices never wait for each other
     flags = f"--xla_force_host_platform_device_count={len(cores)} --xla_cpu_multi_thread_eigen=false"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()

@@ -77,6 +77,7 @@ _HOME = {
     "record": "_pytree",
     "run": "library.run",
     "scenario_key": "scenarios.model",
+    "set_xla_flags": "_xla_flags",
     "share": "library.sharing",
     "simulate": "library.simulation",
     "solve": "slot.solvers",

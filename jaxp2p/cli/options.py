@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from jaxp2p._xla_flags import whole_loops
+from jaxp2p._xla_flags import QUICK, set_flags
 from jaxp2p.cli.configuring import with_file
 from jaxp2p.cli.console import exit_codes, guarded
 from jaxp2p.cli.programs import keep_programs
@@ -80,7 +80,7 @@ def command(
                 values = merged(read, typed, lengths=lengths)
             if "cache" in values:  # before anything imports JAX
                 keep_programs(keep=values["cache"])
-                whole_loops()
+                set_flags(QUICK)
             code = function(**{key: filled(group, values) for key, group in groups.items()})
             raise typer.Exit(code or 0)
 
