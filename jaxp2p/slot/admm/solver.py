@@ -49,6 +49,7 @@ __all__ = [
     "running",
     "solve",
     "solve_fixed",
+    "start",
     "step",
     "warm",
 ]
@@ -291,6 +292,12 @@ def init(problem: SlotProblem, admm: Settings) -> State:
 def warm(problem: SlotProblem, admm: Settings, state: State) -> State:
     """The state as a start for another slot: where it stood, with all prices moved together."""
     return levelled(problem, carried_over(problem, admm, state))
+
+
+def start(problem: SlotProblem, admm: Settings, state: State, first: Array) -> State:
+    """`init` where `first` () bool, else `warm`: prices are moved once, whichever it is."""
+    at_first, later = at_rest(problem, admm), carried_over(problem, admm, state)
+    return levelled(problem, jax.tree.map(lambda a, b: jnp.where(first, a, b), at_first, later))
 
 
 def begin(problem: SlotProblem, admm: Settings, state: State) -> Search:
