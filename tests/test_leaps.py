@@ -10,8 +10,9 @@ import pytest
 from random_slots import random_slot
 
 from jaxp2p.slot import execute
+from jaxp2p.slot.admm import leap as leap_module
 from jaxp2p.slot.admm import solver
-from jaxp2p.slot.admm.leap import FEW, Change, best_leap
+from jaxp2p.slot.admm.leap import Change, best_leap
 from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.polish import polish
 
@@ -41,8 +42,11 @@ def under_way(request):
     return problem, loads, jax.jit(jax.vmap(unsolved))(loads)
 
 
+@pytest.mark.parametrize("few", [3, LANES + 1], ids=["gathered", "together"])
 @pytest.mark.parametrize("asking", ["some", "all", "nobody"])
-def test_lanes_of_a_batch_leap_as_they_would_alone(under_way, asking):
+def test_lanes_of_a_batch_leap_as_they_would_alone(under_way, asking, few, monkeypatch):
+    """With 3 two lanes at a time, so that they take turns."""
+    monkeypatch.setattr(leap_module, "FEW", few)
     problem, loads, (answer, change) = under_way
     also = {
         "some": jnp.arange(LANES) % 2 == 0,
@@ -50,7 +54,6 @@ def test_lanes_of_a_batch_leap_as_they_would_alone(under_way, asking):
         "nobody": jnp.zeros(LANES, bool),
     }
     also = also[asking]
-    assert LANES < FEW  # one lane at a time, so that they take turns
 
     def leap(load, answer, change, also):
         own = replace(problem, load=load)

@@ -28,7 +28,7 @@ from jaxp2p.slot.status import Status
 
 CLEARLY = 0.99999  # share of the gap below which other prices are taken: only the dual value moves at first
 REACHES = tuple(4.0**-k for k in range(7))  # of the whole range of a price, by its last change repeated
-FEW = 64  # lanes of a batch, of which one looks at other prices at a time; twice as many as do on average
+FEW = 64  # lanes of a batch, of which one looks at other prices at a time: on average half as many do
 
 
 class Leap(NamedTuple):
@@ -110,8 +110,7 @@ def _excess(result: SlotResult, eps_gap: Array) -> Array:
     return jnp.where(failed & (excess <= 1), jnp.inf, excess)
 
 
-@custom_vmap
-def _looked_at(
+def _looked_at_alone(
     problem: SlotProblem,
     answer: Answer,
     nothing: SlotResult,
@@ -137,10 +136,16 @@ def _looked_at(
     return result, gaps
 
 
+_looked_at = custom_vmap(_looked_at_alone)
+
+
 @_looked_at.def_vmap
 def _looked_at_in_a_batch(lanes: int, where: list, *given: Any) -> tuple[Any, Any]:
     """The answers of all lanes; then all leaps of those that ask for them, some lanes at a time."""
     axes = jax.tree.map(lambda batched: 0 if batched else None, tuple(where))
+    if lanes < FEW:  # nearly always nobody asks: not worth a second certificate in the program
+        found = jax.vmap(_looked_at_alone, in_axes=axes)(*given)
+        return found, jax.tree.map(lambda _: True, found)
     problem, answer, _, eps_gap, change, leaps, also = given
 
     def first(problem: SlotProblem, answer: Answer, eps_gap: Array) -> tuple[SlotResult, Array]:
