@@ -35,16 +35,17 @@ from gpu_program import Loop  # noqa: E402
 from jaxp2p.studies.free_running import TURNOVER, UNDER_WAY  # noqa: E402
 
 HOMES, SLOTS = 153, 96
-# by the function in which an open loop stands; the first that is in its source counts
+# by the function in which an open loop stands; the first that is in its source counts, so that what is called
+# comes before what calls it. Counted in lanes of a processor: count_loops.py
 TURNS = {
     "slot/admm/solver.py:_keeping_rows": 0,  # entered where a row binds, in rural3 never
     "slot/newton/rescue.py": 0,  # entered where Newton fails, then the slot costs what ADMM costs
-    "slot/newton/step.py": 1,
-    "slot/prox/prosumer.py": 8,
+    "model/network/z_bus.py": 3,
+    "model/markets/bilateral.py": 5,
+    "slot/prox/prosumer.py": 6,
     "slot/admm/feeder.py": 2,
     "slot/admm/leap.py": 1,
-    "model/markets/bilateral.py": 5,
-    "model/network/z_bus.py": 5,
+    "slot/newton/step.py": 1,
     "_once.py": 1,
 }
 # the first that is anywhere in the source of a kernel counts; outside of the solver's loop
@@ -134,6 +135,10 @@ def turns_of(market: str, work: Work) -> Callable[[Loop], float]:
             from jaxp2p.slot.kernels.climb import TURNS as together
 
             return -(-work.to_a_proof // together)
+        if inner.startswith("slot/admm/leap.py"):
+            # what a batch does by a rule of its own stands where the rule was asked for: lanes that look at
+            # other prices, some at a time, and in it the prices of the certificate
+            return TURNS["slot/admm/leap.py" if loop.inner else "model/markets/bilateral.py"]
         return next((n for name, n in TURNS.items() if any(name in part for part in loop.source)), 1)
 
     return turns
@@ -187,8 +192,8 @@ def rooms(program: Loop, market: str, engine: str, work: Work) -> list[dict]:
         # a round turns over a part of the lanes; how long it iterates is in the solver's turns
         (around,) = (loop for loop in program.every() if any(is_solver(inner) for inner in loop.inner))
         for inner in around.inner:
-            times = account.turns(inner) * (1 if is_solver(inner) else work.turn_overs)
-            account.book(inner, times)
+            turns = account.turns(inner) if inner.turns is None else inner.turns
+            account.book(inner, turns * (1 if is_solver(inner) else work.turn_overs))
         account.book(Loop(around.name, None, around.kernels, waits=around.waits), work.turn_overs)
     lines = []
     for room, (kernels, moved, waits) in account.rooms.items():

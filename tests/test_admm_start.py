@@ -1,5 +1,6 @@
 """Where ADMM starts in a slot: prices moved together, penalties half forgotten, rows factorised once."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -16,6 +17,7 @@ from jaxp2p.slot.admm.level import levelled
 from jaxp2p.slot.admm.method import ADMM
 from jaxp2p.slot.admm.solver import at_work
 from jaxp2p.slot.admm.state import at_rest
+from jaxp2p.slot.newton.method import Newton
 from jaxp2p.slot.status import Status
 
 SHIFTS = np.linspace(-1, 1, 401)  # of the tariffs' spread
@@ -75,6 +77,17 @@ def test_what_balancing_made_of_the_penalties_is_half_forgotten():
         state.rho[0] * solvers.warm(problem, admm, state).trade_dual,
         rtol=1e-12,
     )
+
+
+@pytest.mark.parametrize(("market", "solver"), [("bilateral", ADMM()), ("pool", ADMM()), ("pool", Newton())])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_start_is_the_cold_or_the_warm_one(market, solver, first):
+    problem = random_slot(21, dtype=jnp.float64, market=market, binding=False)
+    later = replace(problem, load=1.1 * problem.load)
+    state = jax.jit(lambda p: solvers.solve(p, solver, solvers.init(p, solver)))(problem).state
+    found = jax.jit(lambda one: solvers.start(later, solver, state, one))(jnp.asarray(first))
+    wanted = solvers.init(later, solver) if first else solvers.warm(later, solver, state)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12), found, wanted)
 
 
 @pytest.mark.parametrize("seed", [2, 13])

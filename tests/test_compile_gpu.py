@@ -198,6 +198,28 @@ def test_rooms_of_a_study_are_told_apart_per_slot():
     assert found["all"]["kernels"] == pytest.approx(sum(x["kernels"] for x in found.values()) / 2, abs=0.1)
 
 
+def test_a_loop_of_known_length_beside_the_solver_is_all_of_its_turns():
+    """Lanes run free: 12 turns at each of 3 turn-overs, and 10 of the solver with 5 sweeps in each."""
+    from compile_study import TURNS, Work, rooms
+    from gpu_program import Kernel, Loop
+
+    engine = "studies/free_running.py:_take_turns"
+    kernel = lambda *source: Kernel("k", "fusion", 100, 0, source)
+    # called by a leap, and counted as what it is
+    called = ("model/markets/bilateral.py:_along_edges", "slot/admm/leap.py:look", f"{engine}.round_")
+    sweeps = Loop("sweeps", None, (kernel(*called),), source=called)
+    solver = Loop("turns", None, (), (sweeps,), waits=1, source=(f"{engine}.round_",))
+    level = ("slot/admm/level.py:levelled", "studies/lane.py:opened", f"{engine}.turn_over")
+    halves = Loop("halves", 12, (kernel(*level),), source=level)
+    around = Loop("around", None, (), (solver, halves), waits=1, source=(engine,))
+    work = Work(turns=10, proofs=1, turn_overs=3)
+    program = Loop("program", 1, (), (around,), waits=0)
+    found = {line["room"]: line for line in rooms(program, "bilateral", "free_running", work)}
+    assert TURNS["model/markets/bilateral.py"] > 1
+    assert found["solver"]["kernels"] == 10 * TURNS["model/markets/bilateral.py"]
+    assert found["open"]["kernels"] == 3 * 12
+
+
 def test_a_missing_compiler_is_one_sentence(monkeypatch):
     from gpu_compiler import h100
     from jax.experimental import topologies

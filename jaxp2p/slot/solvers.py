@@ -54,6 +54,9 @@ class Solver(Protocol):
     def warm(self, problem: SlotProblem, state: State) -> State:
         """The state of one slot as the start of another."""
 
+    def start(self, problem: SlotProblem, state: State, first: Array) -> State:
+        """Cold where `first` () bool, else warm: both for the work of one."""
+
     def solve(self, problem: SlotProblem, state: State) -> Outcome:
         """Iterate from `state` until the slot is solved; forward only."""
 
@@ -119,6 +122,11 @@ def init(problem: SlotProblem, solver: Solver) -> State:
 def warm(problem: SlotProblem, solver: Solver, state: State) -> State:
     """The state of one slot as the start of another."""
     return solver.warm(problem, state)
+
+
+def start(problem: SlotProblem, solver: Solver, state: State, first: Array) -> State:
+    """Where a slot starts: cold if it is the `first` () bool, else from `state`; known only as it runs."""
+    return solver.start(problem, state, first)
 
 
 def solve(problem: SlotProblem, solver: Solver, state: State, *, adjoint: str | None = None) -> Outcome:

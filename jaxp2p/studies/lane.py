@@ -103,11 +103,11 @@ def opened(task: Task, rest: Rest) -> Lane:
     """The next slot, drawn and posed."""
     carry, posed = _posed(task, rest.carry, rest.stored, rest.memory, rest.slot)
     problem, first, none = posed.problem, rest.slot == 0, jnp.zeros((), jnp.int32)
-    cold, warm = solvers.init(problem, task.solver), solvers.warm(problem, task.solver, rest.state)
+    start = solvers.start(problem, task.solver, rest.state, first)
     security = None
     if secure.asked(task.community):
         security = Security(secure.rows_of(problem), secure.nothing_seen(problem), none, none)
-    search = solvers.begin(problem, task.solver, pick_tree(first, cold, warm))
+    search = solvers.begin(problem, task.solver, start)
     start_kwh = jnp.where(first, jnp.sum(posed.stored.energy), rest.start_kwh)
     return Lane(carry, _apart(posed), security, search, rest.slot, start_kwh)
 

@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+from jax import Array
+
 from jaxp2p._pytree import record
 from jaxp2p.model.types import Market
 from jaxp2p.slot.admm import adjoint, solver
@@ -30,3 +32,6 @@ class ADMM(Settings, Method):
 
     def warm(self, problem: SlotProblem, state: State) -> State:
         return solver.warm(problem, self, state)
+
+    def start(self, problem: SlotProblem, state: State, first: Array) -> State:
+        return solver.start(problem, self, state, first)

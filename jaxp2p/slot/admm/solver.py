@@ -49,6 +49,7 @@ __all__ = [
     "running",
     "solve",
     "solve_fixed",
+    "start",
     "step",
     "warm",
 ]
@@ -293,6 +294,12 @@ def warm(problem: SlotProblem, admm: Settings, state: State) -> State:
     return levelled(problem, carried_over(problem, admm, state))
 
 
+def start(problem: SlotProblem, admm: Settings, state: State, first: Array) -> State:
+    """`init` where `first` () bool, else `warm`: prices are moved once, whichever it is."""
+    at_first, later = at_rest(problem, admm), carried_over(problem, admm, state)
+    return levelled(problem, jax.tree.map(lambda a, b: jnp.where(first, a, b), at_first, later))
+
+
 def begin(problem: SlotProblem, admm: Settings, state: State) -> Search:
     """Before the first iteration; `advance` while `running`, then `end`."""
     residuals_ = no_residuals(problem.load.dtype)
@@ -324,19 +331,24 @@ def advance(problem: SlotProblem, admm: Settings, search: Search) -> Search:
     found = search._replace(state=state, update=update, residuals=last, iterations=iterations)
     change = last_change(search.state, state)
     due = due | (last.small & (last.row_excess <= 1) & (iterations >= search.look_at))
-    with_gap = lambda now: _with_gap(problem, admm, now, change)
+    # a batch hands on those that are through as well: nobody looks for other prices for them
+    going = running(admm, search)
+    with_gap = lambda now: _with_gap(problem, admm, now, change, going)
     found = once_if(due, with_gap, found)
     return found._replace(state=_adapt(admm, found.state, found.residuals, iterations))
 
 
-def _with_gap(problem: SlotProblem, admm: Settings, search: Search, change: Change) -> Search:
-    """The search with the gap of what would be executed, and prices moved to where that is smaller."""
+def _with_gap(problem: SlotProblem, admm: Settings, search: Search, change: Change, going: Array) -> Search:
+    """The search with the gap of what would be executed, and prices moved to where that is smaller.
+
+    going () bool: whether it has not ended before.
+    """
     last = search.residuals
     answer = polish(problem, _raw(problem, admm, search), search.devices)
     # leaps may end where they began, again and again: every other stretch goes without
     pause = 2 * admm.check_every * admm.gap_every
     stretch = search.iterations // max(admm.balance_until, 1)
-    late = (search.iterations % pause == 0) & (stretch % 2 == 0)
+    late = going & (search.iterations % pause == 0) & (stretch % 2 == 0)
     result, excess, leap = best_leap(
         problem, answer, present(search.result), SHARE * admm.eps_gap, change, also=late
     )

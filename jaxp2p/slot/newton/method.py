@@ -2,6 +2,8 @@
 
 from typing import ClassVar
 
+import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._pytree import record
@@ -32,6 +34,9 @@ class Newton(Settings, Method):
 
     def warm(self, problem: SlotProblem, state: State) -> State:
         return state
+
+    def start(self, problem: SlotProblem, state: State, first: Array) -> State:
+        return jax.tree.map(lambda a, b: jnp.where(first, a, b), self.init(problem), state)
 
     def seeking(self, search: Search) -> Array:
         return solver.seeking(self, search)
