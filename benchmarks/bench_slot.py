@@ -411,6 +411,8 @@ def summary(common: dict, mode: str, ours: dict, lines: list[dict]) -> dict:
             if key == "best"
             else {f"{key}_ratio": ratio}
         )
+        if key == "best" and f"{clock}_scan" in ours:  # without the call of a program for every slot
+            line["ratio_scan"] = float(f"{row[clock] / ours[f'{clock}_scan']:.3g}")
     return line
 
 
