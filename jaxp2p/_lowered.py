@@ -30,6 +30,7 @@ from jax import export
 from jaxp2p._kept_in import LOWERED
 
 PACKAGES = ("jax", "jaxlib", "numpy", "chex", "optax")  # besides this one: what tracing calls
+ARRAYS = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)  # the last: one that is to come
 KNOWN = (__name__.partition(".")[0], *PACKAGES, "builtins", "collections", "enum")  # their text is in the key
 
 
@@ -66,7 +67,7 @@ def _kind(leaf: Any) -> tuple[Any, ...]:
     """What tracing sees of a leaf."""
     if type(leaf) in (bool, int, float):
         return (type(leaf).__name__,)
-    if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+    if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, ARRAYS):
         raise Unknown(repr(type(leaf)))
     return leaf.shape, str(leaf.dtype), bool(getattr(leaf, "weak_type", False))
 
@@ -82,6 +83,24 @@ def _versions() -> tuple[str, ...]:
     return text.hexdigest(), platform.python_version(), *packages
 
 
+class _Program:
+    """A lowered program as it was kept: a function of leaves."""
+
+    def __init__(self, program: bytes, out: bytes) -> None:
+        self.exported = export.deserialize(bytearray(program))
+        self.call = jax.jit(self.exported.call)
+        self.shape = jax.tree.structure(pickle.loads(out))
+
+    def __call__(self, leaves: list[Any]) -> Any:
+        return jax.tree.unflatten(self.shape, self.call(*leaves))
+
+    def result(self) -> Any:
+        """What it gives back, without values; a program is compiled for where its arguments lie, too."""
+        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        arrays = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place) for x in self.exported.out_avals]
+        return jax.tree.unflatten(self.shape, arrays)
+
+
 class Lowered:
     """`jax.jit` of a function of this package, whose lowered programs are kept in the folder LOWERED.
 
@@ -90,32 +109,43 @@ class Lowered:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function, self.jitted = function, jax.jit(function)
-        self.made: dict[Any, Callable[..., Any]] = {}
+        self.made: dict[Any, _Program] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        program = self._program(tree, leaves)
+        return self.jitted(*args, **kwargs) if program is None else program(leaves)
+
+    def beforehand(self, *args: Any, **kwargs: Any) -> tuple[Any, Callable[[], Any]] | None:
+        """What the program gives back, without values, and what compiles it; None where it is `jax.jit`.
+
+        Arguments may be without values too, `jax.ShapeDtypeStruct`, so that programs of which one takes what
+        another gives can be compiled beside each other.
+        """
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        program = self._program(tree, leaves)
+        return None if program is None else (program.result(), program.call.lower(*leaves).compile)
+
+    def _program(self, tree: Any, leaves: list[Any]) -> _Program | None:
+        """Out of its file, or traced and written there; None: what is called is `jax.jit`."""
         folder = os.environ.get(LOWERED)
         if not folder or jax.default_backend() != "cpu" or jax.device_count() > 1:
-            return self.jitted(*args, **kwargs)
-        leaves, tree = jax.tree.flatten((args, kwargs))
+            return None
         try:
             at = tree, tuple(map(_kind, leaves))
             if at not in self.made:
-                self.made[at] = self._made(Path(folder), tree, leaves)
+                name = f"{self.function.__name__}-{key(self.function, jax.tree.unflatten(tree, leaves))}"
+                self.made[at] = self._made(Path(folder) / name, tree, leaves)
         except Unknown:
-            return self.jitted(*args, **kwargs)
-        return self.made[at](*leaves)
+            return None
+        return self.made[at]
 
-    def _made(self, folder: Path, tree: Any, leaves: list[Any]) -> Callable[..., Any]:
-        """The program, a function of leaves: out of its file, or traced and written there."""
-        file = folder / f"{self.function.__name__}-{key(self.function, jax.tree.unflatten(tree, leaves))}"
+    def _made(self, file: Path, tree: Any, leaves: list[Any]) -> _Program:
         found = _read(file)
         if found is None:
             found = self._traced(tree, leaves)
             _write(file, *found)
-        program, out = found
-        call = jax.jit(export.deserialize(bytearray(program)).call)
-        shape = jax.tree.structure(pickle.loads(out))
-        return lambda *leaves: jax.tree.unflatten(shape, call(*leaves))
+        return _Program(*found)
 
     def _traced(self, tree: Any, leaves: list[Any]) -> tuple[bytes, bytes]:
         found = []
