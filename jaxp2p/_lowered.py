@@ -33,6 +33,8 @@ PACKAGES = ("jax", "jaxlib", "numpy", "chex", "optax")  # besides this one: what
 ARRAYS = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)  # the last: one that is to come
 KNOWN = (__name__.partition(".")[0], *PACKAGES, "builtins", "collections", "enum")  # their text is in the key
 
+Fixed = tuple[tuple[str, Any], ...]  # arguments that a program is made for, by name
+
 
 class Unknown(Exception):
     """An argument holds something that no key can tell apart."""
@@ -49,9 +51,9 @@ class _Exactly(pickle.Pickler):
         return NotImplemented
 
 
-def key(function: Callable[..., Any], arguments: Any) -> str:
+def key(function: Callable[..., Any], arguments: Any, fixed: Fixed = ()) -> str:
     """Of the program of a function for arguments of this structure. Raises Unknown where there is none."""
-    described = jax.tree.map(_kind, arguments)
+    described = fixed, jax.tree.map(_kind, arguments)
     written = io.BytesIO()
     try:
         _Exactly(written, protocol=5).dump(described)
@@ -105,15 +107,16 @@ class Lowered:
     """`jax.jit` of a function of this package, whose lowered programs are kept in the folder LOWERED.
 
     Without a folder, with arguments that no key can tell apart, and but for one processor it is `jax.jit`.
+    static: names of arguments that a program is made for, passed by name.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function, self.jitted = function, jax.jit(function)
+    def __init__(self, function: Callable[..., Any], *, static: tuple[str, ...] = ()) -> None:
+        self.function, self.static = function, static
+        self.jitted = jax.jit(function, static_argnames=static)
         self.made: dict[Any, _Program] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leaves, tree = jax.tree.flatten((args, kwargs))
-        program = self._program(tree, leaves)
+        program, leaves = self._program(args, kwargs)
         return self.jitted(*args, **kwargs) if program is None else program(leaves)
 
     def beforehand(self, *args: Any, **kwargs: Any) -> tuple[Any, Callable[[], Any]] | None:
@@ -122,37 +125,39 @@ class Lowered:
         Arguments may be without values too, `jax.ShapeDtypeStruct`, so that programs of which one takes what
         another gives can be compiled beside each other.
         """
-        leaves, tree = jax.tree.flatten((args, kwargs))
-        program = self._program(tree, leaves)
+        program, leaves = self._program(args, kwargs)
         return None if program is None else (program.result(), program.call.lower(*leaves).compile)
 
-    def _program(self, tree: Any, leaves: list[Any]) -> _Program | None:
-        """Out of its file, or traced and written there; None: what is called is `jax.jit`."""
+    def _program(self, args: Any, kwargs: dict[str, Any]) -> tuple[_Program | None, list[Any]]:
+        """Out of its file, or traced and written there, and its leaves; None: what is called is `jax.jit`."""
         folder = os.environ.get(LOWERED)
         if not folder or jax.default_backend() != "cpu" or jax.device_count() > 1:
-            return None
+            return None, []
+        fixed = tuple((name, kwargs[name]) for name in self.static if name in kwargs)
+        given = args, {name: value for name, value in kwargs.items() if name not in self.static}
+        leaves, tree = jax.tree.flatten(given)
         try:
-            at = tree, tuple(map(_kind, leaves))
+            at = fixed, tree, tuple(map(_kind, leaves))
             if at not in self.made:
-                name = f"{self.function.__name__}-{key(self.function, jax.tree.unflatten(tree, leaves))}"
-                self.made[at] = self._made(Path(folder) / name, tree, leaves)
+                file = Path(folder) / f"{self.function.__name__}-{key(self.function, given, fixed)}"
+                self.made[at] = self._made(file, tree, leaves, fixed)
         except Unknown:
-            return None
-        return self.made[at]
+            return None, []
+        return self.made[at], leaves
 
-    def _made(self, file: Path, tree: Any, leaves: list[Any]) -> _Program:
+    def _made(self, file: Path, tree: Any, leaves: list[Any], fixed: Fixed) -> _Program:
         found = _read(file)
         if found is None:
-            found = self._traced(tree, leaves)
+            found = self._traced(tree, leaves, fixed)
             _write(file, *found)
         return _Program(*found)
 
-    def _traced(self, tree: Any, leaves: list[Any]) -> tuple[bytes, bytes]:
+    def _traced(self, tree: Any, leaves: list[Any], fixed: Fixed) -> tuple[bytes, bytes]:
         found = []
 
         def flat(*leaves: Any) -> list[Any]:
             args, kwargs = jax.tree.unflatten(tree, leaves)
-            out, shape = jax.tree.flatten(self.function(*args, **kwargs))
+            out, shape = jax.tree.flatten(self.function(*args, **kwargs, **dict(fixed)))
             found.append((shape, len(out)))
             return out
 

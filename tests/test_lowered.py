@@ -143,6 +143,21 @@ def test_a_program_is_traced_once_whoever_starts(folder):
     assert len(traced) == 2 == len(list(folder.iterdir()))
 
 
+def test_a_program_is_made_for_every_value_of_what_is_static(folder):
+    traced = []
+
+    def times(numbers, *, by):
+        traced.append(by)
+        return sum(numbers for _ in range(by))
+
+    numbers = np.arange(3, dtype=np.float32)
+    for by in (2, 3, 2, True):
+        for start in (Lowered(times, static=("by",)), Lowered(times, static=("by",))):
+            np.testing.assert_array_equal(start(numbers, by=by), numbers * by)
+    assert traced == [2, 3, True] and len(list(folder.iterdir())) == 3
+    assert jax.vmap(lambda x: start(x, by=4))(numbers).tolist() == [0, 4, 8]
+
+
 @pytest.fixture
 def compiled():
     """A list that is one longer for every program that is compiled."""
