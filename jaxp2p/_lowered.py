@@ -30,7 +30,10 @@ from jax import export
 from jaxp2p._kept_in import LOWERED
 
 PACKAGES = ("jax", "jaxlib", "numpy", "chex", "optax")  # besides this one: what tracing calls
+ARRAYS = (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct)  # the last: one that is to come
 KNOWN = (__name__.partition(".")[0], *PACKAGES, "builtins", "collections", "enum")  # their text is in the key
+
+Fixed = tuple[tuple[str, Any], ...]  # arguments that a program is made for, by name
 
 
 class Unknown(Exception):
@@ -48,9 +51,9 @@ class _Exactly(pickle.Pickler):
         return NotImplemented
 
 
-def key(function: Callable[..., Any], arguments: Any) -> str:
+def key(function: Callable[..., Any], arguments: Any, fixed: Fixed = ()) -> str:
     """Of the program of a function for arguments of this structure. Raises Unknown where there is none."""
-    described = jax.tree.map(_kind, arguments)
+    described = fixed, jax.tree.map(_kind, arguments)
     written = io.BytesIO()
     try:
         _Exactly(written, protocol=5).dump(described)
@@ -66,7 +69,7 @@ def _kind(leaf: Any) -> tuple[Any, ...]:
     """What tracing sees of a leaf."""
     if type(leaf) in (bool, int, float):
         return (type(leaf).__name__,)
-    if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, jax.Array | np.ndarray | np.generic):
+    if isinstance(leaf, jax.core.Tracer) or not isinstance(leaf, ARRAYS):
         raise Unknown(repr(type(leaf)))
     return leaf.shape, str(leaf.dtype), bool(getattr(leaf, "weak_type", False))
 
@@ -82,47 +85,79 @@ def _versions() -> tuple[str, ...]:
     return text.hexdigest(), platform.python_version(), *packages
 
 
+class _Program:
+    """A lowered program as it was kept: a function of leaves."""
+
+    def __init__(self, program: bytes, out: bytes) -> None:
+        self.exported = export.deserialize(bytearray(program))
+        self.call = jax.jit(self.exported.call)
+        self.shape = jax.tree.structure(pickle.loads(out))
+
+    def __call__(self, leaves: list[Any]) -> Any:
+        return jax.tree.unflatten(self.shape, self.call(*leaves))
+
+    def result(self) -> Any:
+        """What it gives back, without values; a program is compiled for where its arguments lie, too."""
+        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        arrays = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place) for x in self.exported.out_avals]
+        return jax.tree.unflatten(self.shape, arrays)
+
+
 class Lowered:
     """`jax.jit` of a function of this package, whose lowered programs are kept in the folder LOWERED.
 
     Without a folder, with arguments that no key can tell apart, and but for one processor it is `jax.jit`.
+    static: names of arguments that a program is made for, passed by name.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function, self.jitted = function, jax.jit(function)
-        self.made: dict[Any, Callable[..., Any]] = {}
+    def __init__(self, function: Callable[..., Any], *, static: tuple[str, ...] = ()) -> None:
+        self.function, self.static = function, static
+        self.jitted = jax.jit(function, static_argnames=static)
+        self.made: dict[Any, _Program] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        program, leaves = self._program(args, kwargs)
+        return self.jitted(*args, **kwargs) if program is None else program(leaves)
+
+    def beforehand(self, *args: Any, **kwargs: Any) -> tuple[Any, Callable[[], Any]] | None:
+        """What the program gives back, without values, and what compiles it; None where it is `jax.jit`.
+
+        Arguments may be without values too, `jax.ShapeDtypeStruct`, so that programs of which one takes what
+        another gives can be compiled beside each other.
+        """
+        program, leaves = self._program(args, kwargs)
+        return None if program is None else (program.result(), program.call.lower(*leaves).compile)
+
+    def _program(self, args: Any, kwargs: dict[str, Any]) -> tuple[_Program | None, list[Any]]:
+        """Out of its file, or traced and written there, and its leaves; None: what is called is `jax.jit`."""
         folder = os.environ.get(LOWERED)
         if not folder or jax.default_backend() != "cpu" or jax.device_count() > 1:
-            return self.jitted(*args, **kwargs)
-        leaves, tree = jax.tree.flatten((args, kwargs))
+            return None, []
+        fixed = tuple((name, kwargs[name]) for name in self.static if name in kwargs)
+        given = args, {name: value for name, value in kwargs.items() if name not in self.static}
+        leaves, tree = jax.tree.flatten(given)
         try:
-            at = tree, tuple(map(_kind, leaves))
+            at = fixed, tree, tuple(map(_kind, leaves))
             if at not in self.made:
-                self.made[at] = self._made(Path(folder), tree, leaves)
+                file = Path(folder) / f"{self.function.__name__}-{key(self.function, given, fixed)}"
+                self.made[at] = self._made(file, tree, leaves, fixed)
         except Unknown:
-            return self.jitted(*args, **kwargs)
-        return self.made[at](*leaves)
+            return None, []
+        return self.made[at], leaves
 
-    def _made(self, folder: Path, tree: Any, leaves: list[Any]) -> Callable[..., Any]:
-        """The program, a function of leaves: out of its file, or traced and written there."""
-        file = folder / f"{self.function.__name__}-{key(self.function, jax.tree.unflatten(tree, leaves))}"
+    def _made(self, file: Path, tree: Any, leaves: list[Any], fixed: Fixed) -> _Program:
         found = _read(file)
         if found is None:
-            found = self._traced(tree, leaves)
+            found = self._traced(tree, leaves, fixed)
             _write(file, *found)
-        program, out = found
-        call = jax.jit(export.deserialize(bytearray(program)).call)
-        shape = jax.tree.structure(pickle.loads(out))
-        return lambda *leaves: jax.tree.unflatten(shape, call(*leaves))
+        return _Program(*found)
 
-    def _traced(self, tree: Any, leaves: list[Any]) -> tuple[bytes, bytes]:
+    def _traced(self, tree: Any, leaves: list[Any], fixed: Fixed) -> tuple[bytes, bytes]:
         found = []
 
         def flat(*leaves: Any) -> list[Any]:
             args, kwargs = jax.tree.unflatten(tree, leaves)
-            out, shape = jax.tree.flatten(self.function(*args, **kwargs))
+            out, shape = jax.tree.flatten(self.function(*args, **kwargs, **dict(fixed)))
             found.append((shape, len(out)))
             return out
 

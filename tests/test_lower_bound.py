@@ -345,11 +345,11 @@ def test_scaling_powers_and_prices_scales_the_bound():
 
 def test_traced_once_for_new_values():
     community, horizon = small_case()
-    before = _lower_bound._cache_size()
+    before = _lower_bound.jitted._cache_size()
     for value in (0.1, 0.2, 0.3):
         m = jnp.full(horizon.load.shape, value)
         lower_bound(community, horizon, storage_value=m, terminal_price=value)
-    assert _lower_bound._cache_size() <= before + 1
+    assert _lower_bound.jitted._cache_size() <= before + 1
 
 
 def test_row_prices_without_a_feeder_are_refused():

@@ -143,6 +143,46 @@ def test_a_program_is_traced_once_whoever_starts(folder):
     assert len(traced) == 2 == len(list(folder.iterdir()))
 
 
+def test_a_program_is_made_for_every_value_of_what_is_static(folder):
+    traced = []
+
+    def times(numbers, *, by):
+        traced.append(by)
+        return sum(numbers for _ in range(by))
+
+    numbers = np.arange(3, dtype=np.float32)
+    for by in (2, 3, 2, True):
+        for start in (Lowered(times, static=("by",)), Lowered(times, static=("by",))):
+            np.testing.assert_array_equal(start(numbers, by=by), numbers * by)
+    assert traced == [2, 3, True] and len(list(folder.iterdir())) == 3
+    assert jax.vmap(lambda x: start(x, by=4))(numbers).tolist() == [0, 4, 8]
+
+
+@pytest.fixture
+def compiled():
+    """A list that is one longer for every program that is compiled."""
+    names = []
+    hear = lambda name, seconds, **_: names.append(name) if "backend_compile" in name else None
+    jax.monitoring.register_event_duration_secs_listener(hear)
+    yield names
+    jax.monitoring.clear_event_listeners()
+
+
+def test_what_is_compiled_beforehand_is_not_compiled_again(folder, compiled):
+    function, traced = counted()
+    first, second = Lowered(function), Lowered(lambda found: found["result"] + 1)
+    numbers, one = np.arange(3, dtype=np.float32), np.float32(1)
+    given, compile_first = first.beforehand(numbers, by=one)
+    found, compile_second = second.beforehand(given)
+    assert given["result"].shape == found.shape == (3,) and given["kept"][0].dtype == np.float32
+    assert len(traced) == 1 and not compiled
+    compile_second(), compile_first()
+    assert len(compiled) == 2
+    for _ in range(2):
+        np.testing.assert_array_equal(second(first(numbers, by=one)), numbers * 2 + 2)
+    assert len(compiled) == 2 and len(traced) == 1
+
+
 def test_a_damaged_file_is_made_anew(folder):
     function, traced = counted()
     for damage in (b"", b"damaged", None):
@@ -167,6 +207,7 @@ def test_without_a_folder_that_can_be_written_it_is_jit(monkeypatch, tmp_path):
     monkeypatch.setenv(LOWERED, str(tmp_path / "not there"))
     assert float(Lowered(function)(np.float32(1), by=np.float32(1))["result"]) == 3
     monkeypatch.delenv(LOWERED)
+    assert Lowered(function).beforehand(np.float32(1), by=np.float32(1)) is None
     assert float(Lowered(function)(np.float32(1), by=np.float32(1))["result"]) == 3
     assert len(traced) == 2 and not list(tmp_path.iterdir())
 

@@ -350,6 +350,8 @@ def main() -> None:
     lenient_streams()
     # a command makes a million objects that live to its end, and would look them through again and again
     gc.set_threshold(1_000_000, 50, 100)
+    # OpenBLAS's threads look for work for 2**26 cycles after every product, on cores that others have use for
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "16")
     codes: list[int] = []
     atexit.register(_end, codes)  # before all others, and so after all of them
     try:

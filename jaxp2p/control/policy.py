@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxp2p._pytree import present, record
@@ -21,7 +22,7 @@ from jaxp2p.control.charging import RULES as CHARGING
 from jaxp2p.control.rules import RULES
 from jaxp2p.control.tuned import Memory, TunedValue
 from jaxp2p.model.devices import Fleet, Plugged, Plugs, Storage, Vehicles
-from jaxp2p.model.devices.arrays import namespace
+from jaxp2p.model.devices.arrays import namespace, on_device
 from jaxp2p.model.network import Base, VoltageDependent
 from jaxp2p.model.types import Community, Horizon
 from jaxp2p.slot.problem import Coupling, SlotProblem
@@ -157,26 +158,26 @@ def lyapunov(parameters: LyapunovParameters) -> Policy:
     dtype = parameters.inverse_v.dtype
     theta = parameters.theta
     return Policy(
-        storage=jnp.ones((), dtype),
-        trade=jnp.ones((), dtype),
-        rule=jnp.asarray(BY_VALUE, jnp.int32),
+        storage=on_device(1, dtype),
+        trade=on_device(1, dtype),
+        rule=on_device(BY_VALUE, jnp.int32),
         theta=theta if theta.ndim == 2 else theta[None, :],
         inverse_v=parameters.inverse_v,
         rest_value=parameters.rest_value,
-        exact=jnp.asarray(parameters.method == "exact", dtype),
+        exact=on_device(parameters.method == "exact", dtype),
     )
 
 
 def _fixed(size: int, dtype, *, rule: int = BY_VALUE, storage: float = 1, trade: float = 1) -> Policy:
-    zeros = jnp.zeros((size,), dtype)
+    zeros = on_device(np.zeros(size), dtype)
     return Policy(
-        storage=jnp.asarray(storage, dtype),
-        trade=jnp.asarray(trade, dtype),
-        rule=jnp.asarray(rule, jnp.int32),
-        theta=zeros[None, :],
+        storage=on_device(storage, dtype),
+        trade=on_device(trade, dtype),
+        rule=on_device(rule, jnp.int32),
+        theta=on_device(np.zeros((1, size)), dtype),
         inverse_v=zeros,
         rest_value=zeros,
-        exact=jnp.ones((), dtype),
+        exact=on_device(1, dtype),
     )
 
 

@@ -50,6 +50,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxp2p._lowered import Lowered
 from jaxp2p._pytree import present
 from jaxp2p.model.devices import PV, Battery, Load, Plugged
 from jaxp2p.model.devices.vehicle import begun
@@ -373,8 +374,7 @@ def _worth(horizon: Horizon, storage_value, vehicle_value, terminal_price) -> _W
     return _Worth(storage_value, vehicle_value)
 
 
-@partial(jax.jit, static_argnames="limited")
-def _lower_bound(
+def _best_priced(
     community, horizon, worth: _Worth, terminal_price, row_price, unserved_price, *, limited: bool
 ):
     homes = _homes(community, horizon, row_price, unserved_price)
@@ -398,6 +398,9 @@ def _lower_bound(
     slot = horizon.slot_hours * slot
     storage = _stored(homes, worth, terminal_price)
     return LowerBound(jnp.sum(slot) + storage, slot, storage, worth.battery, price, worth.vehicles)
+
+
+_lower_bound = Lowered(_best_priced, static=("limited",))
 
 
 def best_lower_bound(

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from jaxp2p.control.catalogue import COLOURS, ENTRIES, OPTIMUM
 from jaxp2p.control.catalogue import favourite as favourite
@@ -126,11 +127,18 @@ def plain(name: str) -> str:
 
 
 def time_axis(axis: Axes, time: np.ndarray) -> None:
-    """Few, short, readable dates, exactly from the first to the last."""
-    locator = AutoDateLocator(minticks=4, maxticks=9)
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    """Few, short, readable dates, exactly from the first to the last; call it when no limit will change."""
     axis.set_xlim(time[0], time[-1])
+    locator = AutoDateLocator(minticks=4, maxticks=9)
+    dates = ConciseDateFormatter(locator)
+    for part in (locator, dates):
+        part.set_axis(axis.xaxis)
+    ticks = locator()
+    labels = dates.format_ticks(ticks)
+    # said once: a layout asks for them a dozen times, and each time they would be worked out anew
+    axis.xaxis.set_major_locator(FixedLocator(ticks))
+    axis.xaxis.set_major_formatter(said := FixedFormatter(labels))
+    said.set_offset_string(dates.get_offset())
 
 
 def outside_legend(axis: Axes, **options: Any) -> None:

@@ -114,8 +114,7 @@ def _over_time(
         axis.axhline(limit, color=LIMIT, linewidth=1.2, linestyle=(0, (6, 3)), zorder=4)
         axis.axvline(begins[slot], color="#555555", linewidth=1, linestyle=":")
         axis.set_ylabel(words)
-    time_axis(axes[-1], begins)
-    axes[-1].set_xlim(begins[0], begins[-1] + (begins[1] - begins[0]))  # to the end of the last slot
+    time_axis(axes[-1], np.append(begins, begins[-1] + (begins[1] - begins[0])))  # to the end of all slots
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(modes), frameon=False)
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -195,6 +196,32 @@ def compile_pieces(
     loose, free = scale_tolerances(solver, jnp.inf), replace(community, network=community.network.unlimited())
     horizon, schedule = jax.device_get((horizon, schedule))
     last = (horizon.slots - 1) // PIECE * PIECE
-    for begin, end in {(0, min(PIECE, horizon.slots)), (last, horizon.slots)}:
-        orders = jax.tree.map(lambda x, a=begin, b=end: x[a:b], schedule)
-        simulate_in_pieces(free, horizon.slice(begin, end), penalties, policy, loose, schedule=orders)
+    lengths = {end - begin: begin for begin, end in ((last, horizon.slots), (0, min(PIECE, horizon.slots)))}
+    cut = lambda begin, slots: jax.tree.map(lambda x: x[begin : begin + slots], schedule)
+    pieces = [(horizon.slice(begin, begin + slots), cut(begin, slots)) for slots, begin in lengths.items()]
+    _compile_together(free, penalties, policy, loose, pieces)
+    for piece, orders in pieces:
+        simulate_in_pieces(free, piece, penalties, policy, loose, schedule=orders)
+
+
+def _compile_together(
+    community: Community,
+    penalties: Penalties,
+    policy: AnyPolicy,
+    solver: Solver,
+    pieces: list[tuple[Horizon, Schedule | None]],
+) -> None:
+    """Compile start and pieces beside each other: for a third of its time one core is all that XLA uses."""
+    first = jax.tree.map(lambda x: x[0], slots(pieces[0][0]))
+    with _starting:
+        start = _start.beforehand(community, penalties, policy, solver, first, jnp.zeros((), jnp.int32))
+    if start is None:
+        return
+    state, *compiling = start
+    for piece, orders in pieces:
+        told = community, piece, penalties, policy, solver
+        if program := _advance.beforehand(*told, state=state, schedule=orders):
+            compiling.append(program[1])
+    with ThreadPoolExecutor(len(compiling), thread_name_prefix="compiling") as beside:
+        for done in [beside.submit(compile) for compile in reversed(compiling)]:  # the largest first
+            done.result()

@@ -244,6 +244,15 @@ def go_on(
     return more & ~broken & (rounds < community.feeder.rounds)
 
 
+def turns(community: Community, again: Array, rounds: Array) -> Array:
+    """() bool: condition of a loop over rounds, `again` from `go_on`.
+
+    It is of two values, though the first says it all: where a condition is of a single one, XLA wants to know
+    how often the loop turns, and copies its body, a whole solver, some thirty times to find that it cannot.
+    """
+    return again & (rounds < community.feeder.rounds)
+
+
 def _idle(community: Community, problem: SlotProblem, result: SlotResult, found: Check) -> Array:
     """() bool: whether a row has a price, and in AC room to its limit."""
     price = result.dispatch.row_price
@@ -298,7 +307,8 @@ def _rounds(community: Community, base: Base, problem: SlotProblem, solver: Solv
     after = lambda found: attempt(
         found.check.mended, found.check.seen, found.state, found.rounds, found.iterations
     )
-    return jax.lax.while_loop(lambda found: found.again, after, begin)
+    unfinished = lambda found: turns(community, found.again, found.rounds)
+    return jax.lax.while_loop(unfinished, after, begin)
 
 
 def verdict(result: SlotResult, secured: Secured) -> SlotResult:

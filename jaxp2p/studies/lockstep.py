@@ -47,7 +47,8 @@ def lockstep(task: Task, numbers: Array, lanes: int) -> Batch:
             shape = jax.eval_shape(cleared, lane)[1]
             blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
             begin = lane, blank, jnp.ones((), bool)
-            lane, secured, _ = jax.lax.while_loop(lambda found: found[2], again, begin)
+            unfinished = lambda found: secure.turns(task.community, found[2], found[1].rounds)
+            lane, secured, _ = jax.lax.while_loop(unfinished, again, begin)
         else:
             lane, secured, _ = cleared(lane)
         base = present(lane.posed.grid)._replace(voltage=None, flow=None, reactive=None)  # not asked for

@@ -17,12 +17,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from jaxp2p._pytree import record, static
-from jaxp2p.model.devices.arrays import Values, namespace
+from jaxp2p.model.devices.arrays import Values, namespace, on_device
 from jaxp2p.model.network.paths import Matrices, Sweeps
 from jaxp2p.model.network.tree import Tree
 
@@ -98,7 +97,7 @@ class Network:
 
     def unlimited(self) -> "Network":
         """The same, limits being leaves, with those that nothing reaches."""
-        wide = lambda limit, value: jnp.full_like(limit, value)
+        wide = lambda limit, value: on_device(np.full(limit.shape, value), limit.dtype)
         return replace(
             self,
             voltage_min=wide(self.voltage_min, 0),
