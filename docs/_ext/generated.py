@@ -35,7 +35,7 @@ THEMES = {
         perfect_foresight best_lower_bound verify""",
     "Policies": "POLICIES OwnPolicy Decision Limits Policy lyapunov lyapunov_parameters make_policies mpc",
     "Tuning": "tune Tuned TunedValue load_controller read_controller write_controller",
-    "Studies": "study parse_model ScenarioModel materialise scenario_key",
+    "Studies": "study parse_model ScenarioModel materialise scenario_key set_xla_flags",
     "Grid": "hosting HostingResult modes ModesResult",
     "Money": "bill BillingRun share ShareResult fairness_of FairnessResult",
     "The community as arrays": "Community Prosumers Battery Market Network Horizon Trajectory record static",
