@@ -20,6 +20,7 @@ from jaxp2p.slot.solvers import ADMM, Newton
 pytestmark = pytest.mark.skipif(not available(), reason="this JAX is older than what the kernels need")
 
 PATHS = ("xla", "interpret")
+LONG = [pytest.mark.slow, pytest.mark.long]  # others of their kind are in the fast lane
 
 
 def largest_difference(a, b):
@@ -65,9 +66,9 @@ def test_newton_climbs_as_without_kernels(seed, market, homes):
         (0, "bilateral", None, False),
         (1, "pool", None, True),
         (2, "none", None, True),
-        (3, "bilateral", 153, True),
-        (4, "pool", 300, False),
-        (5, "pool", 1, False),
+        pytest.param(3, "bilateral", 153, True, marks=LONG),
+        pytest.param(4, "pool", 300, False, marks=LONG),
+        pytest.param(5, "pool", 1, False, marks=LONG),
     ],
 )
 def test_admm_steps_as_without_kernels(seed, market, homes, limited):
@@ -96,8 +97,15 @@ def test_admm_steps_as_without_kernels(seed, market, homes, limited):
     assert largest_difference((state, update), (other, answer)) < 1e-9
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize(("seed", "solver"), [(1, Newton), (3, ADMM)])
+@pytest.mark.parametrize(
+    ("seed", "solver", "dtype"),
+    [
+        (1, Newton, jnp.float64),
+        (3, ADMM, jnp.float32),
+        pytest.param(1, Newton, jnp.float32, marks=LONG),
+        pytest.param(3, ADMM, jnp.float64, marks=LONG),
+    ],
+)
 def test_a_slot_is_solved_with_kernels(seed, solver, dtype):
     market = "pool" if solver is Newton else "bilateral"
     problem = random_slot(seed, dtype=dtype, market=market, binding=True)
@@ -112,7 +120,7 @@ def test_a_slot_is_solved_with_kernels(seed, solver, dtype):
     assert abs(cost[0] - cost[1]) <= (allowed if dtype == jnp.float32 else 1e-9 * (1 + abs(cost[0])))
 
 
-@pytest.mark.parametrize(("seed", "solver"), [(1, Newton), (0, ADMM)])
+@pytest.mark.parametrize(("seed", "solver"), [(1, Newton), pytest.param(0, ADMM, marks=LONG)])
 def test_derivatives_are_the_same(seed, solver):
     market = "pool" if solver is Newton else "bilateral"
     problem = random_slot(seed, dtype=jnp.float64, market=market, binding=True)

@@ -128,6 +128,7 @@ def test_a_price_of_losses_needs_a_secure_market(options, words):
 
 
 @pytest.mark.slow
+@pytest.mark.long  # test_secure holds engines and a run against each other as well
 def test_engines_price_losses_as_a_run_does():
     case, horizon = feeder(dtype="float32")
     solver, policy = choose_solver(case.community), make_policies(case.community, case.horizon)["lyapunov"]

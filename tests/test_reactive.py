@@ -260,6 +260,7 @@ def test_a_rating_counts_as_violated_beyond_what_inverters_leave_of_it(rating, v
 
 
 @pytest.mark.slow
+@pytest.mark.long  # test_secure holds engines and a run against each other as well
 def test_engines_agree_with_a_run_and_the_bounds_hold():
     case, horizon = noon("market")
     _, grid = cleared(case, horizon)
