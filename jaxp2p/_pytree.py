@@ -1,11 +1,14 @@
-"""One decorator for every constant record of the package, and one way to its parts that may be lacking."""
+"""One decorator for every constant record of the package, its parts that may be lacking, and one of two."""
 
 import dataclasses
 from typing import TypeVar, dataclass_transform
 
 import jax
+import jax.numpy as jnp
+from jax import Array
 
 T = TypeVar("T")
+Tree = TypeVar("Tree")
 
 
 def static(**kwargs):
@@ -33,3 +36,8 @@ def present(part: T | None) -> T:
     """A part that some problems do without (limits, a network), where the structure says that it is there."""
     assert part is not None
     return part
+
+
+def pick_tree(condition: Array, one: Tree, other: Tree) -> Tree:
+    """`one` where the condition () holds, else `other`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)

@@ -70,3 +70,16 @@ def test_lanes_of_a_batch_leap_as_they_would_alone(under_way, asking, few, monke
     moved = np.asarray((move.shift != 0) | (move.stride != 0))
     assert not moved[~np.asarray(also)].any()
     assert moved[np.asarray(also)].all()
+
+
+def test_one_slot_may_be_looked_at_in_two_ways(under_way, monkeypatch):
+    """Nothing differs between the lanes but whether they ask."""
+    monkeypatch.setattr(leap_module, "FEW", 1)
+    problem, loads, (answer, change) = under_way
+    own = replace(problem, load=loads[0])
+    answer, change = jax.tree.map(lambda x: x[0], (answer, change))
+    leap = lambda also: best_leap(own, answer, execute.finish(own, answer), 1e-6, change, also=also)
+    _, excess, move = jax.jit(jax.vmap(leap))(jnp.array([False, True]))
+    assert excess[0] == excess[1] > 1
+    moved = (move.shift != 0) | (move.stride != 0)
+    assert moved.tolist() == [False, True]

@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxp2p._pytree import pick_tree
 from jaxp2p.simulation import secure
 from jaxp2p.slot import solvers
 from jaxp2p.studies import lane as lanes_of
-from jaxp2p.studies.lane import Batch, Lane, Rest, Task, begun, closed, judged, opened, pick_tree, problem_of
+from jaxp2p.studies.lane import Batch, Lane, Rest, Task, begun, closed, judged, opened, problem_of
 from jaxp2p.studies.summary import Series
 
 TURNOVER = 8  # lanes are turned over as soon as 1 / TURNOVER of them have something to prove

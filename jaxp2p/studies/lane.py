@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p._pytree import present, record, static
+from jaxp2p._pytree import pick_tree, present, record, static
 from jaxp2p.control.policy import AnyPolicy, Penalties, coupling, observe, remember
 from jaxp2p.control.tuned import Memory
 from jaxp2p.model.network import Limits
@@ -130,11 +130,6 @@ def _with_outages(community: Community, works: Array) -> Community:
     homes, battery = community.prosumers, community.prosumers.battery
     powers = {"charge_max": works * battery.charge_max, "discharge_max": works * battery.discharge_max}
     return replace(community, prosumers=replace(homes, battery=replace(battery, **powers)))
-
-
-def pick_tree(condition: Array, one: Any, other: Any) -> Any:
-    """`one` where the condition () holds, leaf by leaf."""
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), one, other)
 
 
 def problem_of(task: Task, lane: Lane) -> SlotProblem:

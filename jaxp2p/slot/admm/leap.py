@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_batching import custom_vmap
 
+from jaxp2p._pytree import pick_tree
 from jaxp2p.slot.admm.state import State
 from jaxp2p.slot.answer import Answer
 from jaxp2p.slot.execute import SlotResult, finish
@@ -124,9 +125,9 @@ def _looked_at_alone(
     def look(k: Array, carry: tuple[Array, SlotResult]) -> tuple[Array, SlotResult]:
         gaps, first = carry
         moved = _moved(problem, answer, change, Leap(leaps.shift[k], leaps.stride[k]))
-        moved = jax.tree.map(lambda old, new: jnp.where(k == 0, old, new), answer, moved)
+        moved = pick_tree(k == 0, answer, moved)
         found = finish(problem, moved)
-        first = jax.tree.map(lambda old, new: jnp.where(k == 0, new, old), first, found)
+        first = pick_tree(k == 0, found, first)
         return gaps.at[k].set(_excess(found, eps_gap)), first
 
     # one copy of the certificate in the program, as many turns as are asked for
@@ -152,7 +153,8 @@ def _looked_at_in_a_batch(lanes: int, where: list, *given: Any) -> tuple[Any, An
         result = finish(problem, answer)
         return result, _excess(result, eps_gap)
 
-    result, own = jax.vmap(first, in_axes=(axes[0], axes[1], axes[3]))(problem, answer, eps_gap)
+    own_axes = axes[0], axes[1], axes[3]
+    result, own = jax.vmap(first, in_axes=own_axes, axis_size=lanes)(problem, answer, eps_gap)
     gaps = jnp.full((lanes, leaps.shift.shape[-1]), jnp.inf, own.dtype).at[:, 0].set(own)
     some = -(-lanes // FEW)
 

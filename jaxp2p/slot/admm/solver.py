@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxp2p._once import once_if
-from jaxp2p._pytree import present
+from jaxp2p._pytree import pick_tree, present
 from jaxp2p.slot.admm.feeder import RowsAtWork, any_at_work, kept_at_buses, moving_with, rows_at_work
 from jaxp2p.slot.admm.leap import Change, best_leap, last_change, leapt
 from jaxp2p.slot.admm.level import levelled
@@ -297,7 +297,7 @@ def warm(problem: SlotProblem, admm: Settings, state: State) -> State:
 def start(problem: SlotProblem, admm: Settings, state: State, first: Array) -> State:
     """`init` where `first` () bool, else `warm`: prices are moved once, whichever it is."""
     at_first, later = at_rest(problem, admm), carried_over(problem, admm, state)
-    return levelled(problem, jax.tree.map(lambda a, b: jnp.where(first, a, b), at_first, later))
+    return levelled(problem, pick_tree(first, at_first, later))
 
 
 def begin(problem: SlotProblem, admm: Settings, state: State) -> Search:

@@ -2,11 +2,9 @@
 
 from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
 from jax import Array
 
-from jaxp2p._pytree import record
+from jaxp2p._pytree import pick_tree, record
 from jaxp2p.model.types import Market
 from jaxp2p.slot.method import Adjoint, Method, Steps
 from jaxp2p.slot.newton import adjoint, solver
@@ -36,7 +34,7 @@ class Newton(Settings, Method):
         return state
 
     def start(self, problem: SlotProblem, state: State, first: Array) -> State:
-        return jax.tree.map(lambda a, b: jnp.where(first, a, b), self.init(problem), state)
+        return pick_tree(first, self.init(problem), state)
 
     def seeking(self, search: Search) -> Array:
         return solver.seeking(self, search)
